@@ -1,0 +1,68 @@
+"""The keys of every config and their defaults: DARTS-PT on CIFAR-10 as the reference code runs it.
+
+A config file calls `get_config` and changes what it is about. `experiments/settings.py` checks the values.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Defaults of every key."""
+    return ConfigDict({
+        "seed": 0,
+        "stages": "search,select,report",  # any of them, in this order
+        "space": "darts",  # darts, darts_none, s1, s2, s3, s4, nasbench201
+        "data": {
+            "source": "npz",  # npz, digits
+            "path": "",  # the npz: train_images, train_labels, test_images, test_labels
+            "size": 0,  # height and width to average or resize to; 0: as they are
+            "examples": 0,  # the first so many training images; 0: all
+            "train_fraction": 0.5,  # share that trains the weights; the rest trains the alphas and scores
+            "pad": -1,  # zero padding before the random crop; -1: the data set's default
+            "flip": "default",  # random horizontal flip: on, off, or the data set's default
+            "mean": (),  # per channel, of pixels in [0, 1]; (): from the training half
+            "std": (),
+        },
+        "supernet": {
+            "cells": 8,  # nasbench201: cells of each of the three stages
+            "channels": 16,
+        },
+        "search": {
+            "epochs": 50,
+            "batch_size": 64,
+            "sampling": "independent",  # independent: every batch is drawn afresh (code); epoch: shuffled passes
+            "alpha": "learned",  # learned, fixed
+            "alpha_init": "noise",  # noise: 1e-3 N(0, 1) (code); zero (the paper's fixed alphas)
+            "learning_rate": 0.025,  # cosine, by epoch, down to learning_rate_min
+            "learning_rate_min": 0.001,
+            "momentum": 0.9,
+            "weight_decay": 3e-4,
+            "clip": 5.0,
+            "alpha_learning_rate": 3e-4,
+            "alpha_weight_decay": 1e-3,
+        },
+        "select": {
+            "method": "perturbation",  # perturbation, magnitude, random
+            "criterion": "acc",  # acc, loss
+            "order": "random",  # random, fixed, reference, or edges: "normal:4,0,5,2,3,1"
+            "pairing": "both",  # both: one edge of every cell kind per interval (code); single: one edge (paper)
+            "interval": 5,  # epochs of tuning between decisions; 0: none
+            "tune_lr_factor": 0.1,  # tuning's constant learning rate, as a share of search.learning_rate
+            "topology": "leave_one_out",  # leave_one_out (code), single_ranking (paper, Algorithm 2)
+            "bn": "batch",  # statistics while scoring: batch (code), running
+            "none_is_candidate": True,
+            "images": 0,  # validation images to score on; 0: all
+            "augment": True,  # score on augmented images (code)
+            "mask_batch": 0,  # removals evaluated at once; 0: all of an edge
+        },
+        "eval": {
+            "every": 1,  # epochs between validations; the last epoch is always validated
+            "images": 0,  # validation images; 0: all
+        },
+        "checkpoint": {
+            "snapshots": (),  # search epochs kept for good, besides the last
+        },
+        "report": {
+            "nasbench201": "",  # npz table of NAS-Bench-201 accuracies
+        },
+    })  # fmt: skip

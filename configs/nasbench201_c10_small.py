@@ -1,0 +1,19 @@
+"""DARTS-PT with fixed alphas on NAS-Bench-201, CIFAR-10 averaged to 16x16: made for two CPU cores.
+
+python -m experiments.main --config=configs/nasbench201_c10_small.py --config.data.path=cifar10.npz
+"""
+
+from configs import common
+
+
+def get_config():
+    config = common.get_config()
+    config.space = "nasbench201"
+    config.data.size = 16
+    config.supernet.cells = 1
+    config.search.epochs = 10
+    config.search.alpha = "fixed"
+    config.select.images = 5000
+    config.select.interval = 1
+    config.eval.images = 5000
+    return config

@@ -1,0 +1,112 @@
+"""The architecture side of the search: alphas, decisions and masks, and the edge weights they make."""
+
+from collections.abc import Mapping
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from darts_pt_jax.genotype import Genotype, genotype_of
+from darts_pt_jax.spaces import SearchSpace
+
+UNDECIDED = -1
+
+Alphas = dict[str, jax.Array]
+"""float32 [E, O] by cell kind; entries without a candidate are never used."""
+
+
+@flax.struct.dataclass
+class Decisions:
+    """What selection has fixed so far.
+
+    Attributes:
+      operations: int32 [E] by cell kind; index of the chosen candidate, or `UNDECIDED`.
+      kept: bool [E] by cell kind; False once the edge is removed.
+    """
+
+    operations: dict[str, jax.Array]
+    kept: dict[str, jax.Array]
+
+    def choose(self, kind: str, edge: int, operation: int) -> "Decisions":
+        """Discretises one edge to one candidate."""
+        row = self.operations[kind].at[edge].set(operation)
+        return self.replace(operations={**self.operations, kind: row})
+
+    def remove(self, kind: str, edges) -> "Decisions":
+        """Removes edges."""
+        row = self.kept[kind].at[np.asarray(edges, int)].set(False)
+        return self.replace(kept={**self.kept, kind: row})
+
+    def genotype(self, space: SearchSpace) -> Genotype:
+        """The final architecture.
+
+        Raises:
+          ValueError: an edge that is kept is undecided.
+        """
+        operations, kept = jax.device_get((self.operations, self.kept))
+        for kind in space.cells:
+            open_edges = np.flatnonzero((operations[kind] == UNDECIDED) & kept[kind])
+            if open_edges.size:
+                raise ValueError(f"{kind} edges {open_edges.tolist()} are undecided")
+        return genotype_of(space, operations, kept)
+
+
+def undecided(space: SearchSpace) -> Decisions:
+    """The decisions before any is taken."""
+    return Decisions(
+        {kind: jnp.full(len(graph.edges), UNDECIDED, jnp.int32) for kind, graph in space.cells.items()},
+        {kind: jnp.ones(len(graph.edges), bool) for kind, graph in space.cells.items()},
+    )
+
+
+def init_alphas(space: SearchSpace, key: jax.Array, scale: float = 1e-3) -> Alphas:
+    """Alphas of N(0, scale^2) for every cell kind (spec 1.1); scale 0 gives the paper's alpha = 0 (section 6.3)."""
+    keys = jax.random.split(key, len(space.cells))
+    return {
+        kind: scale * jax.random.normal(k, graph.candidate_mask.shape)
+        for k, (kind, graph) in zip(keys, space.cells.items(), strict=True)
+    }
+
+
+def edge_weights(space: SearchSpace, alphas: Alphas, decisions: Decisions) -> dict[str, jax.Array]:
+    """Edge weights [E, O] by cell kind: softmax over an edge's candidates, one-hot where decided, zero where removed.
+
+    Decided and removed rows pass no gradient to the alphas. Nothing is renormalised (spec 5.3).
+    """
+    weights = {}
+    for kind, graph in space.cells.items():
+        mixture = jax.nn.softmax(jnp.where(graph.candidate_mask, alphas[kind], -jnp.inf), -1)
+        chosen = decisions.operations[kind]
+        one_hot = jax.nn.one_hot(chosen, graph.width)
+        row = jnp.where((chosen == UNDECIDED)[:, None], mixture, one_hot)
+        weights[kind] = jnp.where(decisions.kept[kind][:, None], row, 0.0)
+    return weights
+
+
+def without_operations(space: SearchSpace, kind: str, edge: int) -> np.ndarray:
+    """float32 masks [O, E, O], one for each candidate of an edge: the candidate's entry is 0, all others are 1."""
+    graph = space.cells[kind]
+    masks = np.ones((len(graph.edges[edge].candidates), len(graph.edges), graph.width), np.float32)
+    for o in range(len(masks)):
+        masks[o, edge, o] = 0
+    return masks
+
+
+def without_edges(space: SearchSpace, kind: str, edges) -> np.ndarray:
+    """float32 masks [len(edges), E, O], one for each of `edges`: the edge's row is 0, all others are 1."""
+    graph = space.cells[kind]
+    masks = np.ones((len(edges), len(graph.edges), graph.width), np.float32)
+    masks[np.arange(len(edges)), np.asarray(edges)] = 0
+    return masks
+
+
+def as_lists(weights: Mapping[str, jax.Array], space: SearchSpace) -> dict[str, list[list[float]]]:
+    """Edge weights as plain lists, each row as long as its edge has candidates."""
+    return {
+        kind: [
+            row[: len(edge.candidates)]
+            for row, edge in zip(np.asarray(weights[kind]).tolist(), graph.edges, strict=True)
+        ]
+        for kind, graph in space.cells.items()
+    }

@@ -1,0 +1,149 @@
+"""Bilevel training of the supernet: weights on one half of the training set, alphas on the other (paper, equation 1)."""
+
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from darts_pt_jax import architecture
+from darts_pt_jax.architecture import Alphas, Decisions
+from darts_pt_jax.supernet import EdgeWeights, Supernet
+
+
+@flax.struct.dataclass
+class SearchState:
+    """Everything that training and selection change. A checkpoint is this value.
+
+    Attributes:
+      params: the supernet's weights, named by cell, edge and operation.
+      batch_stats: BatchNorm's running statistics.
+      alphas: architecture parameters.
+      weight_optimizer: state of `weight_optimizer`.
+      alpha_optimizer: state of `alpha_optimizer`.
+      decisions: what selection has fixed.
+    """
+
+    params: dict
+    batch_stats: dict
+    alphas: Alphas
+    weight_optimizer: optax.OptState
+    alpha_optimizer: optax.OptState
+    decisions: Decisions
+
+    @property
+    def variables(self) -> dict:
+        """The supernet's variables as Flax takes them."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+@flax.struct.dataclass
+class Metrics:
+    """Sums over images: cross-entropy (float32), correct predictions (int32), images (int32); scalars, or [M] by mask."""
+
+    loss: jax.Array
+    correct: jax.Array
+    images: jax.Array
+
+    @classmethod
+    def zero(cls) -> "Metrics":
+        """The sums over no image."""
+        return cls(jnp.float32(0), jnp.int32(0), jnp.int32(0))
+
+    def __add__(self, other: "Metrics") -> "Metrics":
+        return jax.tree.map(jnp.add, self, other)
+
+
+def weight_optimizer(
+    momentum: float = 0.9, weight_decay: float = 3e-4, clip: float = 5.0
+) -> optax.GradientTransformation:
+    """SGD on the weights, less the learning rate: clip by global norm, then coupled decay, then momentum (spec 3.1)."""
+    return optax.chain(optax.clip_by_global_norm(clip), optax.add_decayed_weights(weight_decay), optax.trace(momentum))
+
+
+def alpha_optimizer(learning_rate: float = 3e-4, weight_decay: float = 1e-3) -> optax.GradientTransformation:
+    """Adam on the alphas with coupled decay, betas (0.5, 0.999) (spec 3.1)."""
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate, b1=0.5, b2=0.999))
+
+
+def init_state(
+    net: Supernet,
+    key: jax.Array,
+    image_shape: tuple[int, int, int],
+    weights: optax.GradientTransformation,
+    alphas: optax.GradientTransformation,
+    alpha_scale: float = 1e-3,
+) -> SearchState:
+    """A fresh state for images of `image_shape` [H, W, C]."""
+    weight_key, alpha_key = jax.random.split(key)
+    shape = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    initial_alphas = architecture.init_alphas(net.space, alpha_key, alpha_scale)
+    decisions = architecture.undecided(net.space)
+    mixture = architecture.edge_weights(net.space, initial_alphas, decisions)
+    rngs = {"params": weight_key, "noise": weight_key}
+    variables = net.lazy_init(rngs, shape, mixture, batch_statistics=True)
+    params = variables["params"]
+    return SearchState(
+        params, variables["batch_stats"], initial_alphas, weights.init(params), alphas.init(initial_alphas), decisions
+    )
+
+
+def forward(
+    net: Supernet,
+    variables: dict,
+    edge_weights: EdgeWeights,
+    images: jax.Array,
+    labels: jax.Array,
+    noise_key: jax.Array,
+    batch_statistics: bool,
+) -> tuple[Metrics, dict]:
+    """One pass over a batch: its metrics, and the running statistics it leaves behind."""
+    logits, updated = net.apply(
+        variables, images, edge_weights, batch_statistics, mutable=["batch_stats"], rngs={"noise": noise_key}
+    )
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum()
+    correct = (logits.argmax(-1) == labels).sum(dtype=jnp.int32)
+    return Metrics(loss, correct, jnp.int32(labels.shape[0])), updated["batch_stats"]
+
+
+Step = Callable[..., tuple[SearchState, Metrics]]
+
+
+def make_alpha_step(net: Supernet, optimizer: optax.GradientTransformation) -> Step:
+    """First-order alpha step: `step(state, images, labels, noise_key)` descends the loss in the alphas at fixed weights.
+
+    As in the reference code the pass updates BatchNorm's running statistics.
+    """
+
+    def step(state: SearchState, images, labels, noise_key):
+        def mean_loss(alphas):
+            mixture = architecture.edge_weights(net.space, alphas, state.decisions)
+            metrics, stats = forward(net, state.variables, mixture, images, labels, noise_key, True)
+            return metrics.loss / labels.shape[0], (metrics, stats)
+
+        gradient, (metrics, stats) = jax.grad(mean_loss, has_aux=True)(state.alphas)
+        updates, optimizer_state = optimizer.update(gradient, state.alpha_optimizer, state.alphas)
+        alphas = optax.apply_updates(state.alphas, updates)
+        return state.replace(alphas=alphas, alpha_optimizer=optimizer_state, batch_stats=stats), metrics
+
+    return step
+
+
+def make_weight_step(net: Supernet, optimizer: optax.GradientTransformation) -> Step:
+    """Weight step: `step(state, images, labels, noise_key, learning_rate)` descends the loss in the weights."""
+
+    def step(state: SearchState, images, labels, noise_key, learning_rate):
+        mixture = architecture.edge_weights(net.space, state.alphas, state.decisions)
+
+        def mean_loss(params):
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            metrics, stats = forward(net, variables, mixture, images, labels, noise_key, True)
+            return metrics.loss / labels.shape[0], (metrics, stats)
+
+        gradient, (metrics, stats) = jax.grad(mean_loss, has_aux=True)(state.params)
+        updates, optimizer_state = optimizer.update(gradient, state.weight_optimizer, state.params)
+        params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
+        return state.replace(params=params, weight_optimizer=optimizer_state, batch_stats=stats), metrics
+
+    return step

@@ -1,0 +1,117 @@
+"""Checkpoints by orbax: the rolling ones that a run continues from, and the snapshots that are kept for good."""
+
+import pathlib
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+
+class Checkpoints:
+    """Numbered checkpoints of (state, position) in one directory.
+
+    A state is a pytree of arrays, a position a JSON value. A checkpoint appears whole or not at all. A supernet has
+    thousands of small arrays, each of which would cost orbax a millisecond: they are stored as one flat array for
+    each dtype, with a JSON layout that names every array's shape and place.
+    """
+
+    def __init__(self, directory: pathlib.Path, keep: int | None):
+        """Opens, or creates, `directory`; only the newest `keep` checkpoints stay (None: all)."""
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(),
+            "layout": ocp.JsonCheckpointHandler(),
+            "position": ocp.JsonCheckpointHandler(),
+        }
+        self._manager = ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
+
+    def latest(self) -> int | None:
+        """Number of the newest checkpoint."""
+        return self._manager.latest_step()
+
+    def numbers(self) -> list[int]:
+        """Numbers of all checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, number: int, state, position):
+        """Writes a checkpoint.
+
+        Raises:
+          ValueError: `number` does not exceed that of every earlier checkpoint.
+        """
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(_pack(state)),
+            layout=ocp.args.JsonSave(_layout(state)),
+            position=ocp.args.JsonSave(position),
+        )
+        if not self._manager.save(number, args=args):
+            raise ValueError(f"checkpoint {number} is not newer than {self.latest()} in {self._manager.directory}")
+
+    def restore(self, number: int, like):
+        """Reads a checkpoint.
+
+        Args:
+          number: which one.
+          like: a pytree of the state's structure, arrays or `jax.ShapeDtypeStruct`.
+
+        Returns:
+          The state and the position.
+
+        Raises:
+          ValueError: the checkpoint holds other arrays than `like`.
+        """
+        layout, stored = (
+            _layout(like),
+            self._manager.restore(
+                number, args=ocp.args.Composite(layout=ocp.args.JsonRestore(), position=ocp.args.JsonRestore())
+            ),
+        )
+        if other := [
+            name for name in layout.keys() | stored["layout"].keys() if layout.get(name) != stored["layout"].get(name)
+        ]:
+            raise ValueError(
+                f"checkpoint {number} in {self._manager.directory} does not fit this supernet: {len(other)} arrays "
+                f"differ, {min(other)} among them"
+            )
+        flat = {d: jax.ShapeDtypeStruct((n,), np.dtype(d), sharding=_on_device()) for d, n in _sizes(layout).items()}
+        packed = self._manager.restore(number, args=ocp.args.Composite(state=ocp.args.StandardRestore(flat)))["state"]
+        return _unpack(packed, like, layout), stored["position"]
+
+
+def _on_device() -> jax.sharding.Sharding:
+    return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+
+def _layout(state) -> dict[str, dict]:
+    """Name -> dtype, shape, and offset within the flat array of that dtype, in the order of the leaves."""
+    layout, ends = {}, {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        dtype = np.dtype(leaf.dtype).name
+        offset = ends.get(dtype, 0)
+        ends[dtype] = offset + int(np.prod(leaf.shape, dtype=np.int64))
+        layout[jax.tree_util.keystr(path)] = {"dtype": dtype, "shape": list(leaf.shape), "offset": offset}
+    return layout
+
+
+def _sizes(layout: dict) -> dict[str, int]:
+    sizes = {}
+    for entry in layout.values():
+        sizes[entry["dtype"]] = entry["offset"] + int(np.prod(entry["shape"], dtype=np.int64))
+    return sizes
+
+
+def _pack(state) -> dict[str, np.ndarray]:
+    parts = {}
+    for leaf in jax.device_get(jax.tree.leaves(state)):
+        parts.setdefault(np.asarray(leaf).dtype.name, []).append(np.ravel(leaf))
+    return {dtype: np.concatenate(leaves) for dtype, leaves in parts.items()}
+
+
+def _unpack(packed: dict[str, jax.Array], like, layout: dict):
+    host = jax.device_get(packed)
+    leaves = []
+    for entry in layout.values():
+        size = int(np.prod(entry["shape"], dtype=np.int64))
+        flat = host[entry["dtype"]][entry["offset"] : entry["offset"] + size]
+        leaves.append(jax.device_put(flat.reshape(entry["shape"])))
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)

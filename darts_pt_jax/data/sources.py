@@ -1,0 +1,155 @@
+"""Sources of labelled images, read once into the host's memory as uint8."""
+
+import dataclasses
+import hashlib
+import pathlib
+import zipfile
+
+import jax
+import numpy as np
+
+
+class DataError(ValueError):
+    """A data set cannot be used; the message is one line that says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """A data set.
+
+    Attributes:
+      train_images, test_images: uint8 [N, H, W, C].
+      train_labels, test_labels: int32 [N], classes 0 to `classes` - 1.
+      pad: zero padding in pixels before the random crop, the data set's default.
+      flip: whether the data set is usually flipped horizontally.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    pad: int
+    flip: bool
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return int(self.train_labels.max()) + 1
+
+    def fingerprint(self) -> str:
+        """SHA-256 over shapes, pixels and labels."""
+        digest = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(f"{array.shape}{array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+
+def digits() -> Images:
+    """scikit-learn's 1,797 handwritten digits, 8 x 8 x 1; pixels 0 to 16 are scaled to 0 to 255.
+
+    The split is ours: a fixed permutation, of which the first 1,437 images are for training and 360 for testing.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    order = np.random.RandomState(0).permutation(len(bunch.target))
+    images = np.round(bunch.images[order, :, :, None] * (255 / 16)).astype(np.uint8)
+    labels = bunch.target[order].astype(np.int32)
+    return Images(images[:1437], labels[:1437], images[1437:], labels[1437:], pad=1, flip=False)
+
+
+def npz(path: str) -> Images:
+    """A user's file with train_images, train_labels, test_images, test_labels (images uint8 [n, H, W, C]).
+
+    Raises:
+      DataError: the file or an array in it is not as described.
+    """
+    names = ("train_images", "train_labels", "test_images", "test_labels")
+    if not path:
+        raise DataError("data.path is empty: give the npz file that data.source='npz' reads")
+    if not pathlib.Path(path).is_file():
+        raise DataError(f"data.path {path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in names if name not in file]
+            if missing:
+                raise DataError(f"{path}: lacks the arrays {', '.join(missing)}; it has {', '.join(file) or 'none'}")
+            arrays = {name: file[name] for name in names}
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: not a readable npz file ({error})".replace("\n", " ")) from error
+    for split in ("train", "test"):
+        _check_split(path, split, arrays[f"{split}_images"], arrays[f"{split}_labels"])
+    train, test = arrays["train_images"], arrays["test_images"]
+    if train.shape[1:] != test.shape[1:]:
+        raise DataError(f"{path}: train_images are {train.shape[1:]} but test_images are {test.shape[1:]}")
+    classes = int(arrays["train_labels"].max()) + 1
+    if classes < 2:
+        raise DataError(f"{path}: train_labels name {classes} class, expected at least 2")
+    if arrays["test_labels"].max() >= classes:
+        raise DataError(f"{path}: test_labels reach {arrays['test_labels'].max()}, train_labels only {classes - 1}")
+    labels = (arrays[f"{split}_labels"].astype(np.int32) for split in ("train", "test"))
+    return Images(train, next(labels), test, next(labels), pad=round(min(train.shape[1:3]) / 8), flip=True)
+
+
+def _check_split(path: str, split: str, images: np.ndarray, labels: np.ndarray):
+    if images.ndim != 4:
+        raise DataError(f"{path}: {split}_images has shape {images.shape}, expected [n, height, width, channels]")
+    if images.dtype != np.uint8:
+        raise DataError(f"{path}: {split}_images is {images.dtype}, expected uint8")
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"{path}: {split}_labels is {labels.dtype} {labels.shape}, expected integers of shape [n]")
+    if len(images) != len(labels):
+        raise DataError(f"{path}: {split} has {len(images)} images but {len(labels)} labels")
+    if not images.size:
+        raise DataError(f"{path}: {split}_images is empty, its shape is {images.shape}")
+    if labels.min() < 0:
+        raise DataError(f"{path}: {split}_labels go down to {labels.min()}, expected 0 and up")
+
+
+SOURCES = {"digits": lambda path: digits(), "npz": npz}
+"""Sources by name; a value takes `data.path` and returns `Images`."""
+
+
+def load(source: str, path: str = "", size: int = 0, examples: int = 0) -> Images:
+    """Reads a data set.
+
+    Args:
+      source: a key of `SOURCES`.
+      path: the file, for sources that need one.
+      size: height and width of the images (0: as they are). Whole multiples are averaged, others resized linearly;
+        the default padding shrinks or grows with the size.
+      examples: keeps the first so many training images (0: all).
+
+    Raises:
+      DataError: the data cannot be used.
+    """
+    images = SOURCES[source](path)
+    if examples > len(images.train_images):
+        raise DataError(f"data.examples is {examples}, but {source} has {len(images.train_images)} training images")
+    if examples:
+        images = dataclasses.replace(
+            images, train_images=images.train_images[:examples], train_labels=images.train_labels[:examples]
+        )
+    old = images.train_images.shape[1:3]
+    if size and old != (size, size):
+        images = dataclasses.replace(
+            images,
+            train_images=_resize(images.train_images, size),
+            test_images=_resize(images.test_images, size),
+            pad=round(images.pad * size / min(old)),
+        )
+    return images
+
+
+def _resize(images: np.ndarray, size: int) -> np.ndarray:
+    n, height, width, channels = images.shape
+    if height % size == 0 and width % size == 0:
+        blocks = (n, size, height // size, size, width // size, channels)
+        means = [b.reshape(-1, *blocks[1:]).mean((2, 4)) for b in np.array_split(images, max(1, n // 1000))]
+    else:
+        resize = jax.jit(lambda x: jax.image.resize(x.astype(np.float32), (len(x), size, size, channels), "linear"))
+        means = [np.asarray(resize(b)) for b in np.array_split(images, max(1, n // 1000))]
+    return np.concatenate([np.clip(np.round(m), 0, 255).astype(np.uint8) for m in means])

@@ -1,0 +1,90 @@
+"""In which order selection decides edges and nodes, and which decisions stand between two tunings (spec 5.1 to 5.3)."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from darts_pt_jax.spaces import SearchSpace
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What one decision decides: the operation of an edge ("operation"), or the inputs of a node ("topology")."""
+
+    type: str
+    kind: str
+    number: int
+
+
+ORDERS = ("random", "fixed", "reference")
+
+
+def parse_order(text: str, space: SearchSpace) -> dict[str, list[int]]:
+    """Reads an explicit order of edges such as "normal:4,0,5,2,3,1" or "normal:3,1,...;reduce:0,2,...".
+
+    Raises:
+      ValueError: a kind is missing or unknown, or its edges are not a permutation of all.
+    """
+    order = {}
+    for part in text.split(";"):
+        kind, colon, edges = part.partition(":")
+        if kind not in space.cells or not colon:
+            raise ValueError(
+                f"got {part!r}, expected {' or '.join(ORDERS)}, or KIND:EDGE,EDGE,... of {', '.join(space.cells)}"
+            )
+        try:
+            order[kind] = [int(e) for e in edges.split(",")]
+        except ValueError:
+            raise ValueError(f"got {part!r}, expected edge numbers after the colon") from None
+        if sorted(order[kind]) != list(range(len(space.cells[kind].edges))):
+            raise ValueError(f"got {part!r}, expected every edge of 0 to {len(space.cells[kind].edges) - 1} once")
+    if missing := [kind for kind in space.cells if kind not in order]:
+        raise ValueError(f"got {text!r}, which says nothing of {', '.join(missing)}")
+    return order
+
+
+def _drawn(lists: dict[str, list[int]], draw) -> dict[str, list[int]]:
+    """Orders of all kinds, one draw a kind in turn, as the reference code visits them."""
+    remaining = {kind: list(numbers) for kind, numbers in lists.items()}
+    order = {kind: [] for kind in lists}
+    while any(remaining.values()):
+        for kind, numbers in remaining.items():
+            if numbers:
+                order[kind].append(draw(numbers))
+                numbers.remove(order[kind][-1])
+    return order
+
+
+def decision_points(space: SearchSpace, order: str, pairing: str, rng: np.random.RandomState) -> list[list[Target]]:
+    """All decisions, grouped by the points at which they are taken: operations first, then topology.
+
+    Args:
+      space: the search space.
+      order: "random" draws from `rng`; "reference" draws as the reference code does when `rng` starts from the run's
+        seed (spec 5.3); "fixed" is ascending; or edges as `parse_order` reads them, nodes ascending.
+      pairing: "both" takes one decision of every cell kind at a point, "single" one decision.
+      rng: source of random orders.
+    """
+    edges = {kind: list(range(len(graph.edges))) for kind, graph in space.cells.items()}
+    nodes = {kind: list(space.choosable_nodes(kind)) for kind in space.cells}
+    points = []
+    for type_, numbers in (("operation", edges), ("topology", nodes)):
+        if order == "reference":
+            ordered = _drawn(numbers, rng.choice)
+        elif order == "random":
+            ordered = {kind: rng.permutation(n).tolist() for kind, n in numbers.items()}
+        elif order == "fixed" or type_ == "topology":
+            ordered = numbers
+        else:
+            ordered = parse_order(order, space)
+        targets = [[Target(type_, kind, int(n)) for n in ordered[kind]] for kind in space.cells]
+        rounds = [[t for t in together if t] for together in itertools.zip_longest(*targets)]
+        points.extend(rounds if pairing == "both" else _one_by_one(rounds, order, rng))
+    return points
+
+
+def _one_by_one(rounds: Sequence[list[Target]], order: str, rng: np.random.RandomState) -> list[list[Target]]:
+    flat = [[target] for together in rounds for target in together]
+    return [flat[i] for i in rng.permutation(len(flat))] if order == "random" else flat

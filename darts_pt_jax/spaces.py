@@ -1,0 +1,205 @@
+"""Search spaces as tables: cell graphs, the candidates of every edge, the macro skeleton.
+
+One `SearchSpace` value says everything the rest of the package needs to know of a space, so that a new space is a new
+value and nothing else. No other module asks for a space by name.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+RESIDUAL_BLOCK = "residual_block"
+"""A position of the macro skeleton that holds a fixed down-sampling residual block instead of a searched cell."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Edge:
+    """One edge of a cell: `source` and `target` are states (the cell's inputs first, then its nodes)."""
+
+    source: int
+    target: int
+    stride: int
+    candidates: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class CellGraph:
+    """The graph of one cell kind.
+
+    Attributes:
+      inputs: how many states the cell starts from. With two, each is preprocessed to the cell's width (ReLU, 1x1
+        convolution, BatchNorm); with one, the cell takes its input as it is.
+      nodes: number of intermediate nodes. A node is the sum of its incoming edges.
+      edges: ordered by target, then source; an edge's index in this tuple is its number everywhere.
+      outputs: the states that the cell concatenates along channels.
+      reduction: whether the cell doubles the channels; its strides stand on its edges.
+    """
+
+    inputs: int
+    nodes: int
+    edges: tuple[Edge, ...]
+    outputs: tuple[int, ...]
+    reduction: bool = False
+
+    def incoming(self, state: int) -> tuple[int, ...]:
+        """Numbers of the edges that end in `state`, by ascending source."""
+        return tuple(i for i, edge in enumerate(self.edges) if edge.target == state)
+
+    @property
+    def width(self) -> int:
+        """O, the largest number of candidates on an edge."""
+        return max(len(edge.candidates) for edge in self.edges)
+
+    @property
+    def candidate_mask(self) -> np.ndarray:
+        """bool [E, O]: which entries of the edge weights belong to a candidate."""
+        return np.array([[o < len(edge.candidates) for o in range(self.width)] for edge in self.edges])
+
+    def without(self, operations: Sequence[str]) -> np.ndarray:
+        """`candidate_mask` less the candidates named in `operations`."""
+        mask = self.candidate_mask
+        for e, edge in enumerate(self.edges):
+            for o, name in enumerate(edge.candidates):
+                mask[e, o] &= name not in operations
+        return mask
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSpace:
+    """A search space.
+
+    Attributes:
+      name: for people and file names only.
+      cells: graph of every cell kind, in the order in which selection visits the kinds.
+      layout: macro skeleton; maps the configured number of cells to the sequence of cell kinds (or `RESIDUAL_BLOCK`)
+        from stem to head.
+      stem_multiplier: the stem has this many times the configured channels.
+      final_norm: whether BatchNorm and ReLU stand before the global average pool.
+      pool_norm: whether a BatchNorm follows the pooling operations of the supernet.
+      inputs_per_node: incoming edges that the final architecture keeps per node; None keeps all (no topology stage).
+      magnitude_ignores: operations that magnitude selection never chooses.
+      notation: how a genotype is written, "darts" or "nasbench201".
+    """
+
+    name: str
+    cells: Mapping[str, CellGraph]
+    layout: Callable[[int], tuple[str, ...]]
+    stem_multiplier: int = 3
+    final_norm: bool = False
+    pool_norm: bool = True
+    inputs_per_node: int | None = 2
+    magnitude_ignores: tuple[str, ...] = ("none",)
+    notation: str = "darts"
+
+    def choosable_nodes(self, kind: str) -> tuple[int, ...]:
+        """States of `kind` that have more incoming edges than the final architecture keeps."""
+        cell, keep = self.cells[kind], self.inputs_per_node
+        states = range(cell.inputs, cell.inputs + cell.nodes)
+        return tuple(s for s in states if keep is not None and len(cell.incoming(s)) > keep)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether an operation draws random numbers in the forward pass."""
+        return any("noise" in edge.candidates for cell in self.cells.values() for edge in cell.edges)
+
+
+def dag(
+    inputs: int,
+    nodes: int,
+    candidates: Sequence[str] | Mapping[int, Sequence[str]],
+    outputs: Sequence[int] | None = None,
+    reduction: bool = False,
+) -> CellGraph:
+    """The complete directed acyclic graph over `inputs` and `nodes`.
+
+    Args:
+      inputs: number of input states.
+      nodes: number of intermediate nodes, each with an edge from every earlier state.
+      candidates: the same operations for all edges, or those of each edge by its number.
+      outputs: states that make the output; the intermediate nodes by default.
+      reduction: gives the edges that leave an input stride 2.
+    """
+    ends = [(s, t) for t in range(inputs, inputs + nodes) for s in range(t)]
+    edges = tuple(
+        Edge(
+            s,
+            t,
+            2 if reduction and s < inputs else 1,
+            tuple(candidates[i] if isinstance(candidates, Mapping) else candidates),
+        )
+        for i, (s, t) in enumerate(ends)
+    )
+    return CellGraph(inputs, nodes, edges, tuple(outputs or range(inputs, inputs + nodes)), reduction)
+
+
+def darts_layout(cells: int) -> tuple[str, ...]:
+    """Reduction cells at one third and two thirds of the depth (DARTS; spec 1.3)."""
+    return tuple("reduce" if i in (cells // 3, 2 * cells // 3) else "normal" for i in range(cells))
+
+
+def nasbench201_layout(cells: int) -> tuple[str, ...]:
+    """Three stages of `cells` normal cells with a residual block between stages (NAS-Bench-201; spec 1.4)."""
+    stage = ("normal",) * cells
+    return stage + (RESIDUAL_BLOCK,) + stage + (RESIDUAL_BLOCK,) + stage
+
+
+def darts_like(name: str, normal, reduce=None) -> SearchSpace:
+    """A space on the DARTS cell: two inputs, four nodes, 14 edges, a normal and a reduction kind."""
+    reduce = normal if reduce is None else reduce
+    return SearchSpace(name, {"normal": dag(2, 4, normal), "reduce": dag(2, 4, reduce, reduction=True)}, darts_layout)
+
+
+DARTS_OPERATIONS = (
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+NASBENCH201_OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+
+_SHORT = {
+    "skip": "skip_connect",
+    "max": "max_pool_3x3",
+    "avg": "avg_pool_3x3",
+    "sep3": "sep_conv_3x3",
+    "dil3": "dil_conv_3x3",
+    "dil5": "dil_conv_5x5",
+}
+
+
+def _table(text: str) -> dict[int, tuple[str, ...]]:
+    return {e: tuple(_SHORT[o] for o in pair.split("/")) for e, pair in enumerate(text.split())}
+
+
+S1_NORMAL = _table("skip/dil3 skip/dil5 skip/dil5 skip/sep3 skip/dil3 max/skip skip/sep3"
+                   " skip/sep3 skip/dil3 skip/sep3 max/skip skip/dil3 dil3/dil5 dil3/dil5")  # fmt: skip
+S1_REDUCE = _table("max/avg max/dil3 max/avg max/avg skip/dil5 max/avg max/sep3"
+                   " skip/dil3 skip/dil5 max/avg max/avg skip/dil5 skip/dil5 skip/dil5")  # fmt: skip
+
+SPACES = {
+    space.name: space
+    for space in (
+        darts_like("darts", DARTS_OPERATIONS),
+        darts_like("darts_none", ("none", *DARTS_OPERATIONS)),
+        darts_like("s1", S1_NORMAL, S1_REDUCE),
+        darts_like("s2", ("skip_connect", "sep_conv_3x3")),
+        darts_like("s3", ("none", "skip_connect", "sep_conv_3x3")),
+        darts_like("s4", ("noise", "sep_conv_3x3")),
+        SearchSpace(
+            name="nasbench201",
+            cells={"normal": dag(1, 3, NASBENCH201_OPERATIONS, outputs=(3,))},
+            layout=nasbench201_layout,
+            stem_multiplier=1,
+            final_norm=True,
+            pool_norm=False,
+            inputs_per_node=None,
+            magnitude_ignores=(),
+            notation="nasbench201",
+        ),
+    )
+}
+"""The published spaces by name (spec 1.2, 1.4; S1 to S4 from RobustDARTS, Zela et al. 2020)."""

@@ -1,0 +1,43 @@
+"""Search a supernet and select an architecture: `python -m experiments.main --config=configs/quickstart.py`.
+
+Exit codes: 0 done, 1 the run failed, 2 a setting or the data is wrong (nothing was done).
+"""
+
+import sys
+import traceback
+
+from darts_pt_jax.data.sources import DataError
+from experiments import plan, report, run, search, select, settings
+from experiments.training import RunError
+
+
+def main(argv: list[str]) -> int:
+    """Carries out one command and returns the exit code."""
+    asked = None
+    try:
+        asked = settings.parse(argv)
+        pipeline = {"search": search.units(asked.config), "select": select.units(asked.config), "report": []}
+        if asked.plan:
+            plan.show(asked, pipeline)
+        else:
+            run.execute(asked, pipeline, report.write)
+    except (settings.ConfigError, DataError) as error:
+        return _fail(error, 2)
+    except RunError as error:
+        return _fail(error, 1)
+    except Exception as error:
+        details = ""
+        if asked and asked.workdir.is_dir():
+            (asked.workdir / "traceback.txt").write_text(traceback.format_exc())
+            details = f" (details in {asked.workdir / 'traceback.txt'})"
+        return _fail(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{details}", 1)
+    return 0
+
+
+def _fail(message, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,73 @@
+"""`--plan`: what a command would do, and what it needs."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from darts_pt_jax import architecture, bilevel
+from experiments.run import Unit, load_images
+from experiments.settings import Settings
+from experiments.training import Training
+
+
+def show(settings: Settings, pipeline: dict[str, list[Unit]]):
+    """Prints stages, steps, images, and estimates of memory and disk."""
+    config = settings.config
+    training = Training(config, load_images(config))
+    state = training.abstract_state()
+    parameters = sum(x.size for x in jax.tree.leaves(state.params))
+    checkpoint = _bytes(state)
+    batch, steps = config.search.batch_size, training.steps
+    tuning = sum(unit.name.startswith("tuning") for unit in pipeline["select"])
+    decisions = sum(unit.name.startswith("decision") for unit in pipeline["select"])
+    per_score = (config.select.images or training.valid.size) // batch * batch
+    print(f"run directory  {settings.workdir}")
+    print(f"data           {training.train.size} images for weights, {training.valid.size} for alphas and scores, "
+          f"{'x'.join(map(str, training.image_shape))}, {training.net.classes} classes")  # fmt: skip
+    print(f"supernet       {config.space}, {config.supernet.cells} cells, {parameters:,} parameters")
+    for stage in settings.stages:
+        if stage == "search":
+            print(
+                f"search         {config.search.epochs} epochs, {config.search.epochs * steps:,} steps of {batch} images"
+            )
+        elif stage == "select" and config.select.method == "perturbation":
+            print(f"select         {decisions} decisions on {per_score:,} images each, "
+                  f"{tuning} tuning epochs of {steps:,} steps")  # fmt: skip
+        elif stage == "select":
+            print(f"select         by {config.select.method}, without images")
+        else:
+            print("report         report.md")
+    kept = 2 + len({*config.checkpoint.snapshots, config.search.epochs})
+    print(f"memory         about {_human(_bytes(training.train) + _bytes(training.valid) + 2 * checkpoint + _residuals(training, state))}"
+          " (data, state, and what one weight step keeps for its gradient)")  # fmt: skip
+    print(f"disk           about {_human(kept * checkpoint)} ({kept} checkpoints of {_human(checkpoint)})")
+
+
+def _residuals(training: Training, state) -> int:
+    """Bytes that the forward pass of a weight step keeps for the backward pass, before the compiler's savings."""
+    batch_size = training.config.search.batch_size
+    images = jax.ShapeDtypeStruct((batch_size, *training.image_shape), jnp.float32)
+    labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+
+    def backward(params, images, labels):
+        weights = architecture.edge_weights(training.space, state_alphas, undecided)
+
+        def loss(params):
+            stats = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state.batch_stats)
+            variables = {"params": params, "batch_stats": stats}
+            return bilevel.forward(training.net, variables, weights, images, labels, jax.random.key(0), True)[0].loss
+
+        return jax.vjp(loss, params)[1]
+
+    undecided = architecture.undecided(training.space)
+    state_alphas = architecture.init_alphas(training.space, jax.random.key(0))
+    return _bytes(jax.eval_shape(backward, state.params, images, labels))
+
+
+def _bytes(tree) -> int:
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree) if hasattr(x, "dtype"))
+
+
+def _human(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

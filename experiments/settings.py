@@ -1,0 +1,233 @@
+"""The command line: from arguments to a checked config. Nothing is computed before every value has been looked at."""
+
+import dataclasses
+import difflib
+import math
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from darts_pt_jax.data import batches, sources
+from darts_pt_jax.selection import direct, perturbation, schedule
+from darts_pt_jax.spaces import SPACES
+
+STAGES = ("search", "select", "report")
+
+
+class ConfigError(ValueError):
+    """A setting is wrong; the message is one line that names its key. The program exits with code 2."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What one command asks for.
+
+    Attributes:
+      config: all values, checked.
+      workdir: the run directory.
+      plan: whether only to describe the run.
+    """
+
+    config: ConfigDict
+    workdir: pathlib.Path
+    plan: bool
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages to run, in order."""
+        return tuple(self.config.stages.split(","))
+
+
+def parse(argv: Sequence[str]) -> Settings:
+    """Reads the command line.
+
+    Raises:
+      ConfigError: a flag or a config value is unknown, malformed or impossible.
+    """
+    file = _load(argv[:1] + [a for a in argv[1:] if not a.lstrip("-").startswith("config.")])
+    _refuse_unknown_keys(argv, flatten(file.config))
+    values = _load(argv)
+    config = values.config
+    check(config)
+    file_name = config_flags.get_config_filename(values["config"])
+    workdir = values.workdir or f"runs/{pathlib.Path(file_name).stem}-seed{config.seed}"
+    return Settings(config, pathlib.Path(workdir), values.plan)
+
+
+def flatten(config: ConfigDict) -> dict:
+    """Values by dotted key, tuples as lists (as JSON gives them back)."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat.update({f"{key}.{inner}": v for inner, v in flatten(value).items()})
+        else:
+            flat[key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _load(argv: Sequence[str]) -> flags.FlagValues:
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", help_string="Config file: one of configs/*.py.", flag_values=values)
+    flags.DEFINE_string("workdir", "", "Run directory (default: runs/CONFIG-seedSEED).", flag_values=values)
+    flags.DEFINE_bool("plan", False, "Print what would be done, and do nothing.", flag_values=values)
+    flags.DEFINE_bool("help", False, "Print this.", short_name="h", flag_values=values)
+    system_argv, sys.argv = sys.argv, list(argv)  # ml_collections looks for overrides there
+    try:
+        rest = values(list(argv))
+        if values.help:
+            print("Usage: python -m experiments.main --config=configs/NAME.py [--config.KEY=VALUE ...]\n")
+            print(values.get_help())
+            raise SystemExit(0)
+        if values["config"].value is None:
+            raise ConfigError("--config is missing: give a config file, such as --config=configs/quickstart.py")
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    finally:
+        sys.argv = system_argv
+    if len(rest) > 1:
+        raise ConfigError(f"unexpected argument {rest[1]!r}: options look like --config.search.epochs=2")
+    return values
+
+
+def _refuse_unknown_keys(argv: Sequence[str], known: dict):
+    for argument in argv[1:]:
+        name = argument.lstrip("-").partition("=")[0]
+        if not argument.startswith("-") or not name.startswith("config."):
+            continue
+        key = name.removeprefix("config.").removeprefix("no")
+        if key in known or name.removeprefix("config.") in known:
+            continue
+        near = difflib.get_close_matches(key, known, 1, 0.5) or difflib.get_close_matches(
+            key, [k.split(".")[-1] for k in known], 1
+        )
+        near = [k for k in known if k == near[0] or k.endswith("." + near[0])] if near else []
+        hint = f": did you mean {near[0]}?" if near else f": the keys are {', '.join(known)}"
+        raise ConfigError(f"unknown key {name.removeprefix('config.')}{hint}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What a value has to be: a predicate, and the words for it."""
+
+    holds: Callable[[object], bool]
+    expected: str
+
+
+def _one_of(*names: str) -> Rule:
+    return Rule(lambda v: v in names, f"one of {', '.join(names)}")
+
+
+def _number(low: float, high: float = math.inf, open_low: bool = False) -> Rule:
+    def holds(v):
+        return math.isfinite(v) and (low < v if open_low else low <= v) and v <= high
+
+    words = f"more than {low}" if open_low else f"at least {low}"
+    return Rule(holds, words + (f" and at most {high}" if high < math.inf else ""))
+
+
+def _numbers(each: Rule) -> Rule:
+    def holds(values):
+        return all(isinstance(v, int | float) and not isinstance(v, bool) and each.holds(v) for v in values)
+
+    return Rule(holds, f"numbers of {each.expected}")
+
+
+_ANYTHING = Rule(lambda v: True, "")
+_POSITIVE, _COUNT, _RATE = _number(1), _number(0), _number(0, open_low=True)
+
+RULES = {
+    "seed": _number(0, 2**32 - 1),
+    "stages": Rule(
+        lambda v: v.split(",") == [s for s in STAGES if s in v.split(",")], f"some of {','.join(STAGES)}, in this order"
+    ),
+    "space": Rule(lambda v: v in SPACES, "a search space"),
+    "data.source": _one_of(*sources.SOURCES),
+    "data.path": _ANYTHING,
+    "data.size": _COUNT,
+    "data.examples": _COUNT,
+    "data.train_fraction": Rule(lambda v: 0 < v < 1, "more than 0 and less than 1"),
+    "data.pad": _number(-1),
+    "data.flip": _one_of("on", "off", "default"),
+    "data.mean": _numbers(_number(0, 1)),
+    "data.std": _numbers(_number(0, 1, open_low=True)),
+    "supernet.cells": _POSITIVE,
+    "supernet.channels": _POSITIVE,
+    "search.epochs": _POSITIVE,
+    "search.batch_size": _number(2),
+    "search.sampling": _one_of(*batches.SAMPLING),
+    "search.alpha": _one_of("learned", "fixed"),
+    "search.alpha_init": _one_of("noise", "zero"),
+    "search.learning_rate": _RATE,
+    "search.learning_rate_min": _COUNT,
+    "search.momentum": Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1"),
+    "search.weight_decay": _COUNT,
+    "search.clip": _RATE,
+    "search.alpha_learning_rate": _RATE,
+    "search.alpha_weight_decay": _COUNT,
+    "select.method": _one_of("perturbation", *direct.SELECTORS),
+    "select.criterion": _one_of(*perturbation.CRITERIA),
+    "select.order": _ANYTHING,
+    "select.pairing": _one_of("both", "single"),
+    "select.interval": _COUNT,
+    "select.tune_lr_factor": _RATE,
+    "select.topology": _one_of("leave_one_out", "single_ranking"),
+    "select.bn": _one_of("batch", "running"),
+    "select.none_is_candidate": _ANYTHING,
+    "select.images": _COUNT,
+    "select.augment": _ANYTHING,
+    "select.mask_batch": _COUNT,
+    "eval.every": _POSITIVE,
+    "eval.images": _COUNT,
+    "checkpoint.snapshots": _numbers(_POSITIVE),
+    "report.nasbench201": Rule(lambda v: not v or pathlib.Path(v).is_file(), "an existing file"),
+}
+"""A rule for every key."""
+
+
+def check(config: ConfigDict):
+    """Checks every value by itself and together.
+
+    Raises:
+      ConfigError: the first key that is wrong.
+    """
+    values = flatten(config)
+    if missing := RULES.keys() ^ values.keys():
+        raise ConfigError(f"the config file has keys other than configs/common.py: {', '.join(sorted(missing))}")
+    for key, rule in RULES.items():
+        if not rule.holds(values[key]):
+            near = difflib.get_close_matches(str(values[key]), SPACES, 1) if key == "space" else []
+            expected = (
+                f"one of {', '.join(SPACES)}" + (f" (did you mean {near[0]}?)" if near else "")
+                if key == "space"
+                else rule.expected
+            )
+            raise ConfigError(f"{key} is {values[key]!r}, expected {expected}")
+    space = SPACES[config.space]
+    if unused := set(space.cells) - set(space.layout(config.supernet.cells)):
+        raise ConfigError(
+            f"supernet.cells is {config.supernet.cells}, too few for a {' and a '.join(sorted(unused))} cell of {space.name}"
+        )
+    if config.search.learning_rate_min > config.search.learning_rate:
+        raise ConfigError(
+            f"search.learning_rate_min is {config.search.learning_rate_min}, more than search.learning_rate"
+        )
+    if bool(values["data.mean"]) != bool(values["data.std"]):
+        raise ConfigError("data.mean and data.std are given together or not at all")
+    if late := [e for e in values["checkpoint.snapshots"] if e > config.search.epochs]:
+        raise ConfigError(f"checkpoint.snapshots names epoch {late[0]}, but search.epochs is {config.search.epochs}")
+    if config.select.method == "magnitude" and config.search.alpha == "fixed":
+        raise ConfigError("select.method is 'magnitude', but search.alpha='fixed' leaves no magnitude to select by")
+    if not config.select.none_is_candidate:
+        for kind, graph in space.cells.items():
+            if not graph.without(["none"]).any(1).all():
+                raise ConfigError(f"select.none_is_candidate is False, but an edge of {kind} has no other candidate")
+    if config.select.order not in schedule.ORDERS:
+        try:
+            schedule.parse_order(config.select.order, space)
+        except ValueError as error:
+            raise ConfigError(f"select.order: {error}") from None

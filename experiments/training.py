@@ -1,0 +1,154 @@
+"""The supernet in training: jitted steps over epochs of images on the device, shared by search and tuning."""
+
+import math
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from darts_pt_jax import architecture, bilevel
+from darts_pt_jax.bilevel import Metrics, SearchState
+from darts_pt_jax.data import batches
+from darts_pt_jax.data.batches import Dataset
+from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.spaces import SPACES
+from darts_pt_jax.supernet import Supernet
+
+
+class RunError(RuntimeError):
+    """A run cannot go on; the message is one line. The program exits with code 1."""
+
+
+def split(config: ConfigDict, images: Images) -> tuple[Dataset, Dataset]:
+    """The halves of the training set, in the given order: for the weights, and for alphas and scores (spec 3.1).
+
+    Raises:
+      DataError: a half has fewer images than a batch, or the settings do not fit the images.
+    """
+    data, count = config.data, len(images.train_images)
+    border = int(data.train_fraction * count)
+    smallest = min(border, count - border)
+    if smallest < config.search.batch_size:
+        raise DataError(
+            f"search.batch_size is {config.search.batch_size}, but a part of the training set has {smallest} images"
+        )
+    for key in ("select.images", "eval.images"):
+        section, name = key.split(".")
+        wanted = config[section][name]
+        if wanted and not config.search.batch_size <= wanted <= count - border:
+            raise DataError(
+                f"{key} is {wanted}, expected 0 or from search.batch_size ({config.search.batch_size}) to {count - border}"
+            )
+    if data.mean and {len(data.mean), len(data.std)} != {images.train_images.shape[-1]}:
+        raise DataError(
+            f"data.mean and data.std need one number per channel, the images have {images.train_images.shape[-1]}"
+        )
+    mean, std = (data.mean, data.std) if data.mean else batches.statistics(images.train_images[:border])
+    halves = []
+    for part in (slice(0, border), slice(border, count)):
+        halves.append(
+            Dataset(
+                images=jax.device_put(images.train_images[part]),
+                labels=jax.device_put(images.train_labels[part]),
+                mean=np.asarray(mean, np.float32),
+                std=np.asarray(std, np.float32),
+                pad=images.pad if data.pad < 0 else data.pad,
+                flip=images.flip if data.flip == "default" else data.flip == "on",
+            )
+        )
+    return halves[0], halves[1]
+
+
+class Training:
+    """A supernet with its two halves of data and its compiled steps; the state is passed in and out."""
+
+    def __init__(self, config: ConfigDict, images: Images):
+        """Builds the supernet for the images; compiles nothing yet."""
+        search = config.search
+        self.config = config
+        self.space = SPACES[config.space]
+        self.net = Supernet(self.space, config.supernet.cells, config.supernet.channels, images.classes)
+        self.train, self.valid = split(config, images)
+        self.image_shape = images.train_images.shape[1:]
+        self.weight_optimizer = bilevel.weight_optimizer(search.momentum, search.weight_decay, search.clip)
+        self.alpha_optimizer = bilevel.alpha_optimizer(search.alpha_learning_rate, search.alpha_weight_decay)
+        self.steps = self.train.size // search.batch_size
+        self._draw = {name: jax.jit(draw, static_argnums=(1, 2, 3)) for name, draw in batches.SAMPLING.items()}
+        self._alpha_step = jax.jit(
+            self._on_batch(bilevel.make_alpha_step(self.net, self.alpha_optimizer)), donate_argnums=0
+        )
+        self._weight_step = jax.jit(
+            self._on_batch(bilevel.make_weight_step(self.net, self.weight_optimizer)), donate_argnums=0
+        )
+        self._evaluate = jax.jit(self._evaluation)
+
+    def initial_state(self, key: jax.Array) -> SearchState:
+        """The state before the first step."""
+        scale = 1e-3 if self.config.search.alpha_init == "noise" else 0.0
+        return bilevel.init_state(self.net, key, self.image_shape, self.weight_optimizer, self.alpha_optimizer, scale)
+
+    def abstract_state(self) -> SearchState:
+        """The shapes of a state."""
+        return jax.eval_shape(self.initial_state, jax.random.key(0))
+
+    def indices(self, key: jax.Array, dataset: Dataset, sampling: str, steps: int) -> jax.Array:
+        """int32 [steps, B], the images of an epoch's batches."""
+        return self._draw[sampling](key, dataset.size, steps, self.config.search.batch_size)
+
+    def epoch(
+        self, state: SearchState, key: jax.Array, learning_rate: float, sampling: str
+    ) -> tuple[SearchState, dict]:
+        """One epoch of bilevel steps: alphas on the validation half (unless fixed), then weights on the training half.
+
+        Args:
+          state: consumed; its buffers are reused.
+          key: decides images, augmentation and noise of the whole epoch.
+          learning_rate: of the weights.
+          sampling: how the training half is drawn; the validation half is always drawn independently (spec 3.1).
+
+        Returns:
+          The state, and train_loss and train_accuracy over the epoch's weight steps.
+
+        Raises:
+          RunError: the loss is not finite.
+        """
+        train_key, valid_key, step_key = jax.random.split(key, 3)
+        train = self.indices(train_key, self.train, sampling, self.steps)
+        valid = self.indices(valid_key, self.valid, "independent", self.steps)
+        total = Metrics.zero()
+        for i in range(self.steps):
+            alpha_key, weight_key = jax.random.split(jax.random.fold_in(step_key, i))
+            if self.config.search.alpha == "learned":
+                state, _ = self._alpha_step(state, Metrics.zero(), self.valid, valid, i, alpha_key)
+            state, total = self._weight_step(state, total, self.train, train, i, weight_key, learning_rate)
+        return state, _summary(total, "train")
+
+    def _on_batch(self, step):
+        def on_batch(state, total, dataset, indices, i, key, *args):
+            augment_key, noise_key = jax.random.split(key)
+            images, labels = batches.batch(dataset, indices[i], augment_key)
+            state, metrics = step(state, images, labels, noise_key, *args)
+            return state, total + metrics
+
+        return on_batch
+
+    def validate(self, state: SearchState) -> dict:
+        """valid_loss and valid_accuracy on the validation half: running statistics, no augmentation."""
+        batch_size = self.config.search.batch_size
+        steps = (self.config.eval.images or self.valid.size) // batch_size
+        total = Metrics.zero()
+        for i in range(steps):
+            total = self._evaluate(state, total, np.arange(i * batch_size, (i + 1) * batch_size))
+        return _summary(total, "valid")
+
+    def _evaluation(self, state, total, indices):
+        images, labels = batches.batch(self.valid, indices, None)
+        weights = architecture.edge_weights(self.space, state.alphas, state.decisions)
+        return total + bilevel.forward(self.net, state.variables, weights, images, labels, jax.random.key(0), False)[0]
+
+
+def _summary(total: Metrics, name: str) -> dict:
+    loss, correct, images = (x.item() for x in jax.device_get((total.loss, total.correct, total.images)))
+    if not math.isfinite(loss):
+        raise RunError(f"the {name} loss is {loss}: lower search.learning_rate, or look at the data")
+    return {f"{name}_loss": loss / images, f"{name}_accuracy": 100 * correct / images}
