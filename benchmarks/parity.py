@@ -21,7 +21,7 @@ from darts_pt_jax.supernet import Supernet
 CASES = {"darts": ("DARTS", 8), "s2": ("S2", 8), "nasbench201": ("NB201", 5)}
 CHANNELS, CLASSES, BATCH, SIZE = 16, 10, 16, 32
 
-PEER = """
+PEER = f"""
 import importlib.util, sys
 import numpy as np, torch
 spec = importlib.util.spec_from_file_location("peer", sys.argv[1])
@@ -30,7 +30,7 @@ spec.loader.exec_module(peer)
 space, names, cells, inputs, outputs = sys.argv[2], getattr(peer, sys.argv[3]), int(sys.argv[4]), sys.argv[5], sys.argv[6]
 torch.manual_seed(0)
 make = peer.BenchSupernet if space == "nasbench201" else peer.DartsSupernet
-net = make(names, {channels}, cells, {classes}).train()
+net = make(names, {CHANNELS}, cells, {CLASSES}).train()
 for p in net.parameters():
     if p.ndim == 1:
         torch.nn.init.normal_(p, 1.0, 0.1)
@@ -39,7 +39,7 @@ weights = {{k[2:]: torch.from_numpy(file[k]) for k in file.files if k.startswith
 with torch.no_grad():
     logits = net(torch.from_numpy(file["images"].transpose(0, 3, 1, 2).copy()), weights)
 np.savez(outputs, logits=logits.numpy(), **{{k: v.detach().numpy() for k, v in net.named_parameters()}})
-""".format(channels=CHANNELS, classes=CLASSES)
+"""
 
 
 def torch_names(params: dict, space: str) -> dict[tuple[str, ...], str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """PyTorch's default for convolutions and linear layers: U(-b, b) with b = 1/sqrt(fan_in) (spec 2.3)."""
@@ -93,6 +94,14 @@ class SeparableConv(nn.Module):
         return convolve(x, jnp.swapaxes(depthwise, 2, 3) * pointwise, self.stride, self.dilation)
 
 
+def average_pool(x: jax.Array, window: int, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]) -> jax.Array:
+    """Average pooling of [B, H, W, C] over the pixels inside the image: padding is not counted."""
+    total = nn.pooling.pool(x, 0.0, jax.lax.add, (window, window), (stride, stride), padding)
+    inside = [np.pad(np.ones(n), pad) for n, pad in zip(x.shape[1:3], padding, strict=True)]
+    rows, columns = (np.convolve(ones, np.ones(window), "valid")[::stride] for ones in inside)
+    return total / np.asarray(np.outer(rows, columns)[:, :, None], x.dtype)
+
+
 class ReLUConvNorm(nn.Module):
     """ReLU, k x k convolution, BatchNorm."""
 
@@ -135,7 +144,7 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
         y = ReLUConvNorm(self.channels, 3, 2, affine=True, name="conv_a")(x, batch_statistics)
         y = ReLUConvNorm(self.channels, 3, 1, affine=True, name="conv_b")(y, batch_statistics)
-        shortcut = nn.avg_pool(x, (2, 2), (2, 2), ((0, x.shape[1] % 2), (0, x.shape[2] % 2)), count_include_pad=False)
+        shortcut = average_pool(x, 2, 2, ((0, x.shape[1] % 2), (0, x.shape[2] % 2)))
         return y + Conv(self.channels, 1, name="shortcut")(shortcut)
 
 
@@ -173,8 +182,11 @@ class Pool(Operation):
 
     @nn.compact
     def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
-        pool = functools.partial(nn.avg_pool, count_include_pad=False) if self.average else nn.max_pool
-        x = pool(x, (3, 3), (self.stride, self.stride), ((1, 1), (1, 1)))
+        padding = ((1, 1), (1, 1))
+        if self.average:
+            x = average_pool(x, 3, self.stride, padding)
+        else:
+            x = nn.max_pool(x, (3, 3), (self.stride, self.stride), padding)
         return Norm(self.affine, name="norm")(x, batch_statistics) if self.pool_norm else x
 
 

@@ -141,7 +141,7 @@ def darts_layout(cells: int) -> tuple[str, ...]:
 def nasbench201_layout(cells: int) -> tuple[str, ...]:
     """Three stages of `cells` normal cells with a residual block between stages (NAS-Bench-201; spec 1.4)."""
     stage = ("normal",) * cells
-    return stage + (RESIDUAL_BLOCK,) + stage + (RESIDUAL_BLOCK,) + stage
+    return (*stage, RESIDUAL_BLOCK, *stage, RESIDUAL_BLOCK, *stage)
 
 
 def darts_like(name: str, normal, reduce=None) -> SearchSpace:

@@ -8,7 +8,6 @@ import traceback
 
 from darts_pt_jax.data.sources import DataError
 from experiments import plan, report, run, search, select, settings
-from experiments.training import RunError
 
 
 def main(argv: list[str]) -> int:
@@ -23,7 +22,7 @@ def main(argv: list[str]) -> int:
             run.execute(asked, pipeline, report.write)
     except (settings.ConfigError, DataError) as error:
         return _fail(error, 2)
-    except RunError as error:
+    except run.RunError as error:
         return _fail(error, 1)
     except Exception as error:
         details = ""

@@ -21,10 +21,14 @@ from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data import sources
 from darts_pt_jax.selection import perturbation
 from experiments.settings import ConfigError, Settings, flatten
-from experiments.training import RunError, Training
+from experiments.training import Training
 
 WITHOUT_EFFECT = ("stages", "data.path", "report.")
 """Keys, or beginnings of keys, that may change between two commands on one run directory."""
+
+
+class RunError(RuntimeError):
+    """A run cannot go on; the message is one line. The program exits with code 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +47,10 @@ class Unit:
 class Run:
     """What a unit works with: the config, the supernet and its data, and where to record."""
 
-    def __init__(self, settings: Settings, images: sources.Images):
+    def __init__(self, settings: Settings, training: Training):
         """Binds a run directory to its supernet and data."""
         self.config, self.directory = settings.config, settings.workdir
-        self.training = Training(self.config, images)
+        self.training = training
         self.metrics = record.JsonLines(self.directory / "metrics.jsonl")
         self.decisions = record.JsonLines(self.directory / "decisions.jsonl")
         self.timings = record.JsonLines(self.directory / "timings.jsonl")
@@ -107,6 +111,8 @@ class Run:
                 section, name = unit.memory_key.split(".")
                 value = self.config[section][name] or "all of an edge"
                 raise RunError(f"{self.label}: out of memory: lower {unit.memory_key}, now {value}") from error
+            except FloatingPointError as error:
+                raise RunError(f"{self.label}: {error}") from error
             done += 1
             seconds, start = time.perf_counter() - start, time.perf_counter()
             sizes = {lines.path.name: lines.size() for lines in (self.metrics, self.decisions)}
@@ -140,8 +146,9 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report: Callabl
         return
     if done < goal:
         images = load_images(settings.config)
+        training = Training(settings.config, images)
         _bind(settings, stored, images.fingerprint())
-        run = Run(settings, images)
+        run = Run(settings, training)
         done, state = run.resume()
         run.carry_out([unit for units in pipeline.values() for unit in units][done:goal], done, state)
     if "report" in settings.stages:

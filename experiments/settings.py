@@ -81,8 +81,9 @@ def _load(argv: Sequence[str]) -> flags.FlagValues:
             print("Usage: python -m experiments.main --config=configs/NAME.py [--config.KEY=VALUE ...]\n")
             print(values.get_help())
             raise SystemExit(0)
-        if values["config"].value is None:
+        if values.config is None:
             raise ConfigError("--config is missing: give a config file, such as --config=configs/quickstart.py")
+        values.config.lock()  # a file that failed to load speaks up only when it is used
     except ConfigError:
         raise
     except Exception as error:
@@ -97,17 +98,18 @@ def _load(argv: Sequence[str]) -> flags.FlagValues:
 def _refuse_unknown_keys(argv: Sequence[str], known: dict):
     for argument in argv[1:]:
         name = argument.lstrip("-").partition("=")[0]
-        if not argument.startswith("-") or not name.startswith("config."):
+        key = name.removeprefix("config.")
+        if key == name or key in known or key.removeprefix("no") in known:
             continue
-        key = name.removeprefix("config.").removeprefix("no")
-        if key in known or name.removeprefix("config.") in known:
-            continue
-        near = difflib.get_close_matches(key, known, 1, 0.5) or difflib.get_close_matches(
-            key, [k.split(".")[-1] for k in known], 1
+        if section := [k for k in known if k.startswith(f"{key}.")]:
+            raise ConfigError(f"{key} is a section: set one of its keys {', '.join(section)}")
+        last = {k.rpartition(".")[-1]: k for k in known}
+        near = difflib.get_close_matches(key, known, 1) or [
+            last[k] for k in difflib.get_close_matches(key.rpartition(".")[-1], last, 1)
+        ]
+        raise ConfigError(
+            f"unknown key {key}: " + (f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}")
         )
-        near = [k for k in known if k == near[0] or k.endswith("." + near[0])] if near else []
-        hint = f": did you mean {near[0]}?" if near else f": the keys are {', '.join(known)}"
-        raise ConfigError(f"unknown key {name.removeprefix('config.')}{hint}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,10 +15,6 @@ from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supernet import Supernet
 
 
-class RunError(RuntimeError):
-    """A run cannot go on; the message is one line. The program exits with code 1."""
-
-
 def split(config: ConfigDict, images: Images) -> tuple[Dataset, Dataset]:
     """The halves of the training set, in the given order: for the weights, and for alphas and scores (spec 3.1).
 
@@ -110,7 +106,7 @@ class Training:
           The state, and train_loss and train_accuracy over the epoch's weight steps.
 
         Raises:
-          RunError: the loss is not finite.
+          FloatingPointError: the loss is not finite.
         """
         train_key, valid_key, step_key = jax.random.split(key, 3)
         train = self.indices(train_key, self.train, sampling, self.steps)
@@ -150,5 +146,5 @@ class Training:
 def _summary(total: Metrics, name: str) -> dict:
     loss, correct, images = (x.item() for x in jax.device_get((total.loss, total.correct, total.images)))
     if not math.isfinite(loss):
-        raise RunError(f"the {name} loss is {loss}: lower search.learning_rate, or look at the data")
+        raise FloatingPointError(f"{name}_loss is {loss}: lower search.learning_rate, or look at the data")
     return {f"{name}_loss": loss / images, f"{name}_accuracy": 100 * correct / images}

@@ -71,7 +71,7 @@ def npz(path: str) -> Images:
     if not pathlib.Path(path).is_file():
         raise DataError(f"data.path {path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = [name for name in names if name not in file]
             if missing:
                 raise DataError(f"{path}: lacks the arrays {', '.join(missing)}; it has {', '.join(file) or 'none'}")

@@ -52,14 +52,15 @@ def score_masks(score, masks: np.ndarray, size: int, indices: jax.Array, keys: S
     Returns:
       `Metrics` with NumPy entries [K]; the loss is summed in float64.
     """
-    total = []
+    correct, loss, images = [], [], []
     for first in range(0, len(masks), size):
         chunk = masks[first : first + size]
         filled = jnp.asarray(np.concatenate([chunk, np.repeat(chunk[-1:], size - len(chunk), 0)]))
         parts = jax.device_get([score(filled, rows, key) for rows, key in zip(indices, keys, strict=True)])
-        total.append(jax.tree.map(lambda *x, n=len(chunk): np.sum(np.stack(x)[:, :n], 0, np.float64), *parts))
-    whole = jax.tree.map(lambda *x: np.concatenate(x), *total)
-    return Metrics(whole.loss, whole.correct.astype(int), whole.images.astype(int))
+        correct.append(np.sum([p.correct for p in parts], 0, np.int64)[: len(chunk)])
+        loss.append(np.sum([p.loss for p in parts], 0, np.float64)[: len(chunk)])
+        images.append(np.sum([p.images for p in parts], 0, np.int64)[: len(chunk)])
+    return Metrics(*map(np.concatenate, (loss, correct, images)))
 
 
 def _harm(correct, loss, criterion: str) -> np.ndarray:

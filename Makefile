@@ -1,0 +1,23 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup quickstart test lock
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make setup PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[test]' --constraint requirements.lock
+	touch $@
+
+quickstart: setup
+	$(BIN)/python -m experiments.main --config=configs/quickstart.py
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+lock:
+	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --no-emit-index-url --upgrade -o requirements.lock

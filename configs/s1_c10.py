@@ -1,0 +1,12 @@
+"""DARTS-PT on CIFAR-10 in the space S1: a row of the paper's Table 3, as the reference code runs it.
+
+python -m experiments.main --config=configs/s1_c10.py --config.data.path=cifar10.npz
+"""
+
+from configs import darts_c10
+
+
+def get_config():
+    config = darts_c10.get_config()
+    config.space = "s1"
+    return config

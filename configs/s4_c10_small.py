@@ -1,0 +1,19 @@
+"""DARTS-PT on S4 (noise or sep_conv_3x3 on every edge), CIFAR-10 averaged to 16x16: made for two CPU cores.
+
+python -m experiments.main --config=configs/s4_c10_small.py --config.data.path=cifar10.npz
+"""
+
+from configs import common
+
+
+def get_config():
+    config = common.get_config()
+    config.space = "s4"
+    config.data.size = 16
+    config.data.examples = 10000
+    config.supernet.cells = 5
+    config.supernet.channels = 8
+    config.search.epochs = 20
+    config.select.images = 2048
+    config.select.interval = 1
+    return config

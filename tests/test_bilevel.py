@@ -1,0 +1,85 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from darts_pt_jax import bilevel
+from tests import tiny
+
+
+def test_weight_optimizer_clips_then_decays_then_gathers_momentum(rng):
+    optimizer = bilevel.weight_optimizer(momentum=0.9, weight_decay=3e-4, clip=5.0)
+    w = rng.standard_normal(10).astype(np.float32)
+    state, velocity = optimizer.init(jnp.asarray(w)), np.zeros(10)
+    for scale in (0.1, 10.0, 100.0):
+        gradient = scale * rng.standard_normal(10)
+        update, state = optimizer.update(jnp.asarray(gradient, jnp.float32), state, jnp.asarray(w))
+        clipped = gradient * min(1, 5 / np.linalg.norm(gradient))
+        velocity = 0.9 * velocity + clipped + 3e-4 * w
+        np.testing.assert_allclose(update, velocity, rtol=1e-5)
+
+
+def test_alpha_optimizer_is_adam_with_coupled_decay(rng):
+    optimizer = bilevel.alpha_optimizer(3e-4, 1e-3)
+    alpha = rng.standard_normal(6)
+    state, m, v = optimizer.init(jnp.asarray(alpha, jnp.float32)), np.zeros(6), np.zeros(6)
+    for t in range(1, 4):
+        gradient = rng.standard_normal(6)
+        update, state = optimizer.update(jnp.asarray(gradient, jnp.float32), state, jnp.asarray(alpha, jnp.float32))
+        g = gradient + 1e-3 * alpha
+        m, v = 0.5 * m + 0.5 * g, 0.999 * v + 0.001 * g * g
+        expected = -3e-4 * (m / (1 - 0.5**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        np.testing.assert_allclose(update, expected, rtol=1e-4)
+
+
+def test_the_last_learning_rate_of_50_epochs_is_that_of_the_reference():
+    schedule = optax.cosine_decay_schedule(0.025, 50, 0.001 / 0.025)
+    assert float(schedule(0)) == pytest.approx(0.025)
+    assert float(schedule(49)) == pytest.approx(0.00102368, abs=1e-8)
+
+
+def test_each_step_moves_its_own_side_and_both_lower_the_loss(key):
+    net, data = tiny.supernet("tiny"), tiny.dataset()
+    weight_optimizer, alpha_optimizer = bilevel.weight_optimizer(), bilevel.alpha_optimizer(0.1)
+    state = bilevel.init_state(net, key, (8, 8, 2), weight_optimizer, alpha_optimizer)
+    state = state.replace(decisions=state.decisions.choose("normal", 1, 0))
+    images = (data.images / 255.0 - 0.5) * 2
+    alpha_step = jax.jit(bilevel.make_alpha_step(net, alpha_optimizer))
+    weight_step = jax.jit(bilevel.make_weight_step(net, weight_optimizer))
+
+    after_alpha, first = alpha_step(state, images, data.labels, key)
+    same = jax.tree.map(np.array_equal, state.params, after_alpha.params)
+    assert all(jax.tree.leaves(same)) and not np.array_equal(state.alphas["normal"], after_alpha.alphas["normal"])
+    for _ in range(4):
+        after_alpha, last = alpha_step(after_alpha, images, data.labels, key)
+    assert last.loss < first.loss
+
+    after, first = weight_step(state, images, data.labels, key, 0.025)
+    assert np.array_equal(state.alphas["normal"], after.alphas["normal"])
+    assert first.images == 32 and 0 <= first.correct <= 32
+    for _ in range(8):
+        after, last = weight_step(after, images, data.labels, key, 0.025)
+    assert last.loss < 0.9 * first.loss
+    assert not np.array_equal(
+        state.batch_stats["stem_norm"]["norm"]["mean"], after.batch_stats["stem_norm"]["norm"]["mean"]
+    )
+
+
+@pytest.mark.parametrize("space", ["tiny", "nasbench201"])
+def test_fresh_weights_have_the_shapes_of_flax_own_init_and_depend_on_the_key(space, key):
+    net = tiny.supernet(space)
+    state = tiny.state(net, key)
+    rngs = {"params": key, "noise": key}
+    full = jax.eval_shape(lambda: net.init(rngs, jnp.zeros((2, 8, 8, 2)), tiny.weights(net, state), True))
+    assert jax.tree.map(jnp.shape, full["params"]) == jax.tree.map(jnp.shape, state.params)
+    other = tiny.state(net, jax.random.key(1))
+    assert not np.array_equal(state.params["head"]["kernel"], other.params["head"]["kernel"])
+    again = tiny.state(net, key)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, state, again)))
+
+
+def test_alphas_of_scale_zero_are_zero(key):
+    net = tiny.supernet("tiny")
+    state = bilevel.init_state(net, key, (8, 8, 2), bilevel.weight_optimizer(), bilevel.alpha_optimizer(), 0.0)
+    assert not any(a.any() for a in state.alphas.values())

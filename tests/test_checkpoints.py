@@ -1,0 +1,35 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from darts_pt_jax.checkpoints import Checkpoints
+from tests import tiny
+
+
+def test_a_state_comes_back_bit_for_bit_from_a_new_object(tmp_path, key):
+    state = tiny.state(tiny.supernet("tiny"), key)
+    Checkpoints(tmp_path / "c", keep=2).save(7, state, {"units": 7, "sizes": {"metrics.jsonl": 12}})
+    again = Checkpoints(tmp_path / "c", keep=2)
+    restored, position = again.restore(again.latest(), jax.eval_shape(lambda: state))
+    assert position == {"units": 7, "sizes": {"metrics.jsonl": 12}}
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(restored), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def test_only_the_newest_stay_and_numbers_grow(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c", keep=2)
+    for number in (1, 2, 5):
+        checkpoints.save(number, {"a": jnp.ones(3) * number}, {})
+    assert checkpoints.numbers() == [2, 5]
+    with pytest.raises(ValueError, match="checkpoint 4 is not newer than 5"):
+        checkpoints.save(4, {"a": jnp.ones(3)}, {})
+
+
+def test_another_supernet_is_refused_by_name(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c", keep=2)
+    checkpoints.save(1, {"weights": jnp.ones(3), "same": jnp.ones(2)}, {})
+    with pytest.raises(ValueError, match=r"does not fit this supernet: 1 arrays differ, .*weights"):
+        checkpoints.restore(1, {"weights": jnp.ones(4), "same": jnp.ones(2)})

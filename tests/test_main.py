@@ -1,0 +1,347 @@
+"""The command, from its arguments to the files that it leaves."""
+
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.selection import perturbation
+from darts_pt_jax.spaces import SPACES
+from experiments import main
+
+TINY = {
+    "space": "tiny",
+    "supernet.cells": 1,
+    "data.examples": 130,
+    "search.epochs": 2,
+    "search.batch_size": 32,
+    "select.images": 64,
+}
+BENCH = {**TINY, "space": "nasbench201", "search.alpha": "fixed", "select.interval": 2}
+
+
+def arguments(workdir, **overrides):
+    keys = [f"--config.{k}={v}" for k, v in overrides.items()]
+    return ["main", "--config=configs/quickstart.py", f"--workdir={workdir}", *keys]
+
+
+def run(workdir, keys, **more):
+    return main.main(arguments(workdir, **{**keys, **more}))
+
+
+def lines(workdir, name):
+    return [json.loads(line) for line in (workdir / name).read_text().splitlines()]
+
+
+def digests(workdir):
+    files = [p for p in sorted(workdir.rglob("*")) if p.is_file()]
+    return {p.relative_to(workdir): (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()) for p in files}
+
+
+RESULTS = ("metrics.jsonl", "decisions.jsonl", "genotype.json", "genotype.txt", "report.md")
+
+
+def same_results(one, two):
+    for name in RESULTS:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+def recomputed(decision):
+    """The choice of a decision, from its line alone."""
+    if decision["type"] == "operation":
+        args = decision["correct"], decision["loss"], decision["criterion"], decision["eligible"]
+        return decision["candidates"][perturbation.most_harmful(*args)[0]]
+    edges = list(decision["passes"][0]["edges"])
+    for one in decision["passes"]:
+        assert one["edges"] == edges
+        dropped = perturbation.least_harmful(one["correct"], one["loss"], decision["criterion"])[0]
+        assert edges.pop(dropped) == one["removed"]
+    return edges
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A whole run of the tests' own space, in one go."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    assert run(workdir, TINY) == 0
+    return workdir
+
+
+def test_another_space_goes_through_everything(whole):
+    space = SPACES["tiny"]
+    metrics, decisions = lines(whole, "metrics.jsonl"), lines(whole, "decisions.jsonl")
+    assert [(m["stage"], m.get("epoch", m.get("tuning_epoch"))) for m in metrics] == (
+        [("search", 1), ("search", 2)] + [("select", i + 1) for i in range(11)]
+    )
+    assert all(0 <= m[k] <= 100 for m in metrics for k in ("train_accuracy", "valid_accuracy"))
+    assert [d["decision"] for d in decisions] == list(range(1, 23))
+    assert [d["type"] for d in decisions] == ["operation"] * 18 + ["topology"] * 4
+    assert [d["kind"] for d in decisions] == ["normal", "reduce"] * 11
+    assert all(recomputed(d) == d["choice"] for d in decisions)
+    operation = decisions[0]
+    assert operation["images"] == 64 and len(operation["correct"]) == len(operation["candidates"])
+    assert 0 <= operation["baseline"]["correct"] <= 64 and operation["baseline"]["loss"] > 0
+
+    genotype = Genotype.from_json((whole / "genotype.json").read_text())
+    chosen = {(d["kind"], d["edge"]): d["choice"] for d in decisions[:18]}
+    kept = {(d["kind"], d["node"]): d["choice"] for d in decisions[18:]}
+    for kind, graph in space.cells.items():
+        for number, node in enumerate(genotype.cells[kind]):
+            edges = kept.get((kind, number), graph.incoming(number + graph.inputs))
+            assert node == tuple((chosen[kind, e], graph.edges[e].source) for e in edges)
+    assert "By magnitude" in (whole / "report.md").read_text()
+
+
+def test_times_stand_in_a_file_of_their_own(whole):
+    timings = lines(whole, "timings.jsonl")
+    assert sum(t["stage"] == "search" for t in timings) == 2 and all(t["seconds"] >= 0 for t in timings)
+    for name in ("metrics.jsonl", "decisions.jsonl"):
+        assert "seconds" not in (whole / name).read_text()
+
+
+def test_a_finished_run_given_again_changes_no_file(whole, capsys):
+    before = digests(whole)
+    assert run(whole, TINY) == 0
+    assert capsys.readouterr().out == f"finished: the results are in {whole}\n"
+    assert digests(whole) == before
+
+
+def test_another_config_on_the_same_directory_is_refused_by_key(whole, capsys):
+    before = digests(whole)
+    assert run(whole, TINY, **{"search.learning_rate": 0.05, "select.interval": 3}) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "search.learning_rate was 0.025 and is 0.05, select.interval was 1 and is 3" in error
+    assert digests(whole) == before
+
+
+def test_stage_after_stage_gives_the_results_of_one_go(whole, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert run(workdir, TINY, stages="search") == 0
+    assert not (workdir / "genotype.json").exists()
+    assert run(workdir, TINY, stages="report") == 1
+    assert "stage report needs the stages before it" in capsys.readouterr().err
+    for name in ("metrics.jsonl", "decisions.jsonl"):  # as after a kill between a line and its checkpoint
+        with (workdir / name).open("a") as file:
+            file.write('{"stage": "sel')
+    assert run(workdir, TINY, stages="select") == 0
+    assert run(workdir, TINY, stages="report") == 0
+    same_results(whole, workdir)
+
+
+def test_lost_lines_are_noticed(tmp_path, capsys):
+    assert run(tmp_path / "run", BENCH, stages="search") == 0
+    (tmp_path / "run" / "metrics.jsonl").write_text("")
+    assert run(tmp_path / "run", BENCH) == 1
+    error = capsys.readouterr().err
+    assert "lines are lost" in error and "metrics.jsonl" in error
+
+
+def command(workdir, keys):
+    return [sys.executable, "-m", "experiments.main", *arguments(workdir, **keys)[1:]]
+
+
+def test_a_killed_run_goes_on_to_the_same_results(tmp_path):
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+    for name in ("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"):
+        environment[name] = "0"
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    subprocess.run(command(undisturbed, BENCH), check=True, env=environment, stdout=subprocess.DEVNULL)
+    moments = [("metrics.jsonl", 1), ("decisions.jsonl", 1), ("decisions.jsonl", 4)]
+    for name, count in moments:
+        process = subprocess.Popen(command(killed, BENCH), env=environment, stdout=subprocess.DEVNULL)
+        file, deadline = killed / name, time.monotonic() + 120
+        while not (file.exists() and file.read_bytes().count(b"\n") >= count):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    subprocess.run(command(killed, BENCH), check=True, env=environment, stdout=subprocess.DEVNULL)
+    same_results(undisturbed, killed)
+
+
+def test_magnitude_and_random_select_from_the_same_search(tmp_path):
+    keys = {**TINY, "stages": "search"}
+    assert run(tmp_path / "run", keys) == 0
+    genotypes = {}
+    for method in ("magnitude", "random"):
+        workdir = tmp_path / method
+        subprocess.run(["cp", "-r", tmp_path / "run", workdir], check=True)
+        assert run(workdir, TINY, **{"select.method": method}) == 0
+        genotypes[method] = Genotype.from_json((workdir / "genotype.json").read_text())
+        decisions = lines(workdir, "decisions.jsonl")
+        assert len(decisions) == 22 and {d["method"] for d in decisions} == {method}
+    assert genotypes["magnitude"] != genotypes["random"]
+    weights = lines(tmp_path / "run", "metrics.jsonl")[-1]["edge_weights"]["reduce"]
+    first = genotypes["magnitude"].cells["reduce"][0]
+    assert first == tuple((("centred", "noise")[weights[e][1] > weights[e][0]], e) for e in (0, 1))
+
+
+VARIANTS = [
+    {
+        "select.criterion": "loss",
+        "select.topology": "single_ranking",
+        "select.pairing": "single",
+        "select.bn": "running",
+    },
+    {"select.none_is_candidate": False, "select.mask_batch": 2, "select.augment": False, "select.order": "fixed"},
+    {"search.alpha": "fixed", "search.alpha_init": "zero", "select.order": "reference", "select.interval": 0},
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_key_of_selection_has_its_effect(variant, tmp_path):
+    assert run(tmp_path / "run", {**TINY, "select.interval": 0}, **{"search.epochs": 1, **variant}) == 0
+    decisions = lines(tmp_path / "run", "decisions.jsonl")
+    assert all(recomputed(d) == d["choice"] for d in decisions) and len(decisions) == 22
+    assert not any(m["stage"] == "select" for m in lines(tmp_path / "run", "metrics.jsonl"))
+    if "select.none_is_candidate" in variant:
+        edges = [d for d in decisions if "none" in d.get("candidates", ())]
+        assert edges and all(d["choice"] != "none" and d["eligible"] == [1, 2, 3] for d in edges)
+        assert [d["edge"] for d in decisions[:18:2]] == list(range(9))
+    if "select.topology" in variant:
+        node = decisions[-1]["passes"]
+        assert node[1]["loss"] == [
+            v for e, v in zip(node[0]["edges"], node[0]["loss"], strict=True) if e in node[1]["edges"]
+        ]
+        assert [d["kind"] for d in decisions] == ["normal", "reduce"] * 11 or len({d["kind"] for d in decisions}) == 2
+    if "search.alpha" in variant:
+        (search,) = lines(tmp_path / "run", "metrics.jsonl")
+        rows = [row for kind in search["edge_weights"].values() for row in kind]
+        assert all(row == pytest.approx([1 / len(row)] * len(row)) for row in rows)
+        assert "magnitude" not in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_the_alphas_move_only_if_they_are_learned(tmp_path):
+    weights = {}
+    for alpha in ("learned", "fixed"):
+        assert run(tmp_path / alpha, TINY, **{"search.alpha": alpha, "stages": "search"}) == 0
+        weights[alpha] = [m["edge_weights"] for m in lines(tmp_path / alpha, "metrics.jsonl")]
+    assert weights["fixed"][0] == weights["fixed"][1] and weights["learned"][0] != weights["learned"][1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (["--config.search.epocs=2"], "unknown key search.epocs: did you mean search.epochs?"),
+        (["--config.epochs=2"], "unknown key epochs: did you mean search.epochs?"),
+        (["--config.xyzzy=2"], "unknown key xyzzy: the keys are checkpoint.snapshots, data.examples"),
+        (["--config.search.epochs=two"], "config.search.epochs=two: invalid literal"),
+        (["--config.search.epochs=2.5"], "config.search.epochs=2.5: invalid literal"),
+        (["--config.search=2"], "search is a section: set one of its keys search.alpha, "),
+        (["--config.select.augment=maybe"], "config.select.augment=maybe"),
+        (["--config.search.epochs=0"], "search.epochs is 0, expected at least 1"),
+        (["--config.search.learning_rate=-1"], "search.learning_rate is -1.0, expected more than 0"),
+        (["--config.search.learning_rate=nan"], "search.learning_rate is nan, expected more than 0"),
+        (["--config.search.learning_rate=1e-4"], "search.learning_rate_min is 0.001, more than search.learning_rate"),
+        (["--config.space=dart"], "space is 'dart', expected one of darts, darts_none, s1"),
+        (["--config.stages=select,search"], "stages is 'select,search', expected some of search,select,report"),
+        (["--config.select.order=normal:1"], "select.order: got 'normal:1'"),
+        (["--config.select.method=magnitude", "--config.search.alpha=fixed"], "select.method is 'magnitude', but"),
+        (["--config.supernet.cells=1", "--config.space=darts"], "supernet.cells is 1, too few for a normal cell"),
+        (["--config.checkpoint.snapshots=(30,)"], "checkpoint.snapshots names epoch 30, but search.epochs is 20"),
+        (["--config.data.mean=(0.5,)"], "data.mean and data.std are given together"),
+        (["--config.data.mean=(0.5,0.5)", "--config.data.std=(1.0,1.0)"], "data.mean and data.std need one number"),
+        (["--config.report.nasbench201=nowhere.npz"], "report.nasbench201 is 'nowhere.npz', expected an existing"),
+        (["--config.data.source=npz"], "data.path is empty"),
+        (["--config.search.batch_size=800"], "search.batch_size is 800, but a part of the training set has 718"),
+        (["--config.select.images=20"], "select.images is 20, expected 0 or from search.batch_size (32) to 719"),
+        (["--confg=2"], "Unknown command line flag 'confg'"),
+        (["extra"], "unexpected argument 'extra'"),
+    ],
+)
+def test_a_wrong_setting_stops_before_any_work(changed, message, tmp_path, capsys):
+    assert main.main([*arguments(tmp_path / "run"), *changed]) == 2
+    output = capsys.readouterr()
+    assert message in output.err and output.err.count("\n") == 1 and output.out == ""
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [([], "--config is missing"), (["--config=configs/nothing.py"], "configs/nothing.py")],
+)
+def test_a_missing_config_is_one_line_of_the_program_itself(argv, message):
+    done = subprocess.run([sys.executable, "-m", "experiments.main", *argv], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and message in done.stderr
+
+
+def test_a_failing_run_exits_with_one_line(tmp_path, capsys):
+    assert run(tmp_path / "run", BENCH, **{"search.learning_rate": 1e30}) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "search epoch" in error and "lower search.learning_rate" in error
+    assert run(tmp_path / "new", BENCH, stages="select") == 1
+    assert "stage select needs the stages before it" in capsys.readouterr().err
+
+
+def test_out_of_memory_names_the_key_to_lower(tmp_path):
+    """The address space of the process is limited, so that the memory really is not to be had."""
+    keys = {**BENCH, "data.size": 128, "data.examples": 300, "search.batch_size": 128, "supernet.channels": 64}
+    del keys["select.images"]
+    limit = 'ulimit -v 8000000; exec "$@"'
+    limited = ["bash", "-c", limit, "bash", *command(tmp_path / "run", keys)]
+    done = subprocess.run(limited, capture_output=True, text=True)
+    assert done.stderr == "error: search epoch 1/2: out of memory: lower search.batch_size, now 128\n"
+    assert done.returncode == 1
+
+
+def test_a_directory_of_something_else_is_left_alone(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert run(tmp_path, BENCH) == 2
+    assert "holds something else than a run" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_other_images_are_refused(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        images, labels = rng.integers(0, 256, (200, 8, 8, 1)).astype(np.uint8), np.arange(200) % 3
+        np.savez(
+            tmp_path / f"{name}.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels
+        )
+    keys = {**BENCH, "data.source": "npz", "data.path": tmp_path / "a.npz", "stages": "search"}
+    assert run(tmp_path / "run", keys) == 0
+    assert run(tmp_path / "run", {**keys, "stages": "search,select", "data.path": tmp_path / "b.npz"}) == 2
+    assert "the images are not those" in capsys.readouterr().err
+
+
+def test_plan_counts_and_does_nothing(tmp_path, capsys):
+    assert main.main([*arguments(tmp_path / "run"), "--plan"]) == 0
+    output = capsys.readouterr().out
+    for text in ("718 images for weights, 719 for alphas", "20 epochs, 440 steps of 32 images",
+                 "34 decisions on 704 images", "17 tuning epochs of 22 steps", "memory", "disk"):  # fmt: skip
+        assert text in output
+    assert not (tmp_path / "run").exists()
+
+
+def test_snapshots_are_kept_for_good(tmp_path):
+    assert (
+        run(tmp_path / "run", BENCH, **{"search.epochs": 4, "checkpoint.snapshots": "(1,2)", "stages": "search"}) == 0
+    )
+    names = sorted(p.name for p in pathlib.Path(tmp_path / "run" / "snapshots").iterdir())
+    assert names == ["1", "2", "4"]
+
+
+@pytest.mark.skipif("DARTS_PT_CIFAR10" not in os.environ, reason="DARTS_PT_CIFAR10 names no npz of CIFAR-10")
+def test_nasbench201_on_cifar10_with_its_table(tmp_path):
+    keys = {
+        "data.path": os.environ["DARTS_PT_CIFAR10"], "data.size": 8, "data.examples": 2000, "supernet.channels": 4,
+        "search.epochs": 1, "select.images": 256, "eval.images": 256,
+    }  # fmt: skip
+    if table := os.environ.get("DARTS_PT_NB201"):
+        keys["report.nasbench201"] = table
+    argv = arguments(tmp_path / "run", **keys)
+    argv[1] = "--config=configs/nasbench201_c10_small.py"
+    assert main.main(argv) == 0
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert ("rank of 15,625" in report) == bool(table)
+    assert [len(d["candidates"]) for d in lines(tmp_path / "run", "decisions.jsonl")] == [5] * 6

@@ -1,0 +1,84 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from darts_pt_jax import ops
+
+
+def run(module, x, key, batch_statistics=True):
+    variables = module.init({"params": key, "noise": key}, x, batch_statistics)
+    return module.apply(variables, x, batch_statistics, rngs={"noise": key}, mutable=["batch_stats"])[0]
+
+
+@pytest.mark.parametrize("name", ops.OPERATIONS)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [8, 7])
+def test_every_operation_keeps_the_channels_and_divides_the_size_by_its_stride(name, stride, size, key):
+    x = jax.random.normal(key, (2, size, size, 4))
+    assert run(ops.OPERATIONS[name](4, stride), x, key).shape == (2, -(-size // stride), -(-size // stride), 4)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (5, 2, 1), (3, 1, 2), (5, 2, 2)])
+def test_a_separable_convolution_is_a_depthwise_and_a_pointwise_one(kernel, stride, dilation, key):
+    x = jax.random.normal(key, (2, 9, 9, 6))
+    module = ops.SeparableConv(5, kernel, stride, dilation)
+    variables = module.init(key, x)
+    depthwise, pointwise = variables["params"]["depthwise"], variables["params"]["pointwise"]
+    pad, names = dilation * (kernel // 2), ("NHWC", "HWIO", "NHWC")
+    y = jax.lax.conv_general_dilated(x, depthwise, (stride,) * 2, [(pad, pad)] * 2, rhs_dilation=(dilation,) * 2,
+                                     dimension_numbers=names, feature_group_count=6)  # fmt: skip
+    y = jax.lax.conv_general_dilated(y, pointwise, (1, 1), "VALID", dimension_numbers=names)
+    np.testing.assert_allclose(module.apply(variables, x), y, rtol=1e-5, atol=1e-5)
+
+
+def test_batch_norm_uses_the_biased_batch_variance_and_momentum_a_tenth(key):
+    x = 100 + jax.random.normal(key, (4, 3, 3, 2))
+    module = ops.Norm()
+    variables = module.init(key, x, True)
+    y, updated = module.apply(variables, x, True, mutable=["batch_stats"])
+    flat = np.asarray(x, np.float64).reshape(-1, 2)
+    np.testing.assert_allclose(y, (x - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5), atol=1e-4)
+    np.testing.assert_allclose(updated["batch_stats"]["norm"]["mean"], 0.1 * flat.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(updated["batch_stats"]["norm"]["var"], 0.9 + 0.1 * flat.var(0), rtol=1e-4)
+    np.testing.assert_allclose(module.apply(variables, x, False), x / np.sqrt(1 + 1e-5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [4, 5])
+def test_pooling_looks_at_no_padding(average, stride, size, key):
+    x = -1 - jax.random.uniform(key, (2, size, size, 3))
+    y = run(ops.Pool(3, stride, pool_norm=False, average=average), x, key)
+    for i in range(0, size, stride):
+        for j in range(0, size, stride):
+            window = x[:, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2]
+            expected = window.mean((1, 2)) if average else window.max((1, 2))
+            np.testing.assert_allclose(y[:, i // stride, j // stride], expected, rtol=1e-6)
+
+
+def test_factorized_reduce_reads_even_and_odd_pixels(key):
+    x = jnp.zeros((1, 4, 4, 2)).at[0, 1, 3, 0].set(5.0)
+    module = ops.FactorizedReduce(2)
+    variables = module.init(key, x, True)
+    odd = variables["params"]["odd"]["kernel"][0, 0, 0, 0]
+    y = module.apply(variables, x, False)
+    np.testing.assert_allclose(y[0, 0, 1, 1], 5 * odd / np.sqrt(1 + 1e-5), rtol=1e-6)
+    assert np.count_nonzero(y) == 1
+
+
+def test_noise_depends_on_the_key_alone(key):
+    x = jnp.zeros((2, 4, 4, 3))
+    module = ops.Noise(3)
+    draw = [module.apply({}, x + add, True, rngs={"noise": jax.random.key(k)}) for add, k in ((0, 0), (1, 0), (0, 1))]
+    np.testing.assert_array_equal(draw[0], draw[1])
+    assert not np.array_equal(draw[0], draw[2])
+
+
+def test_convolutions_start_as_in_pytorch(key):
+    kernel = ops.Conv(64, 3).init(key, jnp.zeros((1, 8, 8, 16)))["params"]["kernel"]
+    bound = 1 / np.sqrt(9 * 16)
+    assert abs(kernel).max() <= bound and abs(kernel).max() > 0.99 * bound
+    np.testing.assert_allclose(kernel.std(), bound / np.sqrt(3), rtol=0.02)
+    depthwise = ops.SeparableConv(64, 3).init(key, jnp.zeros((1, 8, 8, 64)))["params"]["depthwise"]
+    assert 0.99 / 3 < abs(depthwise).max() <= 1 / 3

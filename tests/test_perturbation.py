@@ -1,0 +1,146 @@
+import functools
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from darts_pt_jax import architecture
+from darts_pt_jax.bilevel import forward
+from darts_pt_jax.data import batches
+from darts_pt_jax.selection import perturbation
+from tests import tiny
+
+
+@functools.cache
+def prepared(space):
+    net = tiny.supernet(space)
+    state = tiny.state(net, jax.random.key(3))
+    return net, state, tiny.weights(net, state), tiny.dataset()
+
+
+def score_all(space, kind, masks, size, augment=True, batch_statistics=True):
+    net, state, weights, data = prepared(space)
+    scorer = jax.jit(perturbation.make_scorer(net, kind, batch_statistics, augment))
+    indices = batches.epoch_indices(jax.random.key(1), data.size, 2, 16)
+    bound = lambda m, rows, k: scorer(state, weights, m, data, rows, k)  # noqa: E731
+    return perturbation.score_masks(bound, masks, size, indices, jax.random.split(jax.random.key(2), 2)), scorer
+
+
+@pytest.mark.parametrize(
+    ("space", "kind", "batch_statistics"),
+    [
+        ("tiny", "normal", True),
+        ("tiny", "reduce", True),
+        ("nasbench201", "normal", True),
+        ("nasbench201", "normal", False),
+    ],
+)
+def test_scores_of_one_call_are_those_of_separate_passes(space, kind, batch_statistics):
+    net, state, weights, data = prepared(space)
+    masks = architecture.without_operations(net.space, kind, 1)
+    scores, _ = score_all(space, kind, masks, len(masks), batch_statistics=batch_statistics)
+    indices = batches.epoch_indices(jax.random.key(1), data.size, 2, 16)
+
+    @jax.jit
+    def alone(mask, rows, key):
+        augment_key, noise_key = jax.random.split(key)
+        images, labels = batches.batch(data, rows, augment_key)
+        masked = weights | {kind: weights[kind] * mask}
+        return forward(net, state.variables, masked, images, labels, noise_key, batch_statistics)[0]
+
+    for o, mask in enumerate(masks):
+        passes = [alone(mask, r, k) for r, k in zip(indices, jax.random.split(jax.random.key(2), 2), strict=True)]
+        assert scores.correct[o] == sum(int(p.correct) for p in passes)
+        assert scores.images[o] == 32
+        np.testing.assert_allclose(scores.loss[o] / 32, sum(float(p.loss) for p in passes) / 32, atol=1e-5)
+    assert len(set(scores.loss.tolist())) > 1
+
+
+def test_masks_in_several_calls_score_as_in_one():
+    masks = architecture.without_edges(tiny.SPACE, "normal", [2, 3, 4])
+    whole, _ = score_all("tiny", "normal", masks, 3)
+    parts, _ = score_all("tiny", "normal", masks, 2)
+    np.testing.assert_array_equal(whole.correct, parts.correct)
+    np.testing.assert_allclose(whole.loss, parts.loss, rtol=1e-6)
+
+
+def primitives(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from primitives(inner)
+
+
+def test_the_scorer_has_no_loop_and_one_set_of_convolutions_for_all_candidates():
+    net, state, weights, data = prepared("nasbench201")
+    score = perturbation.make_scorer(net, "normal")
+
+    def equations(masks):
+        args = (state, weights, jnp.asarray(masks), data, jnp.arange(8), jax.random.key(0))
+        return list(primitives(jax.make_jaxpr(score)(*args).jaxpr))
+
+    five = equations(architecture.without_operations(net.space, "normal", 1))
+    two = equations(architecture.without_operations(net.space, "normal", 1)[:2])
+    assert {"scan", "while"}.isdisjoint({e.primitive.name for e in five})
+    count = [sum(e.primitive.name == "conv_general_dilated" for e in equations) for equations in (five, two)]
+    assert count[0] == count[1] > 0
+
+
+def test_cells_before_the_first_of_a_kind_are_computed_once():
+    net, state, weights, data = prepared("tiny")
+    score = perturbation.make_scorer(net, "reduce")
+    masks = jnp.ones((5, 9, 2))
+    jaxpr = jax.make_jaxpr(score)(state, weights, masks, data, jnp.arange(8), jax.random.key(0)).jaxpr
+    sizes = [e.invars[0].aval.size for e in primitives(jaxpr) if e.primitive.name == "conv_general_dilated"]
+    assert sizes[0] == 8 * 8 * 8 * 2 and max(sizes) > 4 * min(sizes)
+    first_cell = [s for s in sizes if s == 8 * 8 * 8 * 4]
+    assert len(first_cell) >= 6, "convolutions of the normal cell work on one batch, not on five"
+
+
+def test_one_compilation_serves_all_edges_of_a_kind():
+    net, state, weights, data = prepared("tiny")
+    scorer = jax.jit(perturbation.make_scorer(net, "normal"))
+    for edge in (0, 4):
+        masks = architecture.without_operations(net.space, "normal", edge)[:2]
+        scorer(state, weights, jnp.asarray(masks), data, jnp.arange(8), jax.random.key(0))
+    assert scorer._cache_size() == 1
+
+
+def test_masking_none_changes_nothing_and_noise_is_shared_by_the_masks():
+    masks = architecture.without_operations(prepared("nasbench201")[0].space, "normal", 3)
+    scores, _ = score_all("nasbench201", "normal", np.concatenate([np.ones_like(masks[:1]), masks]), 6)
+    np.testing.assert_allclose(scores.loss[1], scores.loss[0], rtol=1e-6)
+    same, _ = score_all("tiny", "normal", np.ones((3, 9, 4), np.float32), 3)
+    assert same.loss[0] == same.loss[1] == same.loss[2]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "eligible", "choice", "margin"),
+    [
+        ("acc", [0, 1, 2, 3], 1, 0),  # 1 and 2 are equal: the first
+        ("acc", [0, 2, 3], 2, 2),
+        ("acc", [3], 3, 0),
+        ("loss", [0, 1, 2, 3], 0, 0.5),
+        ("loss", [1, 2, 3], 1, 0),
+    ],
+)
+def test_the_operation_kept_is_the_first_of_the_most_missed(criterion, eligible, choice, margin):
+    kept = perturbation.most_harmful([9, 5, 5, 7], [2.0, 1.5, 1.0, 1.5], criterion, eligible)
+    assert kept == (choice, pytest.approx(margin))
+
+
+@pytest.mark.parametrize(("criterion", "position", "margin"), [("acc", 2, 0.0), ("loss", 3, 0.25)])
+def test_the_edge_dropped_is_the_last_of_the_least_missed(criterion, position, margin):
+    dropped = perturbation.least_harmful([4, 8, 8, 1], [1.5, 1.25, 1.25, 1.0], criterion)
+    assert dropped == (position, pytest.approx(margin))
+
+
+def test_masks_remove_one_thing_each():
+    masks = architecture.without_operations(tiny.SPACE, "normal", 4)
+    assert masks.shape == (4, 9, 4)
+    for o, mask in enumerate(masks):
+        assert mask[4, o] == 0 and mask.sum() == 35
+    masks = architecture.without_edges(tiny.SPACE, "normal", [2, 4])
+    assert masks.shape == (2, 9, 4) and not masks[1, 4].any() and masks.sum((1, 2)).tolist() == [32, 32]

@@ -1,0 +1,56 @@
+"""A search space of the tests' own: other operations, three nodes, unequal numbers of candidates per edge."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from darts_pt_jax import architecture, bilevel
+from darts_pt_jax.data.batches import Dataset
+from darts_pt_jax.ops import Operation
+from darts_pt_jax.spaces import SPACES, SearchSpace, dag
+from darts_pt_jax.supernet import Supernet
+
+
+class Centred(Operation):
+    """Subtracts a learned value per channel."""
+
+    @nn.compact
+    def __call__(self, x, batch_statistics):
+        return x[:, :: self.stride, :: self.stride] - self.param("centre", nn.initializers.ones, (self.channels,))
+
+
+CANDIDATES = {e: ("skip_connect", "centred", "nor_conv_1x1")[: 2 + e % 2] for e in range(9)}
+CANDIDATES[4] = ("none", "avg_pool_3x3", "centred", "skip_connect")
+
+SPACE = SearchSpace(
+    name="tiny",
+    cells={"normal": dag(2, 3, CANDIDATES), "reduce": dag(2, 3, ("centred", "noise"), reduction=True)},
+    layout=lambda cells: ("normal", "reduce") * cells,
+    stem_multiplier=1,
+)
+
+SIZES = {"tiny": 1, "nasbench201": 1, "s4": 3}
+"""Cells that make the smallest supernet with every cell kind."""
+
+
+def supernet(space: str, classes: int = 3, channels: int = 4) -> Supernet:
+    return Supernet(SPACES[space], SIZES.get(space, 3), channels, classes)
+
+
+def dataset(n: int = 32, size: int = 8, classes: int = 3, pad: int = 1, flip: bool = True) -> Dataset:
+    """Images whose class shows in their mean."""
+    rng = np.random.default_rng(1)
+    labels = np.arange(n, dtype=np.int32) % classes
+    images = rng.integers(0, 100, (n, size, size, 2)) + 50 * labels[:, None, None, None]
+    half = np.full(2, 0.5, np.float32)
+    return Dataset(jax.numpy.asarray(images, jax.numpy.uint8), jax.numpy.asarray(labels), half, half, pad, flip)
+
+
+def state(net: Supernet, key, size: int = 8) -> bilevel.SearchState:
+    """A fresh state with alphas far from uniform."""
+    fresh = bilevel.init_state(net, key, (size, size, 2), bilevel.weight_optimizer(), bilevel.alpha_optimizer(), 0.5)
+    return fresh
+
+
+def weights(net: Supernet, state: bilevel.SearchState) -> dict:
+    return architecture.edge_weights(net.space, state.alphas, state.decisions)
