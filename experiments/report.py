@@ -11,11 +11,14 @@ from experiments.settings import Settings
 PARAMETER_FREE = ("none", "noise", "skip_connect", "max_pool_3x3", "avg_pool_3x3")
 
 
-def write(settings: Settings):
-    """Writes report.md and prints it."""
-    text = build(settings)
-    record.write_text(settings.workdir / "report.md", text)
+def write(settings: Settings) -> bool:
+    """Writes report.md and prints it, unless it stands there already; returns whether it did."""
+    text, file = build(settings), settings.workdir / "report.md"
+    if file.exists() and file.read_text() == text:
+        return False
+    record.write_text(file, text)
     print(text)
+    return True
 
 
 def build(settings: Settings) -> str:

@@ -84,16 +84,25 @@ class Run:
 
     def resume(self) -> tuple[int, SearchState]:
         """Units done and the state after them; records are cut back to that point."""
+        records = (self.metrics, self.decisions)
         newest = self.checkpoints.latest()
         if newest is None:
-            done, state, sizes = 0, self.training.initial_state(self.key("init")), {}
-        else:
-            state, position = self.checkpoints.restore(newest, self.training.abstract_state())
-            done, sizes = position["units"], position["sizes"]
-            print(f"continuing {self.directory} after {done} units", flush=True)
-        for lines in (self.metrics, self.decisions):
-            lines.truncate(sizes.get(lines.path.name, 0))
-        return done, state
+            if any(lines.size() for lines in records):
+                raise RunError(
+                    f"{self.directory} has records but no checkpoint: put its checkpoints back or name a new --workdir"
+                )
+            state = self.training.initial_state(self.key("init"))
+            self._save(0, state)
+            return 0, state
+        state, position = self.checkpoints.restore(newest, self.training.abstract_state())
+        for lines in records:
+            lines.truncate(position["sizes"][lines.path.name])
+        print(f"continuing {self.directory} after {position['units']} units", flush=True)
+        return position["units"], state
+
+    def _save(self, done: int, state: SearchState):
+        sizes = {lines.path.name: lines.size() for lines in (self.metrics, self.decisions)}
+        self.checkpoints.save(done, state, {"units": done, "sizes": sizes})
 
     def carry_out(self, units: Sequence[Unit], done: int, state: SearchState) -> SearchState:
         """Carries out `units`, the first of which is number `done` of all.
@@ -115,20 +124,19 @@ class Run:
                 raise RunError(f"{self.label}: {error}") from error
             done += 1
             seconds, start = time.perf_counter() - start, time.perf_counter()
-            sizes = {lines.path.name: lines.size() for lines in (self.metrics, self.decisions)}
-            self.checkpoints.save(done, state, {"units": done, "sizes": sizes})
+            self._save(done, state)
             saved = time.perf_counter() - start
             self.timings.append(stage=unit.stage, unit=unit.name, seconds=seconds, checkpoint_seconds=saved)
         return state
 
 
-def execute(settings: Settings, pipeline: dict[str, list[Unit]], report: Callable[[Settings], None]):
+def execute(settings: Settings, pipeline: dict[str, list[Unit]], report: Callable[[Settings], bool]):
     """Runs the requested stages on what earlier commands left.
 
     Args:
       settings: the command.
       pipeline: the units of every stage, in order.
-      report: carries out the stage "report", which has no units.
+      report: carries out the stage "report", which has no units; returns whether it changed a file.
 
     Raises:
       ConfigError, DataError: the settings do not fit the run directory or the data.
@@ -140,11 +148,8 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report: Callabl
     if stored:
         _refuse_changes(settings, stored, select_begun=done > len(pipeline["search"]))
     goal = _goal(settings, pipeline, done)
-    reported = "report" not in settings.stages or (directory / "report.md").exists()
-    if stored and done == goal and reported:
-        print(f"finished: the results are in {directory}")
-        return
-    if done < goal:
+    changed = done < goal
+    if changed:
         images = load_images(settings.config)
         training = Training(settings.config, images)
         _bind(settings, stored, images.fingerprint())
@@ -152,8 +157,8 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report: Callabl
         done, state = run.resume()
         run.carry_out([unit for units in pipeline.values() for unit in units][done:goal], done, state)
     if "report" in settings.stages:
-        report(settings)
-    print(f"the results are in {directory}")
+        changed |= report(settings)
+    print(f"{'' if changed else 'finished: '}the results are in {directory}")
 
 
 def load_images(config: ConfigDict) -> sources.Images:

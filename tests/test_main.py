@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,6 +47,9 @@ def digests(workdir):
     return {p.relative_to(workdir): (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()) for p in files}
 
 
+uses_whole = pytest.mark.xdist_group("whole")
+"""On the tests that share one run."""
+
 RESULTS = ("metrics.jsonl", "decisions.jsonl", "genotype.json", "genotype.txt", "report.md")
 
 
@@ -75,6 +79,7 @@ def whole(tmp_path_factory):
     return workdir
 
 
+@uses_whole
 def test_another_space_goes_through_everything(whole):
     space = SPACES["tiny"]
     metrics, decisions = lines(whole, "metrics.jsonl"), lines(whole, "decisions.jsonl")
@@ -100,6 +105,7 @@ def test_another_space_goes_through_everything(whole):
     assert "By magnitude" in (whole / "report.md").read_text()
 
 
+@uses_whole
 def test_times_stand_in_a_file_of_their_own(whole):
     timings = lines(whole, "timings.jsonl")
     assert sum(t["stage"] == "search" for t in timings) == 2 and all(t["seconds"] >= 0 for t in timings)
@@ -107,6 +113,7 @@ def test_times_stand_in_a_file_of_their_own(whole):
         assert "seconds" not in (whole / name).read_text()
 
 
+@uses_whole
 def test_a_finished_run_given_again_changes_no_file(whole, capsys):
     before = digests(whole)
     assert run(whole, TINY) == 0
@@ -114,6 +121,7 @@ def test_a_finished_run_given_again_changes_no_file(whole, capsys):
     assert digests(whole) == before
 
 
+@uses_whole
 def test_another_config_on_the_same_directory_is_refused_by_key(whole, capsys):
     before = digests(whole)
     assert run(whole, TINY, **{"search.learning_rate": 0.05, "select.interval": 3}) == 2
@@ -123,6 +131,7 @@ def test_another_config_on_the_same_directory_is_refused_by_key(whole, capsys):
     assert digests(whole) == before
 
 
+@uses_whole
 def test_stage_after_stage_gives_the_results_of_one_go(whole, tmp_path, capsys):
     workdir = tmp_path / "run"
     assert run(workdir, TINY, stages="search") == 0
@@ -143,6 +152,15 @@ def test_lost_lines_are_noticed(tmp_path, capsys):
     assert run(tmp_path / "run", BENCH) == 1
     error = capsys.readouterr().err
     assert "lines are lost" in error and "metrics.jsonl" in error
+
+
+def test_lost_checkpoints_do_not_start_the_run_again(tmp_path, capsys):
+    assert run(tmp_path / "run", BENCH, stages="search") == 0
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert run(tmp_path / "run", BENCH, stages="search") == 1
+    assert "has records but no checkpoint" in capsys.readouterr().err
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
 def command(workdir, keys):

@@ -81,7 +81,7 @@ def most_harmful(correct, loss, criterion: str, eligible: Sequence[int]) -> tupl
     """
     harm = _harm(correct, loss, criterion)[list(eligible)]
     rest = np.delete(harm, harm.argmax())
-    margin = float(harm.max() - rest.max()) if rest.size else 0.0
+    margin = (harm.max() - rest.max()).item() if rest.size else 0
     return list(eligible)[int(harm.argmax())], margin
 
 
@@ -89,4 +89,4 @@ def least_harmful(correct, loss, criterion: str) -> tuple[int, float]:
     """The edge to drop: the one whose removal hurts least; of equal ones the last (spec 5.4). Position and margin."""
     harm = _harm(correct, loss, criterion)
     position = len(harm) - 1 - int(harm[::-1].argmin())
-    return position, float(np.delete(harm, position).min() - harm[position])
+    return position, (np.delete(harm, position).min() - harm[position]).item()
