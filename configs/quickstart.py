@@ -11,7 +11,7 @@ def get_config():
     config.data.source = "digits"
     config.supernet.cells = 3
     config.supernet.channels = 4
-    config.search.epochs = 20
+    config.search.epochs = 10
     config.search.batch_size = 32
     config.search.sampling = "epoch"
     config.select.interval = 1

@@ -39,7 +39,7 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
         else:
             print("report         report.md")
     kept = 2 + len({*config.checkpoint.snapshots, config.search.epochs})
-    print(f"memory         about {_human(_bytes(training.train) + _bytes(training.valid) + 2 * checkpoint + _residuals(training, state))}"
+    print(f"memory         at most about {_human(_bytes(training.train) + _bytes(training.valid) + 2 * checkpoint + _residuals(training, state))}"
           " (data, state, and what one weight step keeps for its gradient)")  # fmt: skip
     print(f"disk           about {_human(kept * checkpoint)} ({kept} checkpoints of {_human(checkpoint)})")
 
@@ -62,7 +62,8 @@ def _residuals(training: Training, state) -> int:
 
     undecided = architecture.undecided(training.space)
     state_alphas = architecture.init_alphas(training.space, jax.random.key(0))
-    return _bytes(jax.eval_shape(backward, state.params, images, labels))
+    outputs = jax.make_jaxpr(backward)(state.params, images, labels).jaxpr.outvars
+    return _bytes([v.aval for v in set(outputs)])  # an array that several operations need is kept once
 
 
 def _bytes(tree) -> int:
