@@ -98,11 +98,6 @@ class SearchSpace:
         states = range(cell.inputs, cell.inputs + cell.nodes)
         return tuple(s for s in states if keep is not None and len(cell.incoming(s)) > keep)
 
-    @property
-    def stochastic(self) -> bool:
-        """Whether an operation draws random numbers in the forward pass."""
-        return any("noise" in edge.candidates for cell in self.cells.values() for edge in cell.edges)
-
 
 def dag(
     inputs: int,

@@ -26,15 +26,15 @@ def main(argv: list[str]) -> int:
         return _fail(error, 1)
     except Exception as error:
         details = ""
-        if asked and asked.workdir.is_dir():
+        if asked and not asked.plan and (asked.workdir / "run.json").exists():
             (asked.workdir / "traceback.txt").write_text(traceback.format_exc())
             details = f" (details in {asked.workdir / 'traceback.txt'})"
-        return _fail(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{details}", 1)
+        return _fail(f"{type(error).__name__}: {str(error)[:300]}{details}", 1)
     return 0
 
 
 def _fail(message, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print("error:", " ".join(str(message).split()), file=sys.stderr)
     return code
 
 

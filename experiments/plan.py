@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 
 from darts_pt_jax import architecture, bilevel
@@ -19,8 +20,8 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     checkpoint = _bytes(state)
     batch, steps = config.search.batch_size, training.steps
-    tuning = sum(unit.name.startswith("tuning") for unit in pipeline["select"])
-    decisions = sum(unit.name.startswith("decision") for unit in pipeline["select"])
+    tuning = sum(unit.type == "tuning epoch" for unit in pipeline["select"])
+    decisions = sum(unit.type == "decision" for unit in pipeline["select"])
     per_score = (config.select.images or training.valid.size) // batch * batch
     print(f"run directory  {settings.workdir}")
     print(f"data           {training.train.size} images for weights, {training.valid.size} for alphas and scores, "
@@ -63,7 +64,9 @@ def _residuals(training: Training, state) -> int:
     undecided = architecture.undecided(training.space)
     state_alphas = architecture.init_alphas(training.space, jax.random.key(0))
     outputs = jax.make_jaxpr(backward)(state.params, images, labels).jaxpr.outvars
-    return _bytes([v.aval for v in set(outputs)])  # an array that several operations need is kept once
+    return _bytes(
+        [v.aval for v in {v for v in outputs if isinstance(v, jax.extend.core.Var)}]
+    )  # an array that several operations need is kept once
 
 
 def _bytes(tree) -> int:

@@ -66,15 +66,16 @@ def _operations(space: SearchSpace, genotypes: dict[str, Genotype]) -> list[str]
         for name in names:
             counts = [genotype.operations(kind).count(name) for genotype in genotypes.values()]
             lines.append(f"| {kind} | {name} | " + " | ".join(map(str, counts)) + " |")
-        free = [sum(o in PARAMETER_FREE for o in g.operations(kind)) for g in genotypes.values()]
-        lines.append(f"| {kind} | *without parameters* | " + " | ".join(map(str, free)) + " |")
+        if not graph.reduction:  # there, skip_connect has parameters
+            free = [sum(o in PARAMETER_FREE for o in g.operations(kind)) for g in genotypes.values()]
+            lines.append(f"| {kind} | *without parameters* | " + " | ".join(map(str, free)) + " |")
     return lines
 
 
 def _agreement(decisions: list[dict], edge_weights: dict, alpha: str) -> str:
     taken = [d for d in decisions if d["type"] == "operation"]
     same = sum(int(np.argmax(edge_weights[d["kind"]][d["edge"]])) == d["choice_index"] for d in taken)
-    tied = sum(d["margin"] == 0 for d in taken)
+    tied = sum(d["margin"] == 0 and len(d["eligible"]) > 1 for d in taken)
     text = f"{len(taken)} operation decisions, {tied} of them by a tie"
     return text + (f"; {same} chose the operation with the largest alpha." if alpha == "learned" else ".")
 

@@ -4,6 +4,7 @@ The list follows from the config alone. After every unit the state is checkpoint
 the lengths of the records, so that the same command goes on where the last one stopped.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -39,9 +40,15 @@ class Unit:
     """
 
     stage: str
-    name: str
+    type: str
+    number: str
     do: Callable[["Run", SearchState], SearchState]
     memory_key: str = "search.batch_size"
+
+    @property
+    def name(self) -> str:
+        """What the screen and the timings call it."""
+        return f"{self.stage} {self.type} {self.number}".strip()
 
 
 class Run:
@@ -84,21 +91,18 @@ class Run:
 
     def resume(self) -> tuple[int, SearchState]:
         """Units done and the state after them; records are cut back to that point."""
-        records = (self.metrics, self.decisions)
         newest = self.checkpoints.latest()
-        if newest is None:
-            if any(lines.size() for lines in records):
-                raise RunError(
-                    f"{self.directory} has records but no checkpoint: put its checkpoints back or name a new --workdir"
-                )
-            state = self.training.initial_state(self.key("init"))
-            self._save(0, state)
-            return 0, state
-        state, position = self.checkpoints.restore(newest, self.training.abstract_state())
-        for lines in records:
-            lines.truncate(position["sizes"][lines.path.name])
-        print(f"continuing {self.directory} after {position['units']} units", flush=True)
-        return position["units"], state
+        if newest:
+            state, position = self.checkpoints.restore(newest, self.training.abstract_state())
+            done, sizes = position["units"], position["sizes"]
+            print(f"continuing {self.directory} after {done} units", flush=True)
+        else:
+            done, sizes, state = 0, {}, self.training.initial_state(self.key("init"))
+            if newest is None:
+                self._save(0, state)
+        for lines in (self.metrics, self.decisions):
+            lines.truncate(sizes.get(lines.path.name, 0))
+        return done, state
 
     def _save(self, done: int, state: SearchState):
         sizes = {lines.path.name: lines.size() for lines in (self.metrics, self.decisions)}
@@ -111,23 +115,41 @@ class Run:
           RunError: a unit failed for a reason that the user can mend.
         """
         for unit in units:
-            start, self.label = time.perf_counter(), f"{unit.stage} {unit.name}"
-            try:
+            start, self.label = time.perf_counter(), unit.name
+            with _one_line(unit.name, self._memory_advice(unit)):
                 state = unit.do(self, state)
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error):
-                    raise
-                section, name = unit.memory_key.split(".")
-                value = self.config[section][name] or "all of an edge"
-                raise RunError(f"{self.label}: out of memory: lower {unit.memory_key}, now {value}") from error
-            except FloatingPointError as error:
-                raise RunError(f"{self.label}: {error}") from error
             done += 1
             seconds, start = time.perf_counter() - start, time.perf_counter()
             self._save(done, state)
             saved = time.perf_counter() - start
-            self.timings.append(stage=unit.stage, unit=unit.name, seconds=seconds, checkpoint_seconds=saved)
+            self.timings.append(
+                stage=unit.stage, type=unit.type, number=unit.number, seconds=seconds, checkpoint_seconds=saved
+            )
         return state
+
+    def _memory_advice(self, unit: Unit) -> str:
+        section, name = unit.memory_key.split(".")
+        value = self.config[section][name]
+        if unit.memory_key == "select.mask_batch":
+            if value == 1:
+                return "lower supernet.channels in a new --workdir: select.mask_batch is 1 already"
+            value = value or "0, all removals of an edge"
+        return f"lower {unit.memory_key}, now {value}"
+
+
+@contextlib.contextmanager
+def _one_line(name: str, memory_advice: str):
+    """Turns failures that the user can mend into a `RunError` that says how."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise RunError(f"{name}: out of memory: {memory_advice}") from error
+    except MemoryError as error:
+        raise RunError(f"{name}: out of memory: {memory_advice}") from error
+    except FloatingPointError as error:
+        raise RunError(f"{name}: {error}") from error
 
 
 def execute(settings: Settings, pipeline: dict[str, list[Unit]], report: Callable[[Settings], bool]):
@@ -144,17 +166,18 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report: Callabl
     """
     directory = settings.workdir
     stored = _stored(directory)
-    done = Checkpoints(directory / "checkpoints", keep=2).latest() or 0 if stored else 0
-    if stored:
-        _refuse_changes(settings, stored, select_begun=done > len(pipeline["search"]))
+    done = _done(directory) if stored else 0
+    if done:
+        _refuse_changes(settings, stored, decided=done > len(pipeline["search"]) + 1)
     goal = _goal(settings, pipeline, done)
     changed = done < goal
     if changed:
-        images = load_images(settings.config)
-        training = Training(settings.config, images)
-        _bind(settings, stored, images.fingerprint())
-        run = Run(settings, training)
-        done, state = run.resume()
+        with _one_line("start", "lower data.examples, data.size or supernet.channels"):
+            images = load_images(settings.config)
+            training = Training(settings.config, images)
+            _bind(settings, stored if done else None, images.fingerprint())
+            run = Run(settings, training)
+            done, state = run.resume()
         run.carry_out([unit for units in pipeline.values() for unit in units][done:goal], done, state)
     if "report" in settings.stages:
         changed |= report(settings)
@@ -185,13 +208,20 @@ def _stored(directory: pathlib.Path) -> dict | None:
     file = directory / "run.json"
     if file.exists():
         return json.loads(file.read_text())
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if directory.exists() and (not directory.is_dir() or {p.name for p in directory.iterdir()} - {"run.json.tmp"}):
         raise ConfigError(f"--workdir {directory} holds something else than a run: name a new or an empty directory")
     return None
 
 
-def _refuse_changes(settings: Settings, stored: dict, select_begun: bool):
-    free = WITHOUT_EFFECT if select_begun else (*WITHOUT_EFFECT, "select.")
+def _done(directory: pathlib.Path) -> int:
+    newest = Checkpoints(directory / "checkpoints", keep=2).latest()
+    if newest is None and any((directory / name).exists() for name in ("metrics.jsonl", "decisions.jsonl")):
+        raise RunError(f"{directory} has records but no checkpoint: put its checkpoints back or name a new --workdir")
+    return newest or 0
+
+
+def _refuse_changes(settings: Settings, stored: dict, decided: bool):
+    free = WITHOUT_EFFECT if decided else (*WITHOUT_EFFECT, "select.")
     now, then = flatten(settings.config), stored["config"]
     changed = [k for k in sorted(now.keys() | then.keys()) if now.get(k) != then.get(k) and not k.startswith(free)]
     if changed:

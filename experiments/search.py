@@ -14,7 +14,7 @@ from experiments.run import Run, Unit
 def units(config) -> list[Unit]:
     """One unit for each epoch."""
     epochs = config.search.epochs
-    return [Unit("search", f"epoch {e + 1}/{epochs}", functools.partial(epoch, number=e)) for e in range(epochs)]
+    return [Unit("search", "epoch", f"{e + 1}/{epochs}", functools.partial(epoch, number=e)) for e in range(epochs)]
 
 
 def epoch(run: Run, state: SearchState, number: int) -> SearchState:
@@ -28,7 +28,7 @@ def epoch(run: Run, state: SearchState, number: int) -> SearchState:
     state, metrics = training.epoch(state, key, learning_rate, search.sampling)
     last = number + 1 == search.epochs
     if last or (number + 1) % run.config.eval.every == 0:
-        metrics |= training.validate(state)
+        metrics |= training.validate(state, run.key("valid"))
     run.metrics.append(
         stage="search", epoch=number + 1, learning_rate=learning_rate, **metrics, edge_weights=mixture(run, state)
     )

@@ -15,29 +15,24 @@ from experiments.run import Run, Unit
 
 def units(config) -> list[Unit]:
     """Units of the configured selection: a beginning, decisions with tuning between them, an end."""
-    begin, end = Unit("select", "begin", restart_optimizer), Unit("select", "genotype", write_genotype)
+    begin, end = Unit("select", "begin", "", restart_optimizer), Unit("select", "genotype", "", write_genotype)
     if config.select.method != "perturbation":
-        return [begin, Unit("select", config.select.method, derive), end]
-    space, middle, tuned = SPACES[config.space], [], 0
+        return [begin, Unit("select", config.select.method, "", derive), end]
+    space, interval = SPACES[config.space], config.select.interval
     points = decision_points(space, config.select.order, config.select.pairing, np.random.RandomState(config.seed))
     decide = {"operation": decide_operation, "topology": decide_topology}
-    total = sum(len(targets) for targets in points)
-    for p, targets in enumerate(points):
+    decisions = sum(map(len, points))
+    epochs = interval * (len(points) - 1) + min(interval, 1)  # one epoch follows the last decision (spec 5.1)
+    middle, decided, tuned = [], 0, 0
+    for targets in points:
         for target in targets:
-            count = sum(unit.name.startswith("decision") for unit in middle)
-            name = f"decision {count + 1}/{total}"
-            middle.append(
-                Unit(
-                    "select",
-                    name,
-                    functools.partial(decide[target.type], number=count, target=target),
-                    "select.mask_batch",
-                )
-            )
-        last = p + 1 == len(points)
-        for _ in range(min(config.select.interval, 1) if last else config.select.interval):
-            middle.append(Unit("select", f"tuning epoch {tuned + 1}", functools.partial(tune, number=tuned)))
+            do = functools.partial(decide[target.type], number=decided, target=target)
+            decided += 1
+            middle.append(Unit("select", "decision", f"{decided}/{decisions}", do, "select.mask_batch"))
+        for _ in range(min(interval, epochs - tuned)):
+            do = functools.partial(tune, number=tuned, last=tuned + 1 == epochs)
             tuned += 1
+            middle.append(Unit("select", "tuning epoch", f"{tuned}/{epochs}", do))
     return [begin, *middle, end]
 
 
@@ -46,13 +41,13 @@ def restart_optimizer(run: Run, state: SearchState) -> SearchState:
     return state.replace(weight_optimizer=run.training.weight_optimizer.init(state.params))
 
 
-def tune(run: Run, state: SearchState, number: int) -> SearchState:
+def tune(run: Run, state: SearchState, number: int, last: bool) -> SearchState:
     """One epoch of tuning: a shuffled pass over the training half at a constant, lower learning rate."""
     learning_rate = run.config.search.learning_rate * run.config.select.tune_lr_factor
     key = jax.random.fold_in(run.key("tune"), number)
     state, metrics = run.training.epoch(state, key, learning_rate, "epoch")
-    if (number + 1) % run.config.eval.every == 0:
-        metrics |= run.training.validate(state)
+    if last or (number + 1) % run.config.eval.every == 0:
+        metrics |= run.training.validate(state, run.key("valid"))
     run.metrics.append(stage="select", tuning_epoch=number + 1, learning_rate=learning_rate, **metrics)
     run.say(metrics)
     return state
@@ -72,7 +67,7 @@ def _score(run: Run, state: SearchState, target: Target, masks: np.ndarray, key:
     result = perturbation.score_masks(
         lambda m, rows, k: scorer(state, weights, m, training.valid, rows, k),
         np.concatenate([np.ones_like(masks[:1]), masks]),
-        select.mask_batch or width,
+        min(select.mask_batch or width, width),
         indices,
         keys,
     )
@@ -131,26 +126,41 @@ def decide_topology(run: Run, state: SearchState, number: int, target: Target) -
 
 
 def derive(run: Run, state: SearchState) -> SearchState:
-    """Takes all decisions at once by a selector that needs no images (`direct.SELECTORS`)."""
+    """Takes all decisions at once by a selector that needs no images (`direct.SELECTORS`).
+
+    The records hold what magnitude goes by; a margin is by how much the choice exceeds the best of the rest.
+    """
     space, method = run.training.space, run.config.select.method
     weights = jax.device_get(architecture.edge_weights(space, state.alphas, state.decisions))
     decisions = direct.SELECTORS[method](space, weights, np.random.RandomState(run.config.seed))
-    weights = architecture.as_lists(weights, space)
     operations, kept = jax.device_get((decisions.operations, decisions.kept))
     number = 0
     for kind, graph in space.cells.items():
+        allowed = np.where(graph.without(space.magnitude_ignores), weights[kind], -np.inf)
         for e, edge in enumerate(graph.edges):
             number, index = number + 1, int(operations[kind][e])
             run.decisions.append(
                 decision=number, type="operation", kind=kind, edge=e, candidates=edge.candidates, method=method,
-                edge_weights=weights[kind][e], choice=edge.candidates[index], choice_index=index,
+                eligible=np.flatnonzero(np.isfinite(allowed[e])).tolist(),
+                edge_weights=weights[kind][e][: len(edge.candidates)].tolist(),
+                choice=edge.candidates[index], choice_index=index, margin=_lead(allowed[e], index),
             )  # fmt: skip
         for node in space.choosable_nodes(kind):
-            number, keep = number + 1, [e for e in graph.incoming(node) if kept[kind][e]]
+            edges = np.array(graph.incoming(node))
+            keep, strength = kept[kind][edges], allowed[edges].max(-1)
+            number += 1
             run.decisions.append(
-                decision=number, type="topology", kind=kind, node=node - graph.inputs, method=method, choice=keep
-            )
+                decision=number, type="topology", kind=kind, node=node - graph.inputs, method=method,
+                edges=edges.tolist(), strength=strength.tolist(), choice=edges[keep].tolist(),
+                margin=(strength[keep].min() - strength[~keep].max()).item(),
+            )  # fmt: skip
     return state.replace(decisions=decisions)
+
+
+def _lead(values: np.ndarray, index: int) -> float:
+    """By how much one value exceeds the largest other; 0 without another."""
+    rest = np.delete(values, index)
+    return (values[index] - rest.max()).item() if np.isfinite(rest).any() else 0.0
 
 
 def write_genotype(run: Run, state: SearchState) -> SearchState:

@@ -5,11 +5,12 @@ import difflib
 import math
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from darts_pt_jax import nasbench201
 from darts_pt_jax.data import batches, sources
 from darts_pt_jax.selection import direct, perturbation, schedule
 from darts_pt_jax.spaces import SPACES
@@ -47,9 +48,11 @@ def parse(argv: Sequence[str]) -> Settings:
     Raises:
       ConfigError: a flag or a config value is unknown, malformed or impossible.
     """
-    file = _load(argv[:1] + [a for a in argv[1:] if not a.lstrip("-").startswith("config.")])
+    file, _ = _load([a for a in argv if not _is_override(a)])
     _refuse_unknown_keys(argv, flatten(file.config))
-    values = _load(argv)
+    values, rest = _load(argv)
+    if len(rest) > 1:
+        raise ConfigError(f"unexpected argument {rest[1]!r}: options look like --config.search.epochs=2")
     config = values.config
     check(config)
     file_name = config_flags.get_config_filename(values["config"])
@@ -68,7 +71,11 @@ def flatten(config: ConfigDict) -> dict:
     return flat
 
 
-def _load(argv: Sequence[str]) -> flags.FlagValues:
+def _is_override(argument: str) -> bool:
+    return argument.startswith("-") and argument.lstrip("-").removeprefix("no").startswith("config.")
+
+
+def _load(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", help_string="Config file: one of configs/*.py.", flag_values=values)
     flags.DEFINE_string("workdir", "", "Run directory (default: runs/CONFIG-seedSEED).", flag_values=values)
@@ -87,29 +94,32 @@ def _load(argv: Sequence[str]) -> flags.FlagValues:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        # an error inside the config file comes with its traceback: the last line says what it is
+        text = str(error).strip().splitlines()[-1] if "Traceback" in str(error) else str(error)
+        raise ConfigError(text) from error
     finally:
         sys.argv = system_argv
-    if len(rest) > 1:
-        raise ConfigError(f"unexpected argument {rest[1]!r}: options look like --config.search.epochs=2")
-    return values
+    return values, rest
 
 
 def _refuse_unknown_keys(argv: Sequence[str], known: dict):
-    for argument in argv[1:]:
-        name = argument.lstrip("-").partition("=")[0]
-        key = name.removeprefix("config.")
-        if key == name or key in known or key.removeprefix("no") in known:
+    for argument in filter(_is_override, argv):
+        key = argument.lstrip("-").removeprefix("no").removeprefix("config.").partition("=")[0]
+        if key in known:
             continue
         if section := [k for k in known if k.startswith(f"{key}.")]:
             raise ConfigError(f"{key} is a section: set one of its keys {', '.join(section)}")
-        last = {k.rpartition(".")[-1]: k for k in known}
-        near = difflib.get_close_matches(key, known, 1) or [
-            last[k] for k in difflib.get_close_matches(key.rpartition(".")[-1], last, 1)
-        ]
-        raise ConfigError(
-            f"unknown key {key}: " + (f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}")
-        )
+        raise ConfigError(f"unknown key {key}: {_nearest(key, known)}")
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    """The key that was probably meant: by the whole name, by its last part, or by its section."""
+    parts = {k: k for k in known} | {k.rpartition(".")[-1]: k for k in known}
+    sections = {k.partition(".")[0]: k.partition(".")[0] for k in known if "." in k}
+    for names, wanted in ((parts, key), (parts, key.rpartition(".")[-1]), (sections, key.partition(".")[0])):
+        if near := difflib.get_close_matches(wanted, names, 1, 0.7):
+            return f"did you mean {names[near[0]]}?"
+    return f"the keys are {', '.join(known)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +136,7 @@ def _one_of(*names: str) -> Rule:
 
 def _number(low: float, high: float = math.inf, open_low: bool = False) -> Rule:
     def holds(v):
-        return math.isfinite(v) and (low < v if open_low else low <= v) and v <= high
+        return (low < v if open_low else low <= v) and v <= high and v != math.inf
 
     words = f"more than {low}" if open_low else f"at least {low}"
     return Rule(holds, words + (f" and at most {high}" if high < math.inf else ""))
@@ -140,7 +150,7 @@ def _numbers(each: Rule) -> Rule:
 
 
 _ANYTHING = Rule(lambda v: True, "")
-_POSITIVE, _COUNT, _RATE = _number(1), _number(0), _number(0, open_low=True)
+_POSITIVE, _NOT_NEGATIVE, _RATE = _number(1), _number(0), _number(0, open_low=True)
 
 RULES = {
     "seed": _number(0, 2**32 - 1),
@@ -150,8 +160,8 @@ RULES = {
     "space": Rule(lambda v: v in SPACES, "a search space"),
     "data.source": _one_of(*sources.SOURCES),
     "data.path": _ANYTHING,
-    "data.size": _COUNT,
-    "data.examples": _COUNT,
+    "data.size": _NOT_NEGATIVE,
+    "data.examples": _NOT_NEGATIVE,
     "data.train_fraction": Rule(lambda v: 0 < v < 1, "more than 0 and less than 1"),
     "data.pad": _number(-1),
     "data.flip": _one_of("on", "off", "default"),
@@ -165,28 +175,28 @@ RULES = {
     "search.alpha": _one_of("learned", "fixed"),
     "search.alpha_init": _one_of("noise", "zero"),
     "search.learning_rate": _RATE,
-    "search.learning_rate_min": _COUNT,
+    "search.learning_rate_min": _NOT_NEGATIVE,
     "search.momentum": Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1"),
-    "search.weight_decay": _COUNT,
+    "search.weight_decay": _NOT_NEGATIVE,
     "search.clip": _RATE,
     "search.alpha_learning_rate": _RATE,
-    "search.alpha_weight_decay": _COUNT,
+    "search.alpha_weight_decay": _NOT_NEGATIVE,
     "select.method": _one_of("perturbation", *direct.SELECTORS),
     "select.criterion": _one_of(*perturbation.CRITERIA),
     "select.order": _ANYTHING,
     "select.pairing": _one_of("both", "single"),
-    "select.interval": _COUNT,
+    "select.interval": _NOT_NEGATIVE,
     "select.tune_lr_factor": _RATE,
     "select.topology": _one_of("leave_one_out", "single_ranking"),
     "select.bn": _one_of("batch", "running"),
     "select.none_is_candidate": _ANYTHING,
-    "select.images": _COUNT,
+    "select.images": _NOT_NEGATIVE,
     "select.augment": _ANYTHING,
-    "select.mask_batch": _COUNT,
+    "select.mask_batch": _NOT_NEGATIVE,
     "eval.every": _POSITIVE,
-    "eval.images": _COUNT,
-    "checkpoint.snapshots": _numbers(_POSITIVE),
-    "report.nasbench201": Rule(lambda v: not v or pathlib.Path(v).is_file(), "an existing file"),
+    "eval.images": _NOT_NEGATIVE,
+    "checkpoint.snapshots": Rule(lambda v: all(type(e) is int and e >= 1 for e in v), "whole numbers of at least 1"),
+    "report.nasbench201": _ANYTHING,
 }
 """A rule for every key."""
 
@@ -198,8 +208,11 @@ def check(config: ConfigDict):
       ConfigError: the first key that is wrong.
     """
     values = flatten(config)
-    if missing := RULES.keys() ^ values.keys():
-        raise ConfigError(f"the config file has keys other than configs/common.py: {', '.join(sorted(missing))}")
+    for key in values:
+        if key not in RULES:
+            raise ConfigError(f"unknown key {key} in the config file: {_nearest(key, RULES)}")
+    if missing := [key for key in RULES if key not in values]:
+        raise ConfigError(f"the config file lacks {', '.join(missing)}: begin with configs/common.py's get_config()")
     for key, rule in RULES.items():
         if not rule.holds(values[key]):
             near = difflib.get_close_matches(str(values[key]), SPACES, 1) if key == "space" else []
@@ -228,6 +241,13 @@ def check(config: ConfigDict):
         for kind, graph in space.cells.items():
             if not graph.without(["none"]).any(1).all():
                 raise ConfigError(f"select.none_is_candidate is False, but an edge of {kind} has no other candidate")
+    if config.report.nasbench201:
+        if space.notation != "nasbench201":
+            raise ConfigError(f"report.nasbench201 names a table, but it has no architectures of space {space.name}")
+        try:
+            nasbench201.Table(config.report.nasbench201)
+        except Exception as error:
+            raise ConfigError(f"report.nasbench201 {config.report.nasbench201}: not a table: {error}") from error
     if config.select.order not in schedule.ORDERS:
         try:
             schedule.parse_order(config.select.order, space)

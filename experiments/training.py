@@ -128,19 +128,23 @@ class Training:
 
         return on_batch
 
-    def validate(self, state: SearchState) -> dict:
-        """valid_loss and valid_accuracy on the validation half: running statistics, no augmentation."""
+    def validate(self, state: SearchState, key: jax.Array) -> dict:
+        """valid_loss and valid_accuracy on the validation half: running statistics, no augmentation.
+
+        `key` is for operations that draw noise.
+        """
         batch_size = self.config.search.batch_size
         steps = (self.config.eval.images or self.valid.size) // batch_size
         total = Metrics.zero()
         for i in range(steps):
-            total = self._evaluate(state, total, np.arange(i * batch_size, (i + 1) * batch_size))
+            indices = np.arange(i * batch_size, (i + 1) * batch_size)
+            total = self._evaluate(state, total, self.valid, indices, jax.random.fold_in(key, i))
         return _summary(total, "valid")
 
-    def _evaluation(self, state, total, indices):
-        images, labels = batches.batch(self.valid, indices, None)
+    def _evaluation(self, state, total, dataset, indices, noise_key):
+        images, labels = batches.batch(dataset, indices, None)
         weights = architecture.edge_weights(self.space, state.alphas, state.decisions)
-        return total + bilevel.forward(self.net, state.variables, weights, images, labels, jax.random.key(0), False)[0]
+        return total + bilevel.forward(self.net, state.variables, weights, images, labels, noise_key, False)[0]
 
 
 def _summary(total: Metrics, name: str) -> dict:

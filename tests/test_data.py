@@ -63,13 +63,21 @@ def test_a_damaged_or_missing_file_is_one_clear_line(tmp_path, rng):
     np.savez(tmp_path / "a.npz", **arrays(rng))
     whole = (tmp_path / "a.npz").read_bytes()
     (tmp_path / "a.npz").write_bytes(whole[: len(whole) // 2])
-    for path in ("a.npz", "b.npz"):
+    np.save(tmp_path / "c.npy", np.zeros(3))
+    np.savez_compressed(tmp_path / "d.npz", **arrays(rng))
+    packed = bytearray((tmp_path / "d.npz").read_bytes())
+    packed[200:900] = bytes(700)
+    (tmp_path / "d.npz").write_bytes(packed)
+    for path in ("a.npz", "b.npz", "c.npy", "d.npz"):
         with pytest.raises(sources.DataError, match=r"not a readable npz|no such file"):
             sources.load("npz", str(tmp_path / path))
     with pytest.raises(sources.DataError, match=r"data.path is empty"):
         sources.load("npz")
     with pytest.raises(sources.DataError, match=r"data.examples is 2000, but digits has 1437"):
         sources.load("digits", examples=2000)
+    np.savez(tmp_path / "e.npz", **arrays(rng))
+    with pytest.raises(sources.DataError, match=r"data.examples is 3, but these lack the last of 4 classes"):
+        sources.load("npz", str(tmp_path / "e.npz"), examples=3)
 
 
 def test_sizes_are_averaged_or_resized():

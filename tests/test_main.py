@@ -47,6 +47,10 @@ def digests(workdir):
     return {p.relative_to(workdir): (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()) for p in files}
 
 
+SEARCHED = {**TINY, "search.epochs": 1, "eval.every": 100}
+of_one_search = pytest.mark.xdist_group("search")
+"""On the tests that select from one search."""
+
 uses_whole = pytest.mark.xdist_group("whole")
 """On the tests that share one run."""
 
@@ -171,71 +175,105 @@ def test_a_killed_run_goes_on_to_the_same_results(tmp_path):
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     for name in ("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"):
         environment[name] = "0"
+    keys = {**BENCH, "search.alpha": "learned"}
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    subprocess.run(command(undisturbed, BENCH), check=True, env=environment, stdout=subprocess.DEVNULL)
+    subprocess.run(command(undisturbed, keys), check=True, env=environment, stdout=subprocess.DEVNULL)
     moments = [("metrics.jsonl", 1), ("decisions.jsonl", 1), ("decisions.jsonl", 4)]
     for name, count in moments:
-        process = subprocess.Popen(command(killed, BENCH), env=environment, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command(killed, keys), env=environment, stdout=subprocess.DEVNULL)
         file, deadline = killed / name, time.monotonic() + 120
         while not (file.exists() and file.read_bytes().count(b"\n") >= count):
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    subprocess.run(command(killed, BENCH), check=True, env=environment, stdout=subprocess.DEVNULL)
+    subprocess.run(command(killed, keys), check=True, env=environment, stdout=subprocess.DEVNULL)
     same_results(undisturbed, killed)
 
 
-def test_magnitude_and_random_select_from_the_same_search(tmp_path):
-    keys = {**TINY, "stages": "search"}
-    assert run(tmp_path / "run", keys) == 0
-    genotypes = {}
-    for method in ("magnitude", "random"):
-        workdir = tmp_path / method
-        subprocess.run(["cp", "-r", tmp_path / "run", workdir], check=True)
-        assert run(workdir, TINY, **{"select.method": method}) == 0
-        genotypes[method] = Genotype.from_json((workdir / "genotype.json").read_text())
-        decisions = lines(workdir, "decisions.jsonl")
-        assert len(decisions) == 22 and {d["method"] for d in decisions} == {method}
-    assert genotypes["magnitude"] != genotypes["random"]
-    weights = lines(tmp_path / "run", "metrics.jsonl")[-1]["edge_weights"]["reduce"]
-    first = genotypes["magnitude"].cells["reduce"][0]
-    assert first == tuple((("centred", "noise")[weights[e][1] > weights[e][0]], e) for e in (0, 1))
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A supernet after one epoch of search; `selected` reads architectures off copies of it."""
+    workdir = tmp_path_factory.mktemp("searched") / "run"
+    assert run(workdir, SEARCHED, stages="search") == 0
+    return workdir
 
 
-VARIANTS = [
-    {
-        "select.criterion": "loss",
-        "select.topology": "single_ranking",
-        "select.pairing": "single",
-        "select.bn": "running",
-    },
-    {"select.none_is_candidate": False, "select.mask_batch": 2, "select.augment": False, "select.order": "fixed"},
-    {"search.alpha": "fixed", "search.alpha_init": "zero", "select.order": "reference", "select.interval": 0},
-]
+@pytest.fixture
+def selected(searched, tmp_path):
+    def select(**keys):
+        workdir = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(searched, workdir)
+        assert run(workdir, {**SEARCHED, "select.interval": 0}, **keys) == 0
+        return lines(workdir, "decisions.jsonl"), lines(workdir, "metrics.jsonl"), (workdir / "report.md").read_text()
+
+    return select
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_key_of_selection_has_its_effect(variant, tmp_path):
-    assert run(tmp_path / "run", {**TINY, "select.interval": 0}, **{"search.epochs": 1, **variant}) == 0
-    decisions = lines(tmp_path / "run", "decisions.jsonl")
-    assert all(recomputed(d) == d["choice"] for d in decisions) and len(decisions) == 22
-    assert not any(m["stage"] == "select" for m in lines(tmp_path / "run", "metrics.jsonl"))
-    if "select.none_is_candidate" in variant:
-        edges = [d for d in decisions if "none" in d.get("candidates", ())]
-        assert edges and all(d["choice"] != "none" and d["eligible"] == [1, 2, 3] for d in edges)
-        assert [d["edge"] for d in decisions[:18:2]] == list(range(9))
-    if "select.topology" in variant:
-        node = decisions[-1]["passes"]
-        assert node[1]["loss"] == [
-            v for e, v in zip(node[0]["edges"], node[0]["loss"], strict=True) if e in node[1]["edges"]
-        ]
-        assert [d["kind"] for d in decisions] == ["normal", "reduce"] * 11 or len({d["kind"] for d in decisions}) == 2
-    if "search.alpha" in variant:
-        (search,) = lines(tmp_path / "run", "metrics.jsonl")
-        rows = [row for kind in search["edge_weights"].values() for row in kind]
-        assert all(row == pytest.approx([1 / len(row)] * len(row)) for row in rows)
-        assert "magnitude" not in (tmp_path / "run" / "report.md").read_text()
+@of_one_search
+def test_magnitude_and_random_select_from_the_same_search(selected, searched):
+    decisions, _, report = selected(**{"select.method": "magnitude"})
+    assert len(decisions) == 22 and "By magnitude" in report
+    weights = lines(searched, "metrics.jsonl")[-1]["edge_weights"]
+    for d in decisions:
+        if d["type"] == "operation":
+            assert d["edge_weights"] == pytest.approx(weights[d["kind"]][d["edge"]])
+            assert d["choice_index"] == max(d["eligible"], key=lambda o: d["edge_weights"][o]) and d["margin"] >= 0
+        else:
+            best = sorted(d["edges"], key=lambda e: -d["strength"][d["edges"].index(e)])[:2]
+            assert d["choice"] == sorted(best) and d["margin"] >= 0
+    assert [d["eligible"] for d in decisions if "none" in d.get("candidates", ())] == [[1, 2, 3]]
+    other, _, _ = selected(**{"select.method": "random"})
+    assert len(other) == 22 and [d["choice"] for d in other] != [d["choice"] for d in decisions]
+
+
+@of_one_search
+def test_statistics_augmentation_and_the_number_of_masks_at_once(selected):
+    base, metrics, _ = selected()
+    assert len(metrics) == 1, "interval 0 tunes nothing"
+    parts, _, _ = selected(**{"select.mask_batch": 2})
+    assert [d["choice"] for d in parts] == [d["choice"] for d in base]
+    assert parts[0]["correct"] == base[0]["correct"] and parts[0]["loss"] == pytest.approx(base[0]["loss"], abs=1e-5)
+    for key, value in (("select.bn", "running"), ("select.augment", False)):
+        changed, _, _ = selected(**{key: value})
+        assert changed[0]["edge"] == base[0]["edge"] and changed[0]["loss"] != pytest.approx(base[0]["loss"], abs=1e-5)
+
+
+@of_one_search
+def test_criterion_and_single_ranking(selected):
+    decisions, _, _ = selected(**{"select.criterion": "loss", "select.topology": "single_ranking"})
+    assert all(recomputed(d) == d["choice"] for d in decisions) and {d["criterion"] for d in decisions} == {"loss"}
+    first = decisions[0]
+    assert first["loss"][first["choice_index"]] == max(first["loss"])
+    one, two = next(d["passes"] for d in decisions if d.get("node") == 2)
+    assert two["loss"] == [v for e, v in zip(one["edges"], one["loss"], strict=True) if e in two["edges"]]
+
+
+@of_one_search
+def test_leave_one_out_scores_anew_and_none_may_be_barred(selected):
+    decisions, _, _ = selected(**{"select.none_is_candidate": False, "select.order": "fixed"})
+    assert all(recomputed(d) == d["choice"] for d in decisions)
+    edges = [d for d in decisions if "none" in d.get("candidates", ())]
+    assert edges and all(d["choice"] != "none" and d["eligible"] == [1, 2, 3] for d in edges)
+    assert [d["edge"] for d in decisions[:18:2]] == list(range(9))
+    one, two = next(d["passes"] for d in decisions if d.get("node") == 2)
+    assert two["baseline"]["loss"] != one["baseline"]["loss"], "every pass draws other images"
+
+
+@of_one_search
+def test_single_pairing_tunes_after_every_decision(selected):
+    decisions, metrics, _ = selected(**{"select.pairing": "single", "select.interval": 1})
+    assert len(decisions) == 22 and sum(m["stage"] == "select" for m in metrics) == 22
+    assert ["valid_loss" in m for m in metrics if m["stage"] == "select"] == [False] * 21 + [True]
+
+
+def test_fixed_alphas_of_zero_weigh_all_candidates_equally(tmp_path):
+    keys = {"search.alpha": "fixed", "search.alpha_init": "zero", "select.order": "reference", "select.interval": 0}
+    assert run(tmp_path / "run", TINY, **{"search.epochs": 1, **keys}) == 0
+    (search,) = lines(tmp_path / "run", "metrics.jsonl")
+    rows = [row for kind in search["edge_weights"].values() for row in kind]
+    assert all(row == pytest.approx([1 / len(row)] * len(row)) for row in rows)
+    assert "magnitude" not in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_the_alphas_move_only_if_they_are_learned(tmp_path):
@@ -265,10 +303,17 @@ def test_the_alphas_move_only_if_they_are_learned(tmp_path):
         (["--config.select.order=normal:1"], "select.order: got 'normal:1'"),
         (["--config.select.method=magnitude", "--config.search.alpha=fixed"], "select.method is 'magnitude', but"),
         (["--config.supernet.cells=1", "--config.space=darts"], "supernet.cells is 1, too few for a normal cell"),
-        (["--config.checkpoint.snapshots=(30,)"], "checkpoint.snapshots names epoch 30, but search.epochs is 20"),
+        (["--config.checkpoint.snapshots=(3000,)"], "checkpoint.snapshots names epoch 3000, but search.epochs is"),
         (["--config.data.mean=(0.5,)"], "data.mean and data.std are given together"),
         (["--config.data.mean=(0.5,0.5)", "--config.data.std=(1.0,1.0)"], "data.mean and data.std need one number"),
-        (["--config.report.nasbench201=nowhere.npz"], "report.nasbench201 is 'nowhere.npz', expected an existing"),
+        (["--config.report.nasbench201=nowhere.npz"], "report.nasbench201 names a table, but"),
+        (["--config.space=nasbench201", "--config.report.nasbench201=nowhere.npz"], "nowhere.npz: not a table"),
+        (["--config.space=nasbench201", "--config.report.nasbench201=README.md"], "README.md: not a table"),
+        (["--config.checkpoint.snapshots=(1.5,)"], "checkpoint.snapshots is [1.5], expected whole numbers"),
+        (["--noconfig.select.agument"], "unknown key select.agument: did you mean select.augment?"),
+        (["--config.selct.xyz=2"], "unknown key selct.xyz: did you mean select?"),
+        ([f"--config.seed={'9' * 400}"], "seed is 999"),
+        (["--config.data.source=npz", "--config.data.path=two\nlines"], "two lines: no such file"),
         (["--config.data.source=npz"], "data.path is empty"),
         (["--config.search.batch_size=800"], "search.batch_size is 800, but a part of the training set has 718"),
         (["--config.select.images=20"], "select.images is 20, expected 0 or from search.batch_size (32) to 719"),
@@ -297,6 +342,7 @@ def test_a_failing_run_exits_with_one_line(tmp_path, capsys):
     assert run(tmp_path / "run", BENCH, **{"search.learning_rate": 1e30}) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "search epoch" in error and "lower search.learning_rate" in error
+    assert run(tmp_path / "run", BENCH, stages="search") == 0, "nothing was done yet, so the mended config is accepted"
     assert run(tmp_path / "new", BENCH, stages="select") == 1
     assert "stage select needs the stages before it" in capsys.readouterr().err
 
@@ -333,7 +379,7 @@ def test_other_images_are_refused(tmp_path, capsys):
 
 
 def test_plan_counts_and_does_nothing(tmp_path, capsys):
-    assert main.main([*arguments(tmp_path / "run"), "--plan"]) == 0
+    assert main.main([*arguments(tmp_path / "run", **{"search.epochs": 20}), "--plan"]) == 0
     output = capsys.readouterr().out
     for text in ("718 images for weights, 719 for alphas", "20 epochs, 440 steps of 32 images",
                  "34 decisions on 704 images", "17 tuning epochs of 22 steps", "memory", "disk"):  # fmt: skip

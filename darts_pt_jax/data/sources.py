@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import pathlib
-import zipfile
 
 import jax
 import numpy as np
@@ -76,9 +75,9 @@ def npz(path: str) -> Images:
             if missing:
                 raise DataError(f"{path}: lacks the arrays {', '.join(missing)}; it has {', '.join(file) or 'none'}")
             arrays = {name: file[name] for name in names}
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except Exception as error:  # NumPy, zipfile and zlib each have their own for a file that is not an npz
         raise DataError(f"{path}: not a readable npz file ({error})".replace("\n", " ")) from error
     for split in ("train", "test"):
         _check_split(path, split, arrays[f"{split}_images"], arrays[f"{split}_labels"])
@@ -130,9 +129,12 @@ def load(source: str, path: str = "", size: int = 0, examples: int = 0) -> Image
     if examples > len(images.train_images):
         raise DataError(f"data.examples is {examples}, but {source} has {len(images.train_images)} training images")
     if examples:
+        classes = images.classes
         images = dataclasses.replace(
             images, train_images=images.train_images[:examples], train_labels=images.train_labels[:examples]
         )
+        if images.classes != classes:
+            raise DataError(f"data.examples is {examples}, but these lack the last of {classes} classes: raise it")
     old = images.train_images.shape[1:3]
     if size and old != (size, size):
         images = dataclasses.replace(
