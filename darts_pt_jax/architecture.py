@@ -61,7 +61,7 @@ def undecided(space: SearchSpace) -> Decisions:
 
 
 def init_alphas(space: SearchSpace, key: jax.Array, scale: float = 1e-3) -> Alphas:
-    """Alphas of N(0, scale^2) for every cell kind (spec 1.1); scale 0 gives the paper's alpha = 0 (section 6.3)."""
+    """Alphas of N(0, scale^2) for every cell kind; scale 0 is the alpha = 0 of the paper's section 6.3."""
     keys = jax.random.split(key, len(space.cells))
     return {
         kind: scale * jax.random.normal(k, graph.candidate_mask.shape)
@@ -72,7 +72,7 @@ def init_alphas(space: SearchSpace, key: jax.Array, scale: float = 1e-3) -> Alph
 def edge_weights(space: SearchSpace, alphas: Alphas, decisions: Decisions) -> dict[str, jax.Array]:
     """Edge weights [E, O] by cell kind: softmax over an edge's candidates, one-hot where decided, zero where removed.
 
-    Decided and removed rows pass no gradient to the alphas. Nothing is renormalised (spec 5.3).
+    Decided and removed rows pass no gradient to the alphas. Nothing is renormalised, as in the reference code.
     """
     weights = {}
     for kind, graph in space.cells.items():

@@ -58,12 +58,12 @@ class Metrics:
 def weight_optimizer(
     momentum: float = 0.9, weight_decay: float = 3e-4, clip: float = 5.0
 ) -> optax.GradientTransformation:
-    """SGD on the weights, less the learning rate: clip by global norm, then coupled decay, then momentum (spec 3.1)."""
+    """SGD on the weights, less the learning rate: clip by global norm, then coupled decay, then momentum (DARTS, section 3.1)."""
     return optax.chain(optax.clip_by_global_norm(clip), optax.add_decayed_weights(weight_decay), optax.trace(momentum))
 
 
 def alpha_optimizer(learning_rate: float = 3e-4, weight_decay: float = 1e-3) -> optax.GradientTransformation:
-    """Adam on the alphas with coupled decay, betas (0.5, 0.999) (spec 3.1)."""
+    """Adam on the alphas with coupled decay, betas (0.5, 0.999) (DARTS, section 3.1)."""
     return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate, b1=0.5, b2=0.999))
 
 

@@ -1,4 +1,4 @@
-"""Accuracies of the 15,625 NAS-Bench-201 architectures from a compact npz table (spec 1.4)."""
+"""Accuracies of the 15,625 NAS-Bench-201 architectures (Dong & Yang, 2020) from a compact npz table."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Candidate operations and the fixed blocks around them (spec 2).
+"""Candidate operations and the fixed blocks around them (DARTS, section 3.1; NAS-Bench-201, section 2.1).
 
 Every operation is a Flax module over images [B, H, W, C] with the attributes of `Operation`, called as
 `operation(x, batch_statistics)`. `OPERATIONS` names them: a new operation is a new row.
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-"""PyTorch's default for convolutions and linear layers: U(-b, b) with b = 1/sqrt(fan_in) (spec 2.3)."""
+"""PyTorch's default for convolutions and linear layers: U(-b, b) with b = 1/sqrt(fan_in)."""
 
 
 class Norm(nn.Module):
@@ -136,7 +136,7 @@ class FactorizedReduce(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """The down-sampling block between the stages of NAS-Bench-201 (spec 1.4): doubles channels, halves the size."""
+    """The down-sampling block between the stages of NAS-Bench-201: doubles channels, halves the size."""
 
     channels: int
 

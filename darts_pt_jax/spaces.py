@@ -129,12 +129,12 @@ def dag(
 
 
 def darts_layout(cells: int) -> tuple[str, ...]:
-    """Reduction cells at one third and two thirds of the depth (DARTS; spec 1.3)."""
+    """Reduction cells at one third and two thirds of the depth (DARTS, section 3.1)."""
     return tuple("reduce" if i in (cells // 3, 2 * cells // 3) else "normal" for i in range(cells))
 
 
 def nasbench201_layout(cells: int) -> tuple[str, ...]:
-    """Three stages of `cells` normal cells with a residual block between stages (NAS-Bench-201; spec 1.4)."""
+    """Three stages of `cells` normal cells with a residual block between stages (NAS-Bench-201, section 2.1)."""
     stage = ("normal",) * cells
     return (*stage, RESIDUAL_BLOCK, *stage, RESIDUAL_BLOCK, *stage)
 
@@ -197,4 +197,4 @@ SPACES = {
         ),
     )
 }
-"""The published spaces by name (spec 1.2, 1.4; S1 to S4 from RobustDARTS, Zela et al. 2020)."""
+"""The published spaces by name (paper, sections 5.2, A.1.1 and A.2; S1 to S4 are those of RobustDARTS)."""

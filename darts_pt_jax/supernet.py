@@ -1,4 +1,4 @@
-"""The weight-sharing supernet: a pure function of variables, images and edge weights (spec 1.3, 1.4).
+"""The weight-sharing supernet: a pure function of variables, images and edge weights.
 
 The edge weights, one array [E, O] for every cell kind, are explicit: alphas, masks, noise on alphas and decisions all
 act through them and through nothing else.

@@ -22,7 +22,7 @@ def units(config) -> list[Unit]:
     points = decision_points(space, config.select.order, config.select.pairing, np.random.RandomState(config.seed))
     decide = {"operation": decide_operation, "topology": decide_topology}
     decisions = sum(map(len, points))
-    epochs = interval * (len(points) - 1) + min(interval, 1)  # one epoch follows the last decision (spec 5.1)
+    epochs = interval * (len(points) - 1) + min(interval, 1)  # one follows the last decision, as in the reference code
     middle, decided, tuned = [], 0, 0
     for targets in points:
         for target in targets:
@@ -37,7 +37,7 @@ def units(config) -> list[Unit]:
 
 
 def restart_optimizer(run: Run, state: SearchState) -> SearchState:
-    """Forgets the weights' momentum: tuning starts with a fresh optimiser (spec 5.5)."""
+    """Forgets the weights' momentum: tuning starts with a fresh optimiser, as in the reference code."""
     return state.replace(weight_optimizer=run.training.weight_optimizer.init(state.params))
 
 
@@ -99,7 +99,7 @@ def decide_operation(run: Run, state: SearchState, number: int, target: Target) 
 
 
 def decide_topology(run: Run, state: SearchState, number: int, target: Target) -> SearchState:
-    """Keeps, at one node, the inputs whose removal hurts most (paper, Algorithm 2; spec 5.4).
+    """Keeps, at one node, the inputs whose removal hurts most (paper, Algorithm 2).
 
     "leave_one_out" scores the remaining edges anew, on a new data key, before each elimination; eliminated edges stand
     at full weight in later passes. "single_ranking" scores all edges once.

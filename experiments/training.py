@@ -16,7 +16,7 @@ from darts_pt_jax.supernet import Supernet
 
 
 def split(config: ConfigDict, images: Images) -> tuple[Dataset, Dataset]:
-    """The halves of the training set, in the given order: for the weights, and for alphas and scores (spec 3.1).
+    """The halves of the training set, in the given order: for the weights, and for alphas and scores (DARTS, section 3.1).
 
     Raises:
       DataError: a half has fewer images than a batch, or the settings do not fit the images.
@@ -100,7 +100,7 @@ class Training:
           state: consumed; its buffers are reused.
           key: decides images, augmentation and noise of the whole epoch.
           learning_rate: of the weights.
-          sampling: how the training half is drawn; the validation half is always drawn independently (spec 3.1).
+          sampling: how the training half is drawn; the validation half is always drawn independently.
 
         Returns:
           The state, and train_loss and train_accuracy over the epoch's weight steps.

@@ -6,7 +6,7 @@ from darts_pt_jax.spaces import SPACES
 
 
 def darts_v2():
-    """The architecture of the DARTS paper (spec 7)."""
+    """The architecture of the DARTS paper (its DARTS_V2)."""
     edges = {
         "normal": "sep_conv_3x3.0 sep_conv_3x3.1 sep_conv_3x3.0 sep_conv_3x3.1 sep_conv_3x3.1 skip_connect.0 skip_connect.0 dil_conv_3x3.2",
         "reduce": "max_pool_3x3.0 max_pool_3x3.1 skip_connect.2 max_pool_3x3.1 max_pool_3x3.0 skip_connect.2 skip_connect.2 max_pool_3x3.1",

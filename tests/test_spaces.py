@@ -5,7 +5,7 @@ import pytest
 from darts_pt_jax.spaces import RESIDUAL_BLOCK, SPACES
 from darts_pt_jax.supernet import Supernet
 
-PARAMETERS = {  # spec 2.4: 10 classes, 100 classes
+PARAMETERS = {  # counted on the reference code: 10 classes, 100 classes
     "darts": (1930618, 1953748),
     "darts_none": (1930618, 1953748),
     "s1": (405146, 428276),

@@ -1,4 +1,4 @@
-"""Batches on the device: which images, cropped, flipped and normalised inside the step (spec 3.1).
+"""Batches on the device: which images, cropped, flipped and normalised inside the step.
 
 Everything random is a function of the key that is passed in.
 """

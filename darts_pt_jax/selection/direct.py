@@ -15,7 +15,7 @@ def _strongest(values: np.ndarray, keep: int) -> np.ndarray:
 
 
 def magnitude(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.random.RandomState) -> Decisions:
-    """The operation with the largest weight on every edge, the edges with the largest weight at every node (spec 5.6)."""
+    """The operation with the largest weight on every edge, the edges with the largest weight at every node (DARTS, 2.4)."""
     decisions = undecided(space)
     for kind, graph in space.cells.items():
         allowed = np.where(graph.without(space.magnitude_ignores), weights[kind], -np.inf)

@@ -1,4 +1,4 @@
-"""Perturbation-based selection (paper, Algorithms 1 and 2; spec 5): remove one thing, see what the supernet loses.
+"""Perturbation-based selection (paper, Algorithms 1 and 2): remove one thing, see what the supernet loses.
 
 All removals of a decision are masks, evaluated by one jitted call on the same images. The choice follows from the
 scores alone and can be made again from a record of them.
@@ -69,7 +69,7 @@ def _harm(correct, loss, criterion: str) -> np.ndarray:
 
 
 def most_harmful(correct, loss, criterion: str, eligible: Sequence[int]) -> tuple[int, float]:
-    """The candidate to keep: the one whose removal hurts most; of equal ones the first (spec 5.3).
+    """The candidate to keep: the one whose removal hurts most; of equal ones the first, as in the reference code.
 
     Args:
       correct, loss: scores [K] after each removal.
@@ -86,7 +86,7 @@ def most_harmful(correct, loss, criterion: str, eligible: Sequence[int]) -> tupl
 
 
 def least_harmful(correct, loss, criterion: str) -> tuple[int, float]:
-    """The edge to drop: the one whose removal hurts least; of equal ones the last (spec 5.4). Position and margin."""
+    """The edge to drop: the one whose removal hurts least; of equal ones the last. Position and margin."""
     harm = _harm(correct, loss, criterion)
     position = len(harm) - 1 - int(harm[::-1].argmin())
     return position, (np.delete(harm, position).min() - harm[position]).item()

@@ -1,4 +1,4 @@
-"""In which order selection decides edges and nodes, and which decisions stand between two tunings (spec 5.1 to 5.3)."""
+"""In which order selection decides edges and nodes, and which decisions stand between two tunings (paper, A.3)."""
 
 import dataclasses
 import itertools
@@ -63,7 +63,7 @@ def decision_points(space: SearchSpace, order: str, pairing: str, rng: np.random
     Args:
       space: the search space.
       order: "random" draws from `rng`; "reference" draws as the reference code does when `rng` starts from the run's
-        seed (spec 5.3); "fixed" is ascending; or edges as `parse_order` reads them, nodes ascending.
+        seed; "fixed" is ascending; or edges as `parse_order` reads them, nodes ascending.
       pairing: "both" takes one decision of every cell kind at a point, "single" one decision.
       rng: source of random orders.
     """
