@@ -1,6 +1,7 @@
 """Search a supernet and select an architecture: `python -m experiments.main --config=configs/quickstart.py`.
 
-Exit codes: 0 done, 1 the run failed, 2 a setting or the data is wrong (nothing was done).
+Exit codes: 0 done, 1 the run failed, 2 a setting or the data is wrong (nothing was done),
+130 interrupted.
 """
 
 import sys
@@ -24,6 +25,8 @@ def main(argv: list[str]) -> int:
         return _fail(error, 2)
     except run.RunError as error:
         return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted: the same command goes on from the last checkpoint", 130)
     except Exception as error:
         details = ""
         if asked and not asked.plan and (asked.workdir / "run.json").exists():

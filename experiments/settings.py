@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from configs import common
 from darts_pt_jax import nasbench201
 from darts_pt_jax.data import batches, sources
 from darts_pt_jax.selection import direct, perturbation, schedule
@@ -85,8 +86,7 @@ def _load(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     try:
         rest = values(list(argv))
         if values.help:
-            print("Usage: python -m experiments.main --config=configs/NAME.py [--config.KEY=VALUE ...]\n")
-            print(values.get_help())
+            print(_help())
             raise SystemExit(0)
         if values.config is None:
             raise ConfigError("--config is missing: give a config file, such as --config=configs/quickstart.py")
@@ -100,6 +100,26 @@ def _load(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     finally:
         sys.argv = system_argv
     return values, rest
+
+
+def _help() -> str:
+    names = sorted(
+        p.name for p in pathlib.Path(common.__file__).parent.glob("*.py") if p.stem not in ("__init__", "common")
+    )
+    keys = "\n".join(f"  --config.{key}={value}" for key, value in flatten(common.get_config()).items())
+    return f"""Search a supernet and select an architecture from it by perturbation.
+
+python -m experiments.main --config=configs/NAME.py [--config.KEY=VALUE ...]
+
+  --workdir=DIR  run directory (default: runs/NAME-seedSEED); the same command goes on where the last one stopped
+  --plan         print stages, steps, images, memory and disk, and do nothing
+  --help         print this
+
+Configs: {", ".join(names)}
+
+Keys, with the defaults that a config begins from (configs/common.py says what they mean):
+
+{keys}"""
 
 
 def _refuse_unknown_keys(argv: Sequence[str], known: dict):

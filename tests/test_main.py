@@ -338,6 +338,14 @@ def test_a_missing_config_is_one_line_of_the_program_itself(argv, message):
     assert done.stderr.count("\n") == 1 and message in done.stderr
 
 
+def test_help_names_the_configs_and_the_keys(capsys):
+    with pytest.raises(SystemExit) as done:
+        main.main(["main", "--help"])
+    output = capsys.readouterr().out
+    assert done.value.code == 0
+    assert "quickstart.py" in output and "--config.search.epochs=50" in output and "--workdir=DIR" in output
+
+
 def test_a_failing_run_exits_with_one_line(tmp_path, capsys):
     assert run(tmp_path / "run", BENCH, **{"search.learning_rate": 1e30}) == 1
     error = capsys.readouterr().err
