@@ -133,7 +133,7 @@ class Run:
         if unit.memory_key == "select.mask_batch":
             if value == 1:
                 return "lower supernet.channels in a new --workdir: select.mask_batch is 1 already"
-            value = value or "0, all removals of an edge"
+            value = value or "0 (all removals of an edge)"
         return f"lower {unit.memory_key}, now {value}"
 
 

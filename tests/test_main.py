@@ -355,15 +355,34 @@ def test_a_failing_run_exits_with_one_line(tmp_path, capsys):
     assert "stage select needs the stages before it" in capsys.readouterr().err
 
 
-def test_out_of_memory_names_the_key_to_lower(tmp_path):
-    """The address space of the process is limited, so that the memory really is not to be had."""
+def limited(kilobytes, workdir, keys):
+    """Runs the command in a small address space, so that memory really is not to be had."""
+    shell = ["taskset", "-c", "0-1", "bash", "-c", f'ulimit -v {kilobytes}; exec "$@"', "bash"]
+    environment = {**os.environ, "XLA_FLAGS": ""}  # unoptimised code takes minutes on larger images
+    return subprocess.run([*shell, *command(workdir, keys)], capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space of a process")
+def test_out_of_memory_in_training_names_the_key_to_lower(tmp_path):
     keys = {**BENCH, "data.size": 128, "data.examples": 300, "search.batch_size": 128, "supernet.channels": 64}
     del keys["select.images"]
-    limit = 'ulimit -v 8000000; exec "$@"'
-    limited = ["bash", "-c", limit, "bash", *command(tmp_path / "run", keys)]
-    done = subprocess.run(limited, capture_output=True, text=True)
+    done = limited(8_000_000, tmp_path / "run", keys)
     assert done.stderr == "error: search epoch 1/2: out of memory: lower search.batch_size, now 128\n"
     assert done.returncode == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space of a process")
+def test_out_of_memory_in_scoring_names_a_key_that_may_still_be_lowered(tmp_path):
+    keys = {
+        **BENCH, "data.size": 32, "data.examples": 260, "search.batch_size": 128, "supernet.channels": 32,
+        "search.epochs": 1, "select.interval": 0, "select.images": 128,
+    }  # fmt: skip
+    assert limited("unlimited", tmp_path / "run", {**keys, "stages": "search"}).returncode == 0
+    done = limited(2_800_000, tmp_path / "run", keys)
+    message = "select decision 1/6: out of memory: lower select.mask_batch, now 0 (all removals of an edge)"
+    assert done.stderr == f"error: {message}\n" and done.returncode == 1
+    assert limited("unlimited", tmp_path / "run", {**keys, "select.mask_batch": 1}).returncode == 0
+    assert len(lines(tmp_path / "run", "decisions.jsonl")) == 6
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path, capsys):
