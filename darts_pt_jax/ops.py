@@ -239,3 +239,10 @@ OPERATIONS: dict[str, Callable[..., nn.Module]] = {
     "nor_conv_3x3": functools.partial(NorConv, kernel=3),
 }
 """Operations by name; a value makes the module from the attributes of `Operation`."""
+
+
+def has_parameters(name: str) -> bool:
+    """Whether an operation has parameters at stride 1 and without affine BatchNorm."""
+    key = jax.random.key(0)
+    rngs, x = {"params": key, "noise": key}, jnp.zeros((1, 4, 4, 2))
+    return "params" in jax.eval_shape(lambda: OPERATIONS[name](2).init(rngs, x, True))

@@ -7,7 +7,7 @@ import jax.extend
 import jax.numpy as jnp
 
 from darts_pt_jax import architecture, bilevel
-from experiments.run import Unit, load_images
+from experiments.run import Unit, load_images, progress
 from experiments.settings import Settings
 from experiments.training import Training
 
@@ -15,6 +15,7 @@ from experiments.training import Training
 def show(settings: Settings, pipeline: dict[str, list[Unit]]):
     """Prints stages, steps, images, and estimates of memory and disk."""
     config = settings.config
+    _, done = progress(settings, pipeline)
     training = Training(config, load_images(config))
     state = training.abstract_state()
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
@@ -24,6 +25,7 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
     decisions = sum(unit.type == "decision" for unit in pipeline["select"])
     per_score = (config.select.images or training.valid.size) // batch * batch
     print(f"run directory  {settings.workdir}")
+    print(f"done already   {done} of {sum(map(len, pipeline.values()))} units (epochs, decisions)")
     print(f"data           {training.train.size} images for weights, {training.valid.size} for alphas and scores, "
           f"{'x'.join(map(str, training.image_shape))}, {training.net.classes} classes")  # fmt: skip
     print(f"supernet       {config.space}, {config.supernet.cells} cells, {parameters:,} parameters")

@@ -2,13 +2,11 @@
 
 import numpy as np
 
-from darts_pt_jax import nasbench201, record
+from darts_pt_jax import nasbench201, ops, record
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.settings import Settings
-
-PARAMETER_FREE = ("none", "noise", "skip_connect", "max_pool_3x3", "avg_pool_3x3")
 
 
 def write(settings: Settings) -> bool:
@@ -56,7 +54,8 @@ def _accuracies(searched: dict, tuned: list[dict]) -> list[str]:
     lines = ["| supernet | training accuracy, % | validation accuracy, % |", "|---|---|---|"]
     for name, m in rows:
         lines.append(f"| {name} | {m['train_accuracy']:.2f} | {m.get('valid_accuracy', float('nan')):.2f} |")
-    return lines
+    note = "Training accuracy is that of the epoch's own augmented batches, validation that of unaugmented images with running statistics."
+    return [*lines, "", note]
 
 
 def _operations(space: SearchSpace, genotypes: dict[str, Genotype]) -> list[str]:
@@ -67,7 +66,7 @@ def _operations(space: SearchSpace, genotypes: dict[str, Genotype]) -> list[str]
             counts = [genotype.operations(kind).count(name) for genotype in genotypes.values()]
             lines.append(f"| {kind} | {name} | " + " | ".join(map(str, counts)) + " |")
         if not graph.reduction:  # there, skip_connect has parameters
-            free = [sum(o in PARAMETER_FREE for o in g.operations(kind)) for g in genotypes.values()]
+            free = [sum(not ops.has_parameters(o) for o in g.operations(kind)) for g in genotypes.values()]
             lines.append(f"| {kind} | *without parameters* | " + " | ".join(map(str, free)) + " |")
     return lines
 
@@ -95,7 +94,8 @@ def _benchmark(path: str, genotypes: dict[str, Genotype]) -> list[str]:
         arch = genotype.text("nasbench201")
         row = table.accuracies(arch)
         lines.append(f"| by {method} | " + " | ".join(f"{row[n]:.2f}" for n in names) + f" | {table.rank(arch)} |")
-    for name, statistic in (("median", np.median), ("mean", np.mean), ("best", np.max)):
+    baselines = {"random choice, median": np.median, "random choice, mean": np.mean, "the best there is": np.max}
+    for name, statistic in baselines.items():
         values = " | ".join(f"{statistic(table.column(n)):.2f}" for n in names)
-        lines.append(f"| {name} of all (random choice) | {values} | |")
+        lines.append(f"| {name} | {values} | |")
     return [*lines, ""]

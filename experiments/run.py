@@ -6,9 +6,12 @@ the lengths of the records, so that the same command goes on where the last one 
 
 import contextlib
 import dataclasses
+import fcntl
 import functools
 import json
+import os
 import pathlib
+import socket
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -164,24 +167,39 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report: Callabl
       ConfigError, DataError: the settings do not fit the run directory or the data.
       RunError: a stage is requested before the one it needs, or work failed.
     """
-    directory = settings.workdir
-    stored = _stored(directory)
-    done = _done(directory) if stored else 0
-    if done:
-        _refuse_changes(settings, stored, decided=done > len(pipeline["search"]) + 1)
+    directory, (stored, done) = settings.workdir, progress(settings, pipeline)
     goal = _goal(settings, pipeline, done)
     changed = done < goal
     if changed:
         with _one_line("start", "lower data.examples, data.size or supernet.channels"):
             images = load_images(settings.config)
             training = Training(settings.config, images)
+        directory.mkdir(parents=True, exist_ok=True)
+        with _locked(directory):
             _bind(settings, stored if done else None, images.fingerprint())
             run = Run(settings, training)
-            done, state = run.resume()
-        run.carry_out([unit for units in pipeline.values() for unit in units][done:goal], done, state)
-    if "report" in settings.stages:
+            with _one_line("start", "lower supernet.channels or supernet.cells"):
+                done, state = run.resume()
+            print("compiling: the first epoch and the first decisions take longer than the others", flush=True)
+            run.carry_out([unit for units in pipeline.values() for unit in units][done:goal], done, state)
+    reported = (directory / "report.md").exists()
+    if "report" in settings.stages and (changed or not reported or settings.config.report.nasbench201):
         changed |= report(settings)
     print(f"{'' if changed else 'finished: '}the results are in {directory}")
+
+
+def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict | None, int]:
+    """What run.json says (None for a new run), and how many units are done.
+
+    Raises:
+      ConfigError: the run directory is of something else, or of another config.
+      RunError: checkpoints are missing.
+    """
+    stored = _stored(settings.workdir)
+    done = _done(settings.workdir) if stored else 0
+    if done:
+        _refuse_changes(settings, stored, decided=done > len(pipeline["search"]) + 1)
+    return stored, done
 
 
 def load_images(config: ConfigDict) -> sources.Images:
@@ -191,16 +209,18 @@ def load_images(config: ConfigDict) -> sources.Images:
 
 def _goal(settings: Settings, pipeline: dict[str, list[Unit]], done: int) -> int:
     """How many units are done after this command."""
-    goal, border = done, 0
+    goal, border, missing = done, 0, None
     for stage, units in pipeline.items():
-        if stage in settings.stages:
-            if goal < border:
-                raise RunError(
-                    f"stage {stage} needs the stages before it, but {settings.workdir} has only {goal} of their "
-                    f"{border} units: name them in --config.stages too"
-                )
-            goal = max(goal, border + len(units))
         border += len(units)
+        if stage in settings.stages:
+            if missing:
+                raise RunError(
+                    f"stage {stage} needs {missing}, which is not finished in {settings.workdir}: "
+                    f"name it in --config.stages too"
+                )
+            goal = max(goal, border)
+        elif done < border:
+            missing = missing or stage
     return goal
 
 
@@ -208,7 +228,8 @@ def _stored(directory: pathlib.Path) -> dict | None:
     file = directory / "run.json"
     if file.exists():
         return json.loads(file.read_text())
-    if directory.exists() and (not directory.is_dir() or {p.name for p in directory.iterdir()} - {"run.json.tmp"}):
+    own = {"lock", "run.json.tmp"}
+    if directory.exists() and (not directory.is_dir() or {p.name for p in directory.iterdir()} - own):
         raise ConfigError(f"--workdir {directory} holds something else than a run: name a new or an empty directory")
     return None
 
@@ -231,9 +252,24 @@ def _refuse_changes(settings: Settings, stored: dict, decided: bool):
         )
 
 
+@contextlib.contextmanager
+def _locked(directory: pathlib.Path):
+    """Keeps other processes of this machine out; the system frees the lock of a dead one."""
+    with (directory / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise RunError(f"{directory} is in use by {owner}: wait for it or end it") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
 def _bind(settings: Settings, stored: dict | None, fingerprint: str):
     if stored and stored["data_sha256"] != fingerprint:
         raise ConfigError(f"data: the images are not those that {settings.workdir} was begun with (SHA-256 differs)")
-    settings.workdir.mkdir(parents=True, exist_ok=True)
     content = {"config": flatten(settings.config), "data_sha256": fingerprint}
     record.write_text(settings.workdir / "run.json", json.dumps(content, indent=1) + "\n")

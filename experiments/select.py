@@ -121,7 +121,12 @@ def decide_topology(run: Run, state: SearchState, number: int, target: Target) -
         decision=number + 1, type="topology", kind=target.kind, node=node, criterion=select.criterion,
         topology=select.topology, passes=passes, choice=remaining, margin=passes[-1]["margin"],
     )  # fmt: skip
-    run.say({target.kind: f"node {node} keeps edges {', '.join(map(str, remaining))}"})
+    run.say(
+        {
+            "baseline": 100 * passes[0]["baseline"]["correct"] / passes[0]["images"],
+            target.kind: f"node {node} keeps edges {', '.join(map(str, remaining))}",
+        }
+    )
     return state.replace(decisions=state.decisions.remove(target.kind, [p["removed"] for p in passes]))
 
 

@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs import common
-from darts_pt_jax import nasbench201
+from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.data import batches, sources
 from darts_pt_jax.selection import direct, perturbation, schedule
 from darts_pt_jax.spaces import SPACES
@@ -49,6 +49,7 @@ def parse(argv: Sequence[str]) -> Settings:
     Raises:
       ConfigError: a flag or a config value is unknown, malformed or impossible.
     """
+    _refuse_missing_file(argv)
     file, _ = _load([a for a in argv if not _is_override(a)])
     _refuse_unknown_keys(argv, flatten(file.config))
     values, rest = _load(argv)
@@ -95,11 +96,22 @@ def _load(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
         raise
     except Exception as error:
         # an error inside the config file comes with its traceback: the last line says what it is
-        text = str(error).strip().splitlines()[-1] if "Traceback" in str(error) else str(error)
-        raise ConfigError(text) from error
+        if "Traceback" in str(error):
+            raise ConfigError(f"the config file fails: {str(error).strip().splitlines()[-1]}") from error
+        hint = ": keys look like --config.search.epochs=2" if isinstance(error, flags.UnrecognizedFlagError) else ""
+        raise ConfigError(f"{error}{hint}") from error
     finally:
         sys.argv = system_argv
     return values, rest
+
+
+def _refuse_missing_file(argv: Sequence[str]):
+    for flag, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = flag.lstrip("-").partition("=")
+        path = pathlib.Path((value if equals else following).partition(":")[0])
+        if flag.startswith("-") and name == "config" and not path.is_file():
+            near = difflib.get_close_matches(str(path), map(str, path.parent.glob("*.py")), 1)
+            raise ConfigError(f"--config {path}: no such file" + (f"; did you mean {near[0]}?" if near else ""))
 
 
 def _help() -> str:
@@ -243,6 +255,11 @@ def check(config: ConfigDict):
             )
             raise ConfigError(f"{key} is {values[key]!r}, expected {expected}")
     space = SPACES[config.space]
+    for graph in space.cells.values():
+        for name in {name for edge in graph.edges for name in edge.candidates} - ops.OPERATIONS.keys():
+            near = difflib.get_close_matches(name, ops.OPERATIONS, 1)
+            hint = f": did you mean {near[0]}?" if near else " of ops.OPERATIONS"
+            raise ConfigError(f"space {space.name} has the candidate {name!r}, which is no operation{hint}")
     if unused := set(space.cells) - set(space.layout(config.supernet.cells)):
         raise ConfigError(
             f"supernet.cells is {config.supernet.cells}, too few for a {' and a '.join(sorted(unused))} cell of {space.name}"

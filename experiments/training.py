@@ -35,6 +35,11 @@ def split(config: ConfigDict, images: Images) -> tuple[Dataset, Dataset]:
             raise DataError(
                 f"{key} is {wanted}, expected 0 or from search.batch_size ({config.search.batch_size}) to {count - border}"
             )
+    seen, needed = (set(labels.tolist()) for labels in np.split(images.train_labels, [border]))
+    if missing := sorted(needed - seen):
+        raise DataError(
+            f"data: the first {border} images train the weights, but none of them has class {missing[0]}: shuffle the file"
+        )
     if data.mean and {len(data.mean), len(data.std)} != {images.train_images.shape[-1]}:
         raise DataError(
             f"data.mean and data.std need one number per channel, the images have {images.train_images.shape[-1]}"

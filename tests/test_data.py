@@ -1,10 +1,13 @@
+import dataclasses
 import os
 
 import jax
 import numpy as np
 import pytest
 
+from configs import quickstart
 from darts_pt_jax.data import batches, sources
+from experiments import training
 from tests import tiny
 
 
@@ -42,6 +45,8 @@ WRONG = {
     "train has 20 images but 19 labels": lambda a: a.update(train_labels=a["train_labels"][1:]),
     "go down to -1": lambda a: a.update(train_labels=a["train_labels"] - 1),
     "test_labels reach 3, train_labels only 1": lambda a: a.update(train_labels=a["train_labels"] % 2),
+    "no image has class 0: number from 0": lambda a: a.update(train_labels=a["train_labels"] + 1),
+    "looks like channels first": lambda a: a.update(train_images=a["train_images"].transpose(0, 3, 1, 2)),
     "name 1 class": lambda a: a.update(train_labels=a["train_labels"] * 0, test_labels=a["test_labels"] * 0),
     "is empty": lambda a: a.update(test_images=a["test_images"][:0], test_labels=a["test_labels"][:0]),
     r"are \(8, 8, 3\) but test_images are \(8, 7, 3\)": lambda a: a.update(test_images=a["test_images"][:, :, 1:]),
@@ -78,6 +83,17 @@ def test_a_damaged_or_missing_file_is_one_clear_line(tmp_path, rng):
     np.savez(tmp_path / "e.npz", **arrays(rng))
     with pytest.raises(sources.DataError, match=r"data.examples is 3, but these lack the last of 4 classes"):
         sources.load("npz", str(tmp_path / "e.npz"), examples=3)
+
+
+def test_a_class_that_the_weights_never_see_is_refused(rng):
+    digits = sources.digits()
+    order = np.argsort(digits.train_labels, kind="stable")
+    images = dataclasses.replace(digits, train_labels=digits.train_labels[order])
+    config = quickstart.get_config()
+    with pytest.raises(sources.DataError, match="none of them has class 5: shuffle the file"):
+        training.split(config, images)
+    train, valid = training.split(config, digits)
+    assert (train.size, valid.size) == (718, 719)
 
 
 def test_sizes_are_averaged_or_resized():

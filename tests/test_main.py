@@ -1,5 +1,6 @@
 """The command, from its arguments to the files that it leaves."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import pytest
 
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import perturbation
-from darts_pt_jax.spaces import SPACES
+from darts_pt_jax.spaces import SPACES, dag
 from experiments import main
 
 TINY = {
@@ -141,13 +142,33 @@ def test_stage_after_stage_gives_the_results_of_one_go(whole, tmp_path, capsys):
     assert run(workdir, TINY, stages="search") == 0
     assert not (workdir / "genotype.json").exists()
     assert run(workdir, TINY, stages="report") == 1
-    assert "stage report needs the stages before it" in capsys.readouterr().err
+    assert "stage report needs select, which is not finished" in capsys.readouterr().err
     for name in ("metrics.jsonl", "decisions.jsonl"):  # as after a kill between a line and its checkpoint
         with (workdir / name).open("a") as file:
             file.write('{"stage": "sel')
     assert run(workdir, TINY, stages="select") == 0
     assert run(workdir, TINY, stages="report") == 0
     same_results(whole, workdir)
+
+
+def test_a_second_process_on_the_same_directory_is_refused(tmp_path):
+    first = subprocess.Popen(command(tmp_path / "run", BENCH), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "run.json").exists():
+        assert time.monotonic() < deadline and first.poll() is None
+        time.sleep(0.01)
+    second = subprocess.run(command(tmp_path / "run", BENCH), capture_output=True, text=True)
+    first.kill()
+    first.wait()
+    assert second.returncode == 1 and f"in use by process {first.pid} on " in second.stderr
+    assert run(tmp_path / "run", BENCH, stages="search") == 0, "a dead process keeps nobody out"
+
+
+def test_an_operation_that_is_none_is_refused_before_any_work(tmp_path, capsys, monkeypatch):
+    space = dataclasses.replace(SPACES["s2"], cells={"normal": dag(2, 2, ("skip_conect",))})
+    monkeypatch.setitem(SPACES, "mine", space)
+    assert run(tmp_path / "run", TINY, space="mine") == 2
+    assert "'skip_conect', which is no operation: did you mean skip_connect?" in capsys.readouterr().err
 
 
 def test_lost_lines_are_noticed(tmp_path, capsys):
@@ -318,6 +339,7 @@ def test_the_alphas_move_only_if_they_are_learned(tmp_path):
         (["--config.search.batch_size=800"], "search.batch_size is 800, but a part of the training set has 718"),
         (["--config.select.images=20"], "select.images is 20, expected 0 or from search.batch_size (32) to 719"),
         (["--confg=2"], "Unknown command line flag 'confg'"),
+        (["--search.epochs=2"], "keys look like --config.search.epochs=2"),
         (["extra"], "unexpected argument 'extra'"),
     ],
 )
@@ -330,7 +352,7 @@ def test_a_wrong_setting_stops_before_any_work(changed, message, tmp_path, capsy
 
 @pytest.mark.parametrize(
     ("argv", "message"),
-    [([], "--config is missing"), (["--config=configs/nothing.py"], "configs/nothing.py")],
+    [([], "--config is missing"), (["--config=configs/quikstart.py"], "did you mean configs/quickstart.py?")],
 )
 def test_a_missing_config_is_one_line_of_the_program_itself(argv, message):
     done = subprocess.run([sys.executable, "-m", "experiments.main", *argv], capture_output=True, text=True)
@@ -352,7 +374,7 @@ def test_a_failing_run_exits_with_one_line(tmp_path, capsys):
     assert error.count("\n") == 1 and "search epoch" in error and "lower search.learning_rate" in error
     assert run(tmp_path / "run", BENCH, stages="search") == 0, "nothing was done yet, so the mended config is accepted"
     assert run(tmp_path / "new", BENCH, stages="select") == 1
-    assert "stage select needs the stages before it" in capsys.readouterr().err
+    assert "stage select needs search, which is not finished" in capsys.readouterr().err
 
 
 def limited(kilobytes, workdir, keys):
@@ -408,7 +430,7 @@ def test_other_images_are_refused(tmp_path, capsys):
 def test_plan_counts_and_does_nothing(tmp_path, capsys):
     assert main.main([*arguments(tmp_path / "run", **{"search.epochs": 20}), "--plan"]) == 0
     output = capsys.readouterr().out
-    for text in ("718 images for weights, 719 for alphas", "20 epochs, 440 steps of 32 images",
+    for text in ("0 of 73 units", "718 images for weights, 719 for alphas", "20 epochs, 440 steps of 32 images",
                  "34 decisions on 704 images", "17 tuning epochs of 22 steps", "memory", "disk"):  # fmt: skip
         assert text in output
     assert not (tmp_path / "run").exists()

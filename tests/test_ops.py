@@ -67,6 +67,11 @@ def test_factorized_reduce_reads_even_and_odd_pixels(key):
     assert np.count_nonzero(y) == 1
 
 
+def test_operations_without_parameters_are_known():
+    free = [name for name in ops.OPERATIONS if not ops.has_parameters(name)]
+    assert free == ["none", "noise", "skip_connect", "max_pool_3x3", "avg_pool_3x3"]
+
+
 def test_noise_depends_on_the_key_alone(key):
     x = jnp.zeros((2, 4, 4, 3))
     module = ops.Noise(3)

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
+import zipfile
 
 import jax
 import numpy as np
@@ -69,6 +70,8 @@ def npz(path: str) -> Images:
         raise DataError("data.path is empty: give the npz file that data.source='npz' reads")
     if not pathlib.Path(path).is_file():
         raise DataError(f"data.path {path}: no such file")
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: not a readable npz file: it is no whole zip archive, as numpy.savez writes")
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = [name for name in names if name not in file]
@@ -85,6 +88,8 @@ def npz(path: str) -> Images:
     if train.shape[1:] != test.shape[1:]:
         raise DataError(f"{path}: train_images are {train.shape[1:]} but test_images are {test.shape[1:]}")
     classes = int(arrays["train_labels"].max()) + 1
+    if unseen := sorted(set(range(classes)) - set(arrays["train_labels"].tolist())):
+        raise DataError(f"{path}: train_labels reach {classes - 1}, but no image has class {unseen[0]}: number from 0")
     if classes < 2:
         raise DataError(f"{path}: train_labels name {classes} class, expected at least 2")
     if arrays["test_labels"].max() >= classes:
@@ -96,6 +101,8 @@ def npz(path: str) -> Images:
 def _check_split(path: str, split: str, images: np.ndarray, labels: np.ndarray):
     if images.ndim != 4:
         raise DataError(f"{path}: {split}_images has shape {images.shape}, expected [n, height, width, channels]")
+    if images.shape[1] in (1, 3) and images.shape[3] > 4:
+        raise DataError(f"{path}: {split}_images has shape {images.shape}, which looks like channels first")
     if images.dtype != np.uint8:
         raise DataError(f"{path}: {split}_images is {images.dtype}, expected uint8")
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
