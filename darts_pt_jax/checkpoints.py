@@ -1,5 +1,6 @@
 """Checkpoints by orbax: the rolling ones that a run continues from, and the snapshots that are kept for good."""
 
+import math
 import pathlib
 
 import jax
@@ -60,26 +61,17 @@ class Checkpoints:
         Raises:
           ValueError: the checkpoint holds other arrays than `like`.
         """
-        layout, stored = (
-            _layout(like),
-            self._manager.restore(
-                number, args=ocp.args.Composite(layout=ocp.args.JsonRestore(), position=ocp.args.JsonRestore())
-            ),
-        )
-        if other := [
-            name for name in layout.keys() | stored["layout"].keys() if layout.get(name) != stored["layout"].get(name)
-        ]:
+        described = ocp.args.Composite(layout=ocp.args.JsonRestore(), position=ocp.args.JsonRestore())
+        layout, stored = _layout(like), self._manager.restore(number, args=described)
+        theirs = stored["layout"]
+        if other := [name for name in layout.keys() | theirs.keys() if layout.get(name) != theirs.get(name)]:
             raise ValueError(
                 f"checkpoint {number} in {self._manager.directory} does not fit this supernet: {len(other)} arrays "
                 f"differ, {min(other)} among them"
             )
-        flat = {d: jax.ShapeDtypeStruct((n,), np.dtype(d), sharding=_on_device()) for d, n in _sizes(layout).items()}
+        flat = {dtype: np.empty(size, dtype) for dtype, size in _sizes(layout).items()}
         packed = self._manager.restore(number, args=ocp.args.Composite(state=ocp.args.StandardRestore(flat)))["state"]
         return _unpack(packed, like, layout), stored["position"]
-
-
-def _on_device() -> jax.sharding.Sharding:
-    return jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
 
 def _layout(state) -> dict[str, dict]:
@@ -88,7 +80,7 @@ def _layout(state) -> dict[str, dict]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         dtype = np.dtype(leaf.dtype).name
         offset = ends.get(dtype, 0)
-        ends[dtype] = offset + int(np.prod(leaf.shape, dtype=np.int64))
+        ends[dtype] = offset + math.prod(leaf.shape)
         layout[jax.tree_util.keystr(path)] = {"dtype": dtype, "shape": list(leaf.shape), "offset": offset}
     return layout
 
@@ -96,7 +88,7 @@ def _layout(state) -> dict[str, dict]:
 def _sizes(layout: dict) -> dict[str, int]:
     sizes = {}
     for entry in layout.values():
-        sizes[entry["dtype"]] = entry["offset"] + int(np.prod(entry["shape"], dtype=np.int64))
+        sizes[entry["dtype"]] = entry["offset"] + math.prod(entry["shape"])
     return sizes
 
 
@@ -107,11 +99,10 @@ def _pack(state) -> dict[str, np.ndarray]:
     return {dtype: np.concatenate(leaves) for dtype, leaves in parts.items()}
 
 
-def _unpack(packed: dict[str, jax.Array], like, layout: dict):
-    host = jax.device_get(packed)
+def _unpack(packed: dict[str, np.ndarray], like, layout: dict):
     leaves = []
     for entry in layout.values():
-        size = int(np.prod(entry["shape"], dtype=np.int64))
-        flat = host[entry["dtype"]][entry["offset"] : entry["offset"] + size]
+        size = math.prod(entry["shape"])
+        flat = packed[entry["dtype"]][entry["offset"] : entry["offset"] + size]
         leaves.append(jax.device_put(flat.reshape(entry["shape"])))
     return jax.tree.unflatten(jax.tree.structure(like), leaves)

@@ -80,6 +80,6 @@ def genotype_of(space: SearchSpace, operations: Mapping, kept: Mapping) -> Genot
                 for e in graph.incoming(node)
                 if kept[kind][e]
             )
-            for node in range(graph.inputs, graph.inputs + graph.nodes)
+            for node in graph.node_states
         )
     return Genotype(cells, {kind: graph.outputs for kind, graph in space.cells.items()})

@@ -42,6 +42,11 @@ class CellGraph:
     outputs: tuple[int, ...]
     reduction: bool = False
 
+    @property
+    def node_states(self) -> range:
+        """The states that are intermediate nodes."""
+        return range(self.inputs, self.inputs + self.nodes)
+
     def incoming(self, state: int) -> tuple[int, ...]:
         """Numbers of the edges that end in `state`, by ascending source."""
         return tuple(i for i, edge in enumerate(self.edges) if edge.target == state)
@@ -95,8 +100,7 @@ class SearchSpace:
     def choosable_nodes(self, kind: str) -> tuple[int, ...]:
         """States of `kind` that have more incoming edges than the final architecture keeps."""
         cell, keep = self.cells[kind], self.inputs_per_node
-        states = range(cell.inputs, cell.inputs + cell.nodes)
-        return tuple(s for s in states if keep is not None and len(cell.incoming(s)) > keep)
+        return tuple(s for s in cell.node_states if keep is not None and len(cell.incoming(s)) > keep)
 
 
 def dag(

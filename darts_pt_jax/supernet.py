@@ -56,7 +56,7 @@ class Cell(nn.Module):
             older = ops.FactorizedReduce if self.after_reduction else ops.ReLUConvNorm
             states[0] = older(self.channels, name="preprocess_0")(states[0], batch_statistics)
             states[1] = ops.ReLUConvNorm(self.channels, name="preprocess_1")(states[1], batch_statistics)
-        for node in range(self.graph.inputs, self.graph.inputs + self.graph.nodes):
+        for node in self.graph.node_states:
             total = 0.0
             for e in self.graph.incoming(node):
                 edge = self.graph.edges[e]

@@ -66,9 +66,10 @@ def _residuals(training: Training, state) -> int:
     undecided = architecture.undecided(training.space)
     state_alphas = architecture.init_alphas(training.space, jax.random.key(0))
     outputs = jax.make_jaxpr(backward)(state.params, images, labels).jaxpr.outvars
-    return _bytes(
-        [v.aval for v in {v for v in outputs if isinstance(v, jax.extend.core.Var)}]
-    )  # an array that several operations need is kept once
+    kept = {
+        v for v in outputs if isinstance(v, jax.extend.core.Var)
+    }  # an array that several operations need counts once
+    return _bytes([v.aval for v in kept])
 
 
 def _bytes(tree) -> int:

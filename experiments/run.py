@@ -78,6 +78,15 @@ class Run:
         select = self.config.select
         return jax.jit(perturbation.make_scorer(self.training.net, kind, select.bn == "batch", select.augment))
 
+    def epoch(
+        self, state: SearchState, key: jax.Array, learning_rate: float, sampling: str, number: int, last: bool
+    ) -> tuple[SearchState, dict]:
+        """`Training.epoch`, validated if epoch `number` (from 0) is due or the last; the state and all metrics."""
+        state, metrics = self.training.epoch(state, key, learning_rate, sampling)
+        if last or (number + 1) % self.config.eval.every == 0:
+            metrics |= self.training.validate(state, self.key("valid"))
+        return state, metrics
+
     def snapshot(self, epoch: int, state: SearchState):
         """Keeps the supernet of a search epoch for good."""
         if epoch not in self.snapshots.numbers():
@@ -145,11 +154,9 @@ def _one_line(name: str, memory_advice: str):
     """Turns failures that the user can mend into a `RunError` that says how."""
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise RunError(f"{name}: out of memory: {memory_advice}") from error
-    except MemoryError as error:
         raise RunError(f"{name}: out of memory: {memory_advice}") from error
     except FloatingPointError as error:
         raise RunError(f"{name}: {error}") from error

@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import numpy as np
 import optax
 
 from darts_pt_jax import architecture
@@ -19,16 +18,14 @@ def units(config) -> list[Unit]:
 
 def epoch(run: Run, state: SearchState, number: int) -> SearchState:
     """Trains epoch `number` (from 0), validates and records."""
-    search, training = run.config.search, run.training
+    search = run.config.search
     schedule = optax.cosine_decay_schedule(
         search.learning_rate, search.epochs, search.learning_rate_min / search.learning_rate
     )
     learning_rate = float(schedule(number))
     key = jax.random.fold_in(run.key("search"), number)
-    state, metrics = training.epoch(state, key, learning_rate, search.sampling)
     last = number + 1 == search.epochs
-    if last or (number + 1) % run.config.eval.every == 0:
-        metrics |= training.validate(state, run.key("valid"))
+    state, metrics = run.epoch(state, key, learning_rate, search.sampling, number, last)
     run.metrics.append(
         stage="search", epoch=number + 1, learning_rate=learning_rate, **metrics, edge_weights=mixture(run, state)
     )
@@ -41,4 +38,4 @@ def epoch(run: Run, state: SearchState, number: int) -> SearchState:
 def mixture(run: Run, state: SearchState) -> dict:
     """The edge weights, as plain lists by cell kind."""
     weights = architecture.edge_weights(run.training.space, state.alphas, state.decisions)
-    return architecture.as_lists({kind: np.asarray(w) for kind, w in weights.items()}, run.training.space)
+    return architecture.as_lists(weights, run.training.space)

@@ -45,9 +45,7 @@ def tune(run: Run, state: SearchState, number: int, last: bool) -> SearchState:
     """One epoch of tuning: a shuffled pass over the training half at a constant, lower learning rate."""
     learning_rate = run.config.search.learning_rate * run.config.select.tune_lr_factor
     key = jax.random.fold_in(run.key("tune"), number)
-    state, metrics = run.training.epoch(state, key, learning_rate, "epoch")
-    if last or (number + 1) % run.config.eval.every == 0:
-        metrics |= run.training.validate(state, run.key("valid"))
+    state, metrics = run.epoch(state, key, learning_rate, "epoch", number, last)
     run.metrics.append(stage="select", tuning_epoch=number + 1, learning_rate=learning_rate, **metrics)
     run.say(metrics)
     return state
@@ -77,6 +75,10 @@ def _score(run: Run, state: SearchState, target: Target, masks: np.ndarray, key:
     return {"images": steps * batch_size, "baseline": baseline, "correct": correct[1:], "loss": loss[1:]}
 
 
+def _baseline_accuracy(scores: dict) -> float:
+    return 100 * scores["baseline"]["correct"] / scores["images"]
+
+
 def decide_operation(run: Run, state: SearchState, number: int, target: Target) -> SearchState:
     """Keeps, on one edge, the operation whose removal hurts most (paper, Algorithm 1)."""
     space, select, edge = run.training.space, run.config.select, target.number
@@ -91,7 +93,7 @@ def decide_operation(run: Run, state: SearchState, number: int, target: Target) 
     )  # fmt: skip
     run.say(
         {
-            "baseline": 100 * scores["baseline"]["correct"] / scores["images"],
+            "baseline": _baseline_accuracy(scores),
             target.kind: f"edge {edge} -> {candidates[choice]}",
         }
     )
@@ -123,7 +125,7 @@ def decide_topology(run: Run, state: SearchState, number: int, target: Target) -
     )  # fmt: skip
     run.say(
         {
-            "baseline": 100 * passes[0]["baseline"]["correct"] / passes[0]["images"],
+            "baseline": _baseline_accuracy(passes[0]),
             target.kind: f"node {node} keeps edges {', '.join(map(str, remaining))}",
         }
     )
@@ -141,7 +143,7 @@ def derive(run: Run, state: SearchState) -> SearchState:
     operations, kept = jax.device_get((decisions.operations, decisions.kept))
     number = 0
     for kind, graph in space.cells.items():
-        allowed = np.where(graph.without(space.magnitude_ignores), weights[kind], -np.inf)
+        allowed = direct.eligible_weights(space, kind, weights[kind])
         for e, edge in enumerate(graph.edges):
             number, index = number + 1, int(operations[kind][e])
             run.decisions.append(

@@ -5,7 +5,7 @@ import difflib
 import math
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -110,8 +110,7 @@ def _refuse_missing_file(argv: Sequence[str]):
         name, equals, value = flag.lstrip("-").partition("=")
         path = pathlib.Path((value if equals else following).partition(":")[0])
         if flag.startswith("-") and name == "config" and not path.is_file():
-            near = difflib.get_close_matches(str(path), map(str, path.parent.glob("*.py")), 1)
-            raise ConfigError(f"--config {path}: no such file" + (f"; did you mean {near[0]}?" if near else ""))
+            raise ConfigError(f"--config {path}: no such file{_guess(str(path), map(str, path.parent.glob('*.py')))}")
 
 
 def _help() -> str:
@@ -154,16 +153,27 @@ def _nearest(key: str, known: Iterable[str]) -> str:
     return f"the keys are {', '.join(known)}"
 
 
+def _guess(word: str, words: Iterable[str]) -> str:
+    """A question after the word that was probably meant, or nothing."""
+    near = difflib.get_close_matches(word, words, 1)
+    return f": did you mean {near[0]}?" if near else ""
+
+
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What a value has to be: a predicate, and the words for it."""
+    """What a value has to be: a predicate, and the words for it, which may depend on the value."""
 
     holds: Callable[[object], bool]
-    expected: str
+    expected: str | Callable[[object], str]
+
+    def describe(self, value) -> str:
+        """What was expected instead of `value`."""
+        return self.expected(value) if callable(self.expected) else self.expected
 
 
-def _one_of(*names: str) -> Rule:
-    return Rule(lambda v: v in names, f"one of {', '.join(names)}")
+def _one_of(names: Collection[str]) -> Rule:
+    """A name out of `names`, which may still grow."""
+    return Rule(lambda v: v in names, lambda v: f"one of {', '.join(names)}{_guess(v, names)}")
 
 
 def _number(low: float, high: float = math.inf, open_low: bool = False) -> Rule:
@@ -178,7 +188,7 @@ def _numbers(each: Rule) -> Rule:
     def holds(values):
         return all(isinstance(v, int | float) and not isinstance(v, bool) and each.holds(v) for v in values)
 
-    return Rule(holds, f"numbers of {each.expected}")
+    return Rule(holds, lambda v: f"numbers of {each.describe(v)}")
 
 
 _ANYTHING = Rule(lambda v: True, "")
@@ -189,23 +199,23 @@ RULES = {
     "stages": Rule(
         lambda v: v.split(",") == [s for s in STAGES if s in v.split(",")], f"some of {','.join(STAGES)}, in this order"
     ),
-    "space": Rule(lambda v: v in SPACES, "a search space"),
-    "data.source": _one_of(*sources.SOURCES),
+    "space": _one_of(SPACES),
+    "data.source": _one_of(sources.SOURCES),
     "data.path": _ANYTHING,
     "data.size": _NOT_NEGATIVE,
     "data.examples": _NOT_NEGATIVE,
     "data.train_fraction": Rule(lambda v: 0 < v < 1, "more than 0 and less than 1"),
     "data.pad": _number(-1),
-    "data.flip": _one_of("on", "off", "default"),
+    "data.flip": _one_of(("on", "off", "default")),
     "data.mean": _numbers(_number(0, 1)),
     "data.std": _numbers(_number(0, 1, open_low=True)),
     "supernet.cells": _POSITIVE,
     "supernet.channels": _POSITIVE,
     "search.epochs": _POSITIVE,
     "search.batch_size": _number(2),
-    "search.sampling": _one_of(*batches.SAMPLING),
-    "search.alpha": _one_of("learned", "fixed"),
-    "search.alpha_init": _one_of("noise", "zero"),
+    "search.sampling": _one_of(batches.SAMPLING),
+    "search.alpha": _one_of(("learned", "fixed")),
+    "search.alpha_init": _one_of(("noise", "zero")),
     "search.learning_rate": _RATE,
     "search.learning_rate_min": _NOT_NEGATIVE,
     "search.momentum": Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1"),
@@ -213,14 +223,14 @@ RULES = {
     "search.clip": _RATE,
     "search.alpha_learning_rate": _RATE,
     "search.alpha_weight_decay": _NOT_NEGATIVE,
-    "select.method": _one_of("perturbation", *direct.SELECTORS),
-    "select.criterion": _one_of(*perturbation.CRITERIA),
+    "select.method": _one_of(("perturbation", *direct.SELECTORS)),
+    "select.criterion": _one_of(perturbation.CRITERIA),
     "select.order": _ANYTHING,
-    "select.pairing": _one_of("both", "single"),
+    "select.pairing": _one_of(("both", "single")),
     "select.interval": _NOT_NEGATIVE,
     "select.tune_lr_factor": _RATE,
-    "select.topology": _one_of("leave_one_out", "single_ranking"),
-    "select.bn": _one_of("batch", "running"),
+    "select.topology": _one_of(("leave_one_out", "single_ranking")),
+    "select.bn": _one_of(("batch", "running")),
     "select.none_is_candidate": _ANYTHING,
     "select.images": _NOT_NEGATIVE,
     "select.augment": _ANYTHING,
@@ -247,19 +257,12 @@ def check(config: ConfigDict):
         raise ConfigError(f"the config file lacks {', '.join(missing)}: begin with configs/common.py's get_config()")
     for key, rule in RULES.items():
         if not rule.holds(values[key]):
-            near = difflib.get_close_matches(str(values[key]), SPACES, 1) if key == "space" else []
-            expected = (
-                f"one of {', '.join(SPACES)}" + (f" (did you mean {near[0]}?)" if near else "")
-                if key == "space"
-                else rule.expected
-            )
-            raise ConfigError(f"{key} is {values[key]!r}, expected {expected}")
+            raise ConfigError(f"{key} is {values[key]!r}, expected {rule.describe(values[key])}")
     space = SPACES[config.space]
     for graph in space.cells.values():
         for name in {name for edge in graph.edges for name in edge.candidates} - ops.OPERATIONS.keys():
-            near = difflib.get_close_matches(name, ops.OPERATIONS, 1)
-            hint = f": did you mean {near[0]}?" if near else " of ops.OPERATIONS"
-            raise ConfigError(f"space {space.name} has the candidate {name!r}, which is no operation{hint}")
+            guess = _guess(name, ops.OPERATIONS) or " of ops.OPERATIONS"
+            raise ConfigError(f"space {space.name} has the candidate {name!r}, which is no operation{guess}")
     if unused := set(space.cells) - set(space.layout(config.supernet.cells)):
         raise ConfigError(
             f"supernet.cells is {config.supernet.cells}, too few for a {' and a '.join(sorted(unused))} cell of {space.name}"

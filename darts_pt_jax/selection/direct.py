@@ -14,11 +14,16 @@ def _strongest(values: np.ndarray, keep: int) -> np.ndarray:
     return np.argsort(-values, kind="stable")[:keep]
 
 
+def eligible_weights(space: SearchSpace, kind: str, weights: np.ndarray) -> np.ndarray:
+    """Edge weights [E, O] with -inf where there is no candidate, or one of `magnitude_ignores`."""
+    return np.where(space.cells[kind].without(space.magnitude_ignores), weights, -np.inf)
+
+
 def magnitude(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.random.RandomState) -> Decisions:
     """The operation with the largest weight on every edge, the edges with the largest weight at every node (DARTS, 2.4)."""
     decisions = undecided(space)
     for kind, graph in space.cells.items():
-        allowed = np.where(graph.without(space.magnitude_ignores), weights[kind], -np.inf)
+        allowed = eligible_weights(space, kind, weights[kind])
         best, strength = allowed.argmax(-1), allowed.max(-1)
         decisions = decisions.replace(operations={**decisions.operations, kind: jnp.asarray(best, jnp.int32)})
         for node in space.choosable_nodes(kind):
