@@ -9,12 +9,16 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """Defaults of every key."""
     return ConfigDict({
-        "seed": 0,
+        "seed": 0,  # of every stage that has none of its own
         "stages": "search,select,report",  # any of them, in this order
+        "init_from": "",  # run directory to take the searched supernet from, instead of searching
+        "init_epoch": 0,  # which of its search epochs; 0: the last that it keeps
         "space": "darts",  # darts, darts_none, s1, s2, s3, s4, nasbench201
         "data": {
-            "source": "npz",  # npz, digits
+            "source": "npz",  # npz, digits, or a name of tensorflow-datasets such as cifar10
             "path": "",  # the npz: train_images, train_labels, test_images, test_labels
+            "dir": "",  # where tensorflow-datasets keeps its data; "": its own default
+            "download": False,  # lets tensorflow-datasets download what is not there
             "size": 0,  # height and width to average or resize to; 0: as they are
             "examples": 0,  # the first so many training images; 0: all
             "train_fraction": 0.5,  # share that trains the weights; the rest trains the alphas and scores
@@ -28,6 +32,7 @@ def get_config() -> ConfigDict:
             "channels": 16,
         },
         "search": {
+            "seed": -1,  # of initialisation, batches and augmentation; -1: seed
             "epochs": 50,
             "batch_size": 64,
             "sampling": "independent",  # independent: every batch is drawn afresh (code); epoch: shuffled passes
@@ -42,7 +47,9 @@ def get_config() -> ConfigDict:
             "alpha_weight_decay": 1e-3,
         },
         "select": {
-            "method": "perturbation",  # perturbation, magnitude, random
+            "seed": -1,  # of the order and of scoring's and tuning's batches; -1: seed
+            "method": "perturbation",  # perturbation, magnitude_tuned (PT-Mag), magnitude, random
+            "orders": 1,  # selections from the one supernet; the n-th is that of select.seed + n - 1
             "criterion": "acc",  # acc, loss
             "order": "random",  # random, fixed, reference, or edges: "normal:4,0,5,2,3,1"
             "pairing": "both",  # both: one edge of every cell kind per interval (code); single: one edge (paper)
@@ -61,8 +68,10 @@ def get_config() -> ConfigDict:
         },
         "checkpoint": {
             "snapshots": (),  # search epochs kept for good, besides the last
+            "minutes": 10.0,  # between checkpoints within an epoch or a scoring
         },
         "report": {
             "nasbench201": "",  # npz table of NAS-Bench-201 accuracies
         },
+        "tensorboard": True,  # scalars in the run directory's tensorboard/
     })  # fmt: skip

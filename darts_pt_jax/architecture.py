@@ -38,6 +38,12 @@ class Decisions:
         row = self.kept[kind].at[np.asarray(edges, int)].set(False)
         return self.replace(kept={**self.kept, kind: row})
 
+    def apply(self, record: Mapping) -> "Decisions":
+        """Takes a recorded decision: "operation" chooses `choice_index` on `edge`, "topology" keeps `choice` of `edges`."""
+        if record["type"] == "operation":
+            return self.choose(record["kind"], record["edge"], record["choice_index"])
+        return self.remove(record["kind"], [e for e in record["edges"] if e not in record["choice"]])
+
     def genotype(self, space: SearchSpace) -> Genotype:
         """The final architecture.
 

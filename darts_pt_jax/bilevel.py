@@ -9,6 +9,7 @@ import optax
 
 from darts_pt_jax import architecture
 from darts_pt_jax.architecture import Alphas, Decisions
+from darts_pt_jax.data import batches
 from darts_pt_jax.supernet import EdgeWeights, Supernet
 
 
@@ -105,6 +106,25 @@ def forward(
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum()
     correct = (logits.argmax(-1) == labels).sum(dtype=jnp.int32)
     return Metrics(loss, correct, jnp.int32(labels.shape[0])), updated["batch_stats"]
+
+
+Evaluate = Callable[..., Metrics]
+"""`evaluate(variables, edge_weights, batch) -> Metrics`: a supernet on one batch, whatever a batch is."""
+
+
+def make_evaluate(net: Supernet, batch_statistics: bool, augment: bool) -> Evaluate:
+    """An `Evaluate` of `Supernet`, whose batch is (`Dataset`, image indices [B], key of augmentation and noise).
+
+    Running statistics are left alone.
+    """
+
+    def evaluate(variables: dict, edge_weights: EdgeWeights, batch) -> Metrics:
+        dataset, indices, key = batch
+        augment_key, noise_key = jax.random.split(key)
+        images, labels = batches.batch(dataset, indices, augment_key if augment else None)
+        return forward(net, variables, edge_weights, images, labels, noise_key, batch_statistics)[0]
+
+    return evaluate
 
 
 Step = Callable[..., tuple[SearchState, Metrics]]

@@ -16,9 +16,17 @@ class Checkpoints:
     each dtype, with a JSON layout that names every array's shape and place.
     """
 
-    def __init__(self, directory: pathlib.Path, keep: int | None):
-        """Opens, or creates, `directory`; only the newest `keep` checkpoints stay (None: all)."""
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+    def __init__(self, directory: pathlib.Path, keep: int | None = None, read_only: bool = False):
+        """Opens `directory`; only the newest `keep` checkpoints stay (None: all).
+
+        It is created, and cleared of checkpoints whose writing was broken off, unless `read_only`.
+        """
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
+        )
         handlers = {
             "state": ocp.StandardCheckpointHandler(),
             "layout": ocp.JsonCheckpointHandler(),
@@ -48,30 +56,40 @@ class Checkpoints:
         if not self._manager.save(number, args=args):
             raise ValueError(f"checkpoint {number} is not newer than {self.latest()} in {self._manager.directory}")
 
+    def position(self, number: int):
+        """The position of a checkpoint."""
+        return self._manager.restore(number, args=ocp.args.Composite(position=ocp.args.JsonRestore()))["position"]
+
+    def arrays(self, number: int) -> dict[str, np.ndarray]:
+        """The arrays of a checkpoint's state by name, in the order of its leaves."""
+        layout = self._manager.restore(number, args=ocp.args.Composite(layout=ocp.args.JsonRestore()))["layout"]
+        flat = {dtype: np.empty(size, dtype) for dtype, size in _sizes(layout).items()}
+        flat = self._manager.restore(number, args=ocp.args.Composite(state=ocp.args.StandardRestore(flat)))["state"]
+        arrays = {}
+        for name, entry in layout.items():
+            end = entry["offset"] + math.prod(entry["shape"])
+            arrays[name] = flat[entry["dtype"]][entry["offset"] : end].reshape(entry["shape"])
+        return arrays
+
     def restore(self, number: int, like):
-        """Reads a checkpoint.
+        """The state of a checkpoint.
 
         Args:
           number: which one.
           like: a pytree of the state's structure, arrays or `jax.ShapeDtypeStruct`.
 
-        Returns:
-          The state and the position.
-
         Raises:
           ValueError: the checkpoint holds other arrays than `like`.
         """
-        described = ocp.args.Composite(layout=ocp.args.JsonRestore(), position=ocp.args.JsonRestore())
-        layout, stored = _layout(like), self._manager.restore(number, args=described)
-        theirs = stored["layout"]
-        if other := [name for name in layout.keys() | theirs.keys() if layout.get(name) != theirs.get(name)]:
+        theirs = self.arrays(number)
+        described = {name: (list(a.shape), a.dtype.name) for name, a in theirs.items()}
+        layout = {name: (entry["shape"], entry["dtype"]) for name, entry in _layout(like).items()}
+        if other := [name for name in layout.keys() | described.keys() if layout.get(name) != described.get(name)]:
             raise ValueError(
                 f"checkpoint {number} in {self._manager.directory} does not fit this supernet: {len(other)} arrays "
                 f"differ, {min(other)} among them"
             )
-        flat = {dtype: np.empty(size, dtype) for dtype, size in _sizes(layout).items()}
-        packed = self._manager.restore(number, args=ocp.args.Composite(state=ocp.args.StandardRestore(flat)))["state"]
-        return _unpack(packed, like, layout), stored["position"]
+        return jax.tree.unflatten(jax.tree.structure(like), [jax.device_put(theirs[name]) for name in layout])
 
 
 def _layout(state) -> dict[str, dict]:
@@ -97,12 +115,3 @@ def _pack(state) -> dict[str, np.ndarray]:
     for leaf in jax.device_get(jax.tree.leaves(state)):
         parts.setdefault(np.asarray(leaf).dtype.name, []).append(np.ravel(leaf))
     return {dtype: np.concatenate(leaves) for dtype, leaves in parts.items()}
-
-
-def _unpack(packed: dict[str, np.ndarray], like, layout: dict):
-    leaves = []
-    for entry in layout.values():
-        size = math.prod(entry["shape"])
-        flat = packed[entry["dtype"]][entry["offset"] : entry["offset"] + size]
-        leaves.append(jax.device_put(flat.reshape(entry["shape"])))
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)

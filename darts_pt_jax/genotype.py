@@ -1,26 +1,42 @@
 """Final architectures: which operation stands on which kept edge of every cell kind."""
 
+import ast
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 
 from darts_pt_jax.spaces import SearchSpace
 
 Node = tuple[tuple[str, int], ...]
-"""A node's inputs: (operation, source state) by ascending source."""
+"""A node's inputs: (operation, source state); by ascending source unless read from a text that has another order."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Genotype:
-    """A final architecture.
+    """A final architecture. States count a cell's inputs first, then its nodes, of which the last is an output.
 
     Attributes:
       cells: the nodes of every cell kind, in order.
       outputs: states that make the cell's output, by cell kind.
+
+    Raises:
+      ValueError: it is malformed; one line names the place (nodes and their inputs count from 0).
     """
 
     cells: Mapping[str, tuple[Node, ...]]
     outputs: Mapping[str, tuple[int, ...]]
+
+    def __post_init__(self):
+        _check(self.cells, self.outputs)
+
+    def inputs(self, kind: str) -> int:
+        """How many states a cell of `kind` starts from."""
+        return max(self.outputs[kind]) + 1 - len(self.cells[kind])
+
+    def operations(self, kind: str) -> list[str]:
+        """The operations of one cell kind, edge after edge."""
+        return [operation for node in self.cells[kind] for operation, _ in node]
 
     def to_json(self) -> str:
         """JSON text; `from_json` reads it back."""
@@ -28,27 +44,84 @@ class Genotype:
 
     @classmethod
     def from_json(cls, text: str) -> "Genotype":
-        """Reads `to_json`'s text."""
-        data = json.loads(text)
-        cells = {
-            kind: tuple(tuple((operation, source) for operation, source in node) for node in nodes)
-            for kind, nodes in data["cells"].items()
-        }
-        return cls(cells, {kind: tuple(states) for kind, states in data["outputs"].items()})
+        """Reads `to_json`'s text.
 
-    def operations(self, kind: str) -> list[str]:
-        """The operations of one cell kind, edge after edge."""
-        return [operation for node in self.cells[kind] for operation, _ in node]
+        Raises:
+          ValueError: it is not JSON, or not of a genotype.
+        """
+        try:
+            data = json.loads(text)
+            fields = {name: {kind: _tuples(value) for kind, value in data[name].items()} for name in data}
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            fields = {}
+        _expect(fields.keys() == {"cells", "outputs"}, "genotype", text, 'JSON {"cells": {...}, "outputs": {...}}')
+        return cls(**fields)
 
     def text(self, notation: str) -> str:
-        """The architecture as the field writes it (`SearchSpace.notation`).
+        """The architecture as the field writes it (`SearchSpace.notation`); `from_text` reads it back.
 
         "darts" gives the `Genotype(normal=[...], ...)` of the DARTS code, "nasbench201" the arch string.
+
+        Raises:
+          ValueError: the notation is unknown, or cannot hold this architecture.
         """
-        return _NOTATIONS[notation](self)
+        _expect(notation in _NOTATIONS, "notation", notation, " or ".join(_NOTATIONS))
+        write, read, holds = _NOTATIONS[notation]
+        try:
+            text = write(self)
+            same = read(text) == self
+        except ValueError:
+            same = False
+        _expect(same, f"{notation} notation", self.cells, f"{holds}: write this genotype as JSON")
+        return text
+
+    @classmethod
+    def from_text(cls, text: str) -> "Genotype":
+        """Reads what `text` writes, in either notation.
+
+        Args:
+          text: `Genotype(normal=[...], normal_concat=..., ...)`, also as the assignment `NAME = Genotype(...)` of the
+            DARTS code's genotypes.py, or an arch string `|operation~0|+|operation~0|operation~1|`.
+
+        Raises:
+          ValueError: it is neither; operations are not looked up.
+        """
+        text = text.strip()
+        return _read_nasbench201(text) if text.startswith("|") else _read_darts(text)
 
 
-def _darts(genotype: Genotype) -> str:
+def _expect(condition, place: str, got, expected: str):
+    if not condition:
+        raise ValueError(f"{place}: got {got!r:.80}, expected {expected}")
+
+
+def _check(cells: Mapping, outputs: Mapping, inputs: int | None = None):
+    """Refuses malformed cells; without `inputs`, the outputs tell how many there are."""
+    _expect(cells, "genotype", cells, "a cell kind or more")
+    _expect(cells.keys() == outputs.keys(), "outputs", list(outputs), f"those of the cell kinds {', '.join(cells)}")
+    for kind, nodes in cells.items():
+        _expect(isinstance(nodes, tuple) and nodes, kind, nodes, "a list of nodes, at least one")
+        states = outputs[kind]
+        _expect(
+            isinstance(states, tuple) and states and all(type(s) is int and s >= 0 for s in states),
+            f"{kind} outputs", states, "a list of states, at least one",
+        )  # fmt: skip
+        first = max(states) + 1 - len(nodes) if inputs is None else inputs
+        last = max(first, 1) + len(nodes) - 1
+        _expect(max(states) == last, f"{kind} outputs", states, f"the last state {last} among them and none after it")
+        for n, node in enumerate(nodes):
+            _expect(isinstance(node, tuple) and node, f"{kind} node {n}", node, "a list of inputs, at least one")
+            for i, pair in enumerate(node):
+                place, kinds = f"{kind} node {n}, input {i}", [type(v) for v in pair] if isinstance(pair, tuple) else []
+                _expect(kinds == [str, int], place, pair, "an operation's name and a state's number")
+                _expect(0 <= pair[1] < first + n, place, pair[1], f"an earlier state, 0 to {first + n - 1}")
+
+
+def _tuples(value):
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _write_darts(genotype: Genotype) -> str:
     parts = []
     for kind, nodes in genotype.cells.items():
         parts.append(f"{kind}={[pair for node in nodes for pair in node]}")
@@ -56,12 +129,66 @@ def _darts(genotype: Genotype) -> str:
     return f"Genotype({', '.join(parts)})"
 
 
-def _nasbench201(genotype: Genotype) -> str:
+def _read_darts(text: str) -> Genotype:
+    place = "genotype"
+    try:
+        (statement,) = ast.parse(text).body
+        call = statement.value
+        fields = {keyword.arg: keyword.value for keyword in call.keywords}
+        known = ast.unparse(call.func).split(".")[-1] == "Genotype" and isinstance(statement, ast.Expr | ast.Assign)
+        known = known and not call.args and len(fields) == len(call.keywords) and None not in fields
+    except SyntaxError as error:
+        place, known = f"genotype, line {error.lineno}, character {error.offset}", False
+    except (ValueError, AttributeError, RecursionError, MemoryError):
+        known = False
+    _expect(known, place, text, "Genotype(normal=[...], normal_concat=[...], ...) or |operation~0|+|...|")
+    cells, outputs = {}, {}
+    for name, value in fields.items():
+        if name.endswith("_concat"):
+            outputs[name.removesuffix("_concat")] = _literal(name, value)
+        else:
+            pairs = _literal(name, value)
+            _expect(isinstance(pairs, tuple), name, pairs, "a list of pairs")
+            _expect(len(pairs) % 2 == 0, name, len(pairs), "an even number of pairs, two for each node")
+            cells[name] = tuple(pairs[i : i + 2] for i in range(0, len(pairs), 2))
+    _check(cells, outputs, inputs=2)
+    return Genotype(cells, outputs)
+
+
+def _literal(name: str, value: ast.expr):
+    """A literal with tuples for its lists, or what `range(...)` gives."""
+    try:
+        if isinstance(value, ast.Call) and ast.unparse(value.func) == "range" and not value.keywords:
+            return tuple(range(*map(ast.literal_eval, value.args))[:999])
+        return _tuples(ast.literal_eval(value))
+    except (ValueError, TypeError):
+        _expect(False, name, ast.unparse(value), "a list")
+
+
+def _write_nasbench201(genotype: Genotype) -> str:
     (nodes,) = genotype.cells.values()
     return "+".join("|" + "".join(f"{operation}~{source}|" for operation, source in node) for node in nodes)
 
 
-_NOTATIONS = {"darts": _darts, "nasbench201": _nasbench201}
+def _read_nasbench201(text: str) -> Genotype:
+    nodes = []
+    for n, part in enumerate(text.split("+")):
+        _expect(re.fullmatch(r"\|.+\|", part), f"normal node {n}", part, "|operation~state|...|")
+        pairs = [re.fullmatch(r"([^~]+)~([0-9]{1,3})", pair) for pair in part[1:-1].split("|")]
+        for i, pair in enumerate(pairs):
+            _expect(pair, f"normal node {n}, input {i}", part[1:-1].split("|")[i], "operation~state")
+        nodes.append(tuple((pair[1], int(pair[2])) for pair in pairs))
+    return Genotype({"normal": tuple(nodes)}, {"normal": (len(nodes),)})
+
+
+_NOTATIONS = {
+    "darts": (_write_darts, _read_darts, "two inputs of every cell and every node"),
+    "nasbench201": (
+        _write_nasbench201,
+        _read_nasbench201,
+        "one normal cell with one input and the last node as output",
+    ),
+}
 
 
 def genotype_of(space: SearchSpace, operations: Mapping, kept: Mapping) -> Genotype:

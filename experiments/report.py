@@ -1,22 +1,25 @@
 """The stage `report`: what was found, from the records of the run alone."""
 
+import collections
+
 import numpy as np
 
-from darts_pt_jax import nasbench201, ops, record
+from darts_pt_jax import draw, nasbench201, ops, record
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES, SearchSpace
-from experiments.settings import Settings
+from experiments.select import genotype_name
+from experiments.settings import Settings, seed_of
 
 
-def write(settings: Settings) -> bool:
-    """Writes report.md and prints it, unless it stands there already; returns whether it did."""
+def write(settings: Settings) -> str | None:
+    """Writes report.md and the drawings, unless they stand there already; returns what the screen shows of it."""
     text, file = build(settings), settings.workdir / "report.md"
     if file.exists() and file.read_text() == text:
-        return False
+        return None
+    _draw(settings)
     record.write_text(file, text)
-    print(text)
-    return True
+    return f"{text}\n## Time\n\n{_times(settings)}\n"
 
 
 def build(settings: Settings) -> str:
@@ -26,12 +29,16 @@ def build(settings: Settings) -> str:
     metrics = record.JsonLines(directory / "metrics.jsonl").read()
     decisions = record.JsonLines(directory / "decisions.jsonl").read()
     searched = [m for m in metrics if m["stage"] == "search"][-1]
-    genotypes = {config.select.method: Genotype.from_json((directory / "genotype.json").read_text())}
+    chosen = _genotypes(settings)
+    genotypes = dict(chosen)
     if config.search.alpha == "learned" and config.select.method != "magnitude":
         genotypes["magnitude"] = by_magnitude(space, searched["edge_weights"])
-    lines = [f"# {config.space}, seed {config.seed}", ""]
+    lines = [f"# {space.name}, seed {seed_of(config, 'search')}, selected with seed {seed_of(config, 'select')}", ""]
     lines += _accuracies(searched, [m for m in metrics if m["stage"] == "select"])
-    lines += ["", "## Operations chosen", "", *_operations(space, genotypes), ""]
+    lines += ["", "## Architecture", "", *_architecture(space, decisions, next(iter(chosen.values()))), ""]
+    if config.select.orders > 1:
+        lines += ["## Orders", "", *_orders(space, decisions, config.select.orders), ""]
+    lines += ["## Operations", "", *_operations(space, genotypes), ""]
     if config.select.method == "perturbation":
         lines += [_agreement(decisions, searched["edge_weights"], config.search.alpha), ""]
     for method, genotype in genotypes.items():
@@ -49,25 +56,97 @@ def by_magnitude(space: SearchSpace, edge_weights: dict) -> Genotype:
     return direct.magnitude(space, padded, np.random.RandomState(0)).genotype(space)
 
 
+def _genotypes(settings: Settings) -> dict[str, Genotype]:
+    """The architecture of every order, by a name for the reader."""
+    select, found = settings.config.select, {}
+    for order in range(select.orders):
+        name = select.method if select.orders == 1 else f"{select.method}, order {order + 1}"
+        found[name] = Genotype.from_json((settings.workdir / f"{genotype_name(order)}.json").read_text())
+    return found
+
+
+def _draw(settings: Settings):
+    """The cells of every order, and the supernet's accuracy over the decisions."""
+    directory = settings.workdir / "drawings"
+    directory.mkdir(exist_ok=True)
+    metrics = record.JsonLines(settings.workdir / "metrics.jsonl").read()
+    decisions = record.JsonLines(settings.workdir / "decisions.jsonl").read()
+    for order, genotype in enumerate(_genotypes(settings).values()):
+        suffix = genotype_name(order).removeprefix("genotype")
+        for kind in genotype.cells:
+            draw.save(draw.cell(genotype, kind), directory / f"{kind}{suffix}")
+        taken = [d for d in decisions if d["order"] == order + 1]
+        if any("baseline" in d or "passes" in d for d in taken):
+            tuning = [m for m in metrics if m["stage"] == "select" and m["order"] == order + 1]
+            draw.save(draw.accuracy(taken, tuning), directory / f"accuracy{suffix}")
+
+
+def _table(*columns: str) -> list[str]:
+    """The head of a Markdown table."""
+    return ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+
+
+def _row(*cells) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
 def _accuracies(searched: dict, tuned: list[dict]) -> list[str]:
     rows = [("at the end of the search", searched)] + [("after selection", t) for t in tuned[-1:]]
-    lines = ["| supernet | training accuracy, % | validation accuracy, % |", "|---|---|---|"]
+    lines = _table("supernet", "training accuracy, %", "validation accuracy, %")
     for name, m in rows:
-        lines.append(f"| {name} | {m['train_accuracy']:.2f} | {m.get('valid_accuracy', float('nan')):.2f} |")
+        lines.append(_row(name, f"{m['train_accuracy']:.2f}", f"{m.get('valid_accuracy', float('nan')):.2f}"))
     note = "Training accuracy is that of the epoch's own augmented batches, validation that of unaugmented images with running statistics."
     return [*lines, "", note]
 
 
+def _architecture(space: SearchSpace, decisions: list[dict], genotype: Genotype) -> list[str]:
+    """Every kept edge with its operation and by how much it was chosen."""
+    margins = {(d["kind"], d["edge"]): d for d in decisions if d["order"] == 1 and d["type"] == "operation"}
+    lines = _table("cell", "node", "from", "operation", "margin", "of")
+    for kind, graph in space.cells.items():
+        edges = {(edge.source, edge.target): e for e, edge in enumerate(graph.edges)}
+        for number, node in enumerate(genotype.cells[kind]):
+            for operation, source in node:
+                taken = margins[kind, edges[source, number + graph.inputs]]
+                name = f"input {source}" if source < graph.inputs else f"node {source - graph.inputs}"
+                unit = (
+                    f"{taken['images']} images" if taken.get("criterion") == "acc" else taken.get("criterion", "weight")
+                )
+                lines.append(_row(kind, number, name, operation, f"{taken['margin']:.4g}", unit))
+    return lines
+
+
+def _orders(space: SearchSpace, decisions: list[dict], orders: int) -> list[str]:
+    """How often each operation was chosen, and each edge kept, over all orders of edges."""
+    chosen, dropped = collections.Counter(), collections.Counter()
+    for d in decisions:
+        if d["type"] == "operation":
+            chosen[d["kind"], d["edge"], d["choice"]] += 1
+        else:
+            dropped.update((d["kind"], e) for e in d["edges"] if e not in d["choice"])
+    lines = [f"Of {orders} selections from the same supernet, this many chose each operation and kept each edge:", ""]
+    lines += _table("cell", "edge", "from", "to node", "operation", "kept")
+    agreed = 0
+    for kind, graph in space.cells.items():
+        for e, edge in enumerate(graph.edges):
+            counts = [(chosen[kind, e, name], name) for name in edge.candidates]
+            text = ", ".join(f"{name} {count}" for count, name in sorted(counts, key=lambda c: -c[0]) if count)
+            agreed += max(counts)[0] == orders
+            source = f"input {edge.source}" if edge.source < graph.inputs else f"node {edge.source - graph.inputs}"
+            lines.append(_row(kind, e, source, edge.target - graph.inputs, text, orders - dropped[kind, e]))
+    edges = sum(len(graph.edges) for graph in space.cells.values())
+    return [*lines, "", f"All orders agree on the operation of {agreed} of {edges} edges."]
+
+
 def _operations(space: SearchSpace, genotypes: dict[str, Genotype]) -> list[str]:
-    lines = ["| cell | operation | " + " | ".join(genotypes) + " |", "|---|---|" + "---|" * len(genotypes)]
+    lines = _table("cell", "operation", *genotypes)
     for kind, graph in space.cells.items():
         names = dict.fromkeys(name for edge in graph.edges for name in edge.candidates)
         for name in names:
-            counts = [genotype.operations(kind).count(name) for genotype in genotypes.values()]
-            lines.append(f"| {kind} | {name} | " + " | ".join(map(str, counts)) + " |")
+            lines.append(_row(kind, name, *(genotype.operations(kind).count(name) for genotype in genotypes.values())))
         if not graph.reduction:  # there, skip_connect has parameters
             free = [sum(not ops.has_parameters(o) for o in g.operations(kind)) for g in genotypes.values()]
-            lines.append(f"| {kind} | *without parameters* | " + " | ".join(map(str, free)) + " |")
+            lines.append(_row(kind, "*without parameters*", *free))
     return lines
 
 
@@ -84,18 +163,24 @@ def _benchmark(path: str, genotypes: dict[str, Genotype]) -> list[str]:
         return ["No accuracies: name a NAS-Bench-201 table by --config.report.nasbench201=FILE.npz.", ""]
     table = nasbench201.Table(path)
     names = ("c10_test", "c100_test", "in16_test")
-    lines = [
-        "## NAS-Bench-201",
-        "",
-        "| architecture | " + " | ".join(names) + " | rank of 15,625 |",
-        "|---|---|---|---|---|",
-    ]
+    lines = ["## NAS-Bench-201", "", *_table("architecture", *names, "rank of 15,625")]
     for method, genotype in genotypes.items():
         arch = genotype.text("nasbench201")
         row = table.accuracies(arch)
-        lines.append(f"| by {method} | " + " | ".join(f"{row[n]:.2f}" for n in names) + f" | {table.rank(arch)} |")
+        lines.append(_row(f"by {method}", *(f"{row[n]:.2f}" for n in names), table.rank(arch)))
     baselines = {"random choice, median": np.median, "random choice, mean": np.mean, "the best there is": np.max}
     for name, statistic in baselines.items():
-        values = " | ".join(f"{statistic(table.column(n)):.2f}" for n in names)
-        lines.append(f"| {name} | {values} | |")
+        lines.append(_row(name, *(f"{statistic(table.column(n)):.2f}" for n in names), ""))
     return [*lines, ""]
+
+
+def _times(settings: Settings) -> str:
+    """Seconds and images of every phase, from timings.jsonl."""
+    phases = collections.defaultdict(lambda: np.zeros(3))
+    for line in record.JsonLines(settings.workdir / "timings.jsonl").read():
+        phases[f"{line['stage']} {line['type']}"] += line["seconds"], line["compile_seconds"], line["images"]
+    lines = _table("phase", "seconds", "of them compiling", "images", "images/s without compiling")
+    for name, (seconds, compiling, images) in phases.items():
+        rate = f"{images / (seconds - compiling):.0f}" if images else ""
+        lines.append(_row(name, f"{seconds:.1f}", f"{compiling:.1f}", f"{images:,.0f}", rate))
+    return "\n".join(lines)

@@ -1,38 +1,34 @@
-"""A run: a directory, and a fixed list of units of work that turn one state into the next.
+"""A run: a fixed list of units of work, each of which turns one state into the next.
 
-The list follows from the config alone. After every unit the state is checkpointed with the number of units done and
-the lengths of the records, so that the same command goes on where the last one stopped.
+The list follows from the config alone. After every unit, and at times between two steps of one, the state is
+checkpointed with the number of units done, the lengths of the records, and the sums of the loops within the unit at
+work, so that the same command goes on where the last one stopped.
 """
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
-import json
-import os
-import pathlib
-import socket
 import time
 import zlib
 from collections.abc import Callable, Sequence
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-from darts_pt_jax import record
-from darts_pt_jax.bilevel import SearchState
+from darts_pt_jax import bilevel, record
+from darts_pt_jax.bilevel import Metrics, SearchState
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data import sources
 from darts_pt_jax.selection import perturbation
-from experiments.settings import ConfigError, Settings, flatten
+from experiments import directory
+from experiments.directory import RunError, Source
+from experiments.interrupts import Interrupted, Interrupts
+from experiments.scalars import Scalars
+from experiments.screen import Screen, words
+from experiments.settings import ConfigError, Settings, seed_of
+from experiments.timing import Stopwatch
 from experiments.training import Training
-
-WITHOUT_EFFECT = ("stages", "data.path", "report.")
-"""Keys, or beginnings of keys, that may change between two commands on one run directory."""
-
-
-class RunError(RuntimeError):
-    """A run cannot go on; the message is one line. The program exits with code 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,47 +46,101 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """What the screen and the timings call it."""
+        """What the screen calls it."""
         return f"{self.stage} {self.type} {self.number}".strip()
 
 
 class Run:
-    """What a unit works with: the config, the supernet and its data, and where to record."""
+    """What a unit works with: the config, the supernet and its data, the source of the supernet, where to record."""
 
-    def __init__(self, settings: Settings, training: Training):
+    def __init__(self, settings: Settings, training: Training, source: Source | None, screen: Screen, stop: Interrupts):
         """Binds a run directory to its supernet and data."""
         self.config, self.directory = settings.config, settings.workdir
-        self.training = training
+        self.training, self.source = training, source
         self.metrics = record.JsonLines(self.directory / "metrics.jsonl")
         self.decisions = record.JsonLines(self.directory / "decisions.jsonl")
         self.timings = record.JsonLines(self.directory / "timings.jsonl")
-        self.checkpoints = Checkpoints(self.directory / "checkpoints", keep=2)
-        self.snapshots = Checkpoints(self.directory / "snapshots", keep=None)
-        self.label = ""
+        self.snapshots = Checkpoints(self.directory / "snapshots")
+        self._checkpoints = Checkpoints(self.directory / "checkpoints", keep=2)
+        self._screen, self._stop = screen, stop
+        self._scalars = None
 
-    def key(self, purpose: str) -> jax.Array:
-        """The root of one purpose's random numbers."""
-        return jax.random.fold_in(jax.random.key(self.config.seed), zlib.crc32(purpose.encode()))
+    def key(self, stage: str, purpose: str, order: int = 0) -> jax.Array:
+        """The root of one purpose's random numbers in a stage; each order of a selection is a seed of its own."""
+        seed = seed_of(self.config, stage) + order
+        return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
 
     @functools.cache  # noqa: B019 (a run lives as long as its program)
     def scorer(self, kind: str):
         """The compiled scorer of one cell kind."""
         select = self.config.select
-        return jax.jit(perturbation.make_scorer(self.training.net, kind, select.bn == "batch", select.augment))
+        evaluate = bilevel.make_evaluate(self.training.net, select.bn == "batch", select.augment)
+        return jax.jit(perturbation.make_scorer(evaluate, kind))
 
     def epoch(
         self, state: SearchState, key: jax.Array, learning_rate: float, sampling: str, number: int, last: bool
     ) -> tuple[SearchState, dict]:
         """`Training.epoch`, validated if epoch `number` (from 0) is due or the last; the state and all metrics."""
-        state, metrics = self.training.epoch(state, key, learning_rate, sampling)
+        state, metrics = self.training.epoch(state, key, learning_rate, sampling, self.fold)
         if last or (number + 1) % self.config.eval.every == 0:
-            metrics |= self.training.validate(state, self.key("valid"))
+            metrics |= self.training.validate(state, self.key("search", "valid"), self.fold)
         return state, metrics
+
+    def fold(self, step, state: SearchState, total: Metrics, steps: int, images: int) -> tuple[SearchState, Metrics]:
+        """Goes through a loop of the unit at work, from where an earlier command stopped in it.
+
+        Args:
+          step: `step(i, state, total)` gives the next state and total, for i from 0 to `steps` - 1.
+          state, total: what the loop starts from; `total` holds sums of arrays.
+          steps: how many.
+          images: images that go through the supernet in each step.
+
+        Raises:
+          Interrupted: a signal asked to stop; step and state are saved.
+        """
+        number, self._loop = self._loop, self._loop + 1
+        if number == len(self._within):
+            self._within.append({"done": 0, "sums": _plain(total)})
+        loop, watch, previous = self._within[number], Stopwatch(), total
+        total = jax.tree.unflatten(
+            jax.tree.structure(total),
+            [np.asarray(v, like.dtype) for v, like in zip(loop["sums"], jax.tree.leaves(total), strict=True)],
+        )
+        for i in range(loop["done"], steps):
+            state, total = step(i, state, total)
+            jax.block_until_ready(previous)  # no more than two steps are under way
+            self._watch.images += images
+            watch.images += images
+            self._screen.step(watch, i + 1, steps, images, functools.partial(_measures, previous))
+            previous = total
+            due = time.monotonic() - self._saved >= 60 * self.config.checkpoint.minutes
+            if (self._stop.received or due) and i + 1 < steps:
+                loop |= {"done": i + 1, "sums": _plain(total)}
+                self._save(state)
+                self._heed(f"after step {i + 1} of {steps}")
+        loop |= {"done": steps, "sums": _plain(total)}
+        return state, total
+
+    def record_metrics(self, **entry):
+        """Adds a line to metrics.jsonl."""
+        self.metrics.append(**entry)
+        if self._scalars:
+            self._scalars.add(entry)
+
+    def record_decision(self, **entry):
+        """Adds a line to decisions.jsonl."""
+        self.decisions.append(**entry)
+        if self._scalars:
+            self._scalars.add(entry)
 
     def snapshot(self, epoch: int, state: SearchState):
         """Keeps the supernet of a search epoch for good."""
         if epoch not in self.snapshots.numbers():
             self.snapshots.save(epoch, state, {"epoch": epoch})
+
+    def searched(self) -> SearchState:
+        """The supernet at the end of the search."""
+        return self.snapshots.restore(self.snapshots.latest(), self.training.abstract_state())
 
     def write(self, name: str, text: str):
         """Writes a result file in one step."""
@@ -98,46 +148,72 @@ class Run:
 
     def say(self, values: dict):
         """One line on the screen about the unit at work."""
-        words = " ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
-        print(f"{self.label}: {words}", flush=True)
+        self._screen.say(f"{self._unit.name}: {words(values)}")
 
-    def resume(self) -> tuple[int, SearchState]:
-        """Units done and the state after them; records are cut back to that point."""
-        newest = self.checkpoints.latest()
-        if newest:
-            state, position = self.checkpoints.restore(newest, self.training.abstract_state())
-            done, sizes = position["units"], position["sizes"]
-            print(f"continuing {self.directory} after {done} units", flush=True)
+    def resume(self) -> SearchState:
+        """The state of the newest checkpoint, or the first; records are cut back to that point."""
+        newest = self._checkpoints.latest()
+        position = directory.beginning() if newest is None else self._checkpoints.position(newest)
+        self._number = -1 if newest is None else newest
+        self._done, self._within, sizes = position["units"], position["within"], position["sizes"]
+        if self._done or self._within:
+            state = self._checkpoints.restore(newest, self.training.abstract_state())
+            steps = f" and {self._within[-1]['done']} steps" if self._within else ""
+            self._screen.say(f"continuing {self.directory} after {self._done} units{steps}")
         else:
-            done, sizes, state = 0, {}, self.training.initial_state(self.key("init"))
-            if newest is None:
-                self._save(0, state)
+            state = self.training.initial_state(self.key("search", "init"))
         for lines in (self.metrics, self.decisions):
             lines.truncate(sizes.get(lines.path.name, 0))
-        return done, state
+        if self.config.tensorboard:
+            self._scalars = Scalars(self.directory / "tensorboard")
+            for line in self.metrics.read() + self.decisions.read():
+                self._scalars.add(line)
+        if newest is None:
+            self._save(state)
+        return state
 
-    def _save(self, done: int, state: SearchState):
+    def _save(self, state: SearchState):
         sizes = {lines.path.name: lines.size() for lines in (self.metrics, self.decisions)}
-        self.checkpoints.save(done, state, {"units": done, "sizes": sizes})
+        self._number += 1
+        self._checkpoints.save(self._number, state, {"units": self._done, "sizes": sizes, "within": self._within})
+        self._saved = time.monotonic()
 
-    def carry_out(self, units: Sequence[Unit], done: int, state: SearchState) -> SearchState:
-        """Carries out `units`, the first of which is number `done` of all.
+    def _heed(self, where: str):
+        """Stops here if a signal has asked for it."""
+        if self._stop.received:
+            message = f"in {self._unit.name}, {where}: the same command goes on from there"
+            raise Interrupted(self._stop.received, message)
+
+    def carry_out(self, units: Sequence[Unit], state: SearchState):
+        """Carries out `units`, the next ones of the run.
 
         Raises:
           RunError: a unit failed for a reason that the user can mend.
+          Interrupted: a signal asked to stop.
         """
+        self._saved, self._stop.saves = time.monotonic(), True
         for unit in units:
-            start, self.label = time.perf_counter(), unit.name
-            with _one_line(unit.name, self._memory_advice(unit)):
-                state = unit.do(self, state)
-            done += 1
-            seconds, start = time.perf_counter() - start, time.perf_counter()
-            self._save(done, state)
-            saved = time.perf_counter() - start
-            self.timings.append(
-                stage=unit.stage, type=unit.type, number=unit.number, seconds=seconds, checkpoint_seconds=saved
-            )
-        return state
+            self._unit, self._watch, self._loop = unit, Stopwatch(), 0
+            self._screen.begin(unit)
+            finished = False
+            try:
+                with _one_line(unit.name, self._memory_advice(unit)):
+                    state = unit.do(self, state)
+                finished = True
+            finally:
+                self._time(unit, finished)
+            self._screen.end(self._watch)
+            self._done, self._within = self._done + 1, []
+            self._save(state)
+            self._heed("which is done")
+        self._stop.saves = False
+
+    def _time(self, unit: Unit, finished: bool):
+        watch = self._watch
+        self.timings.append(
+            stage=unit.stage, type=unit.type, number=unit.number, seconds=watch.seconds,
+            compile_seconds=watch.compile_seconds, images=watch.images, finished=finished,
+        )  # fmt: skip
 
     def _memory_advice(self, unit: Unit) -> str:
         section, name = unit.memory_key.split(".")
@@ -147,6 +223,17 @@ class Run:
                 return "lower supernet.channels in a new --workdir: select.mask_batch is 1 already"
             value = value or "0 (all removals of an edge)"
         return f"lower {unit.memory_key}, now {value}"
+
+
+def _plain(total: Metrics) -> list:
+    """The leaves as numbers and nested lists, which keep float32 and float64 to the bit."""
+    return [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(total)]
+
+
+def _measures(total: Metrics) -> dict:
+    """Mean loss and accuracy of sums; of several masks, those of the first, which is the unmasked supernet."""
+    loss, correct, images = (np.ravel(leaf)[0].item() for leaf in jax.tree.leaves(total))
+    return {"loss": loss / max(images, 1), "accuracy": 100 * correct / max(images, 1)}
 
 
 @contextlib.contextmanager
@@ -162,56 +249,77 @@ def _one_line(name: str, memory_advice: str):
         raise RunError(f"{name}: {error}") from error
 
 
-def execute(settings: Settings, pipeline: dict[str, list[Unit]], report: Callable[[Settings], bool]):
+def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: Interrupts):
     """Runs the requested stages on what earlier commands left.
 
     Args:
       settings: the command.
       pipeline: the units of every stage, in order.
-      report: carries out the stage "report", which has no units; returns whether it changed a file.
+      report: the stage "report", which has no units: `report(settings)` writes what is missing and returns a text for
+        the screen, or None if nothing changed.
+      stop: the signals that may interrupt.
 
     Raises:
       ConfigError, DataError: the settings do not fit the run directory or the data.
       RunError: a stage is requested before the one it needs, or work failed.
+      Interrupted: a signal asked to stop.
     """
-    directory, (stored, done) = settings.workdir, progress(settings, pipeline)
-    goal = _goal(settings, pipeline, done)
-    changed = done < goal
-    if changed:
-        with _one_line("start", "lower data.examples, data.size or supernet.channels"):
-            images = load_images(settings.config)
-            training = Training(settings.config, images)
-        directory.mkdir(parents=True, exist_ok=True)
-        with _locked(directory):
-            _bind(settings, stored if done else None, images.fingerprint())
-            run = Run(settings, training)
-            with _one_line("start", "lower supernet.channels or supernet.cells"):
-                done, state = run.resume()
-            print("compiling: the first epoch and the first decisions take longer than the others", flush=True)
-            run.carry_out([unit for units in pipeline.values() for unit in units][done:goal], done, state)
-    reported = (directory / "report.md").exists()
-    if "report" in settings.stages and (changed or not reported or settings.config.report.nasbench201):
-        changed |= report(settings)
-    print(f"{'' if changed else 'finished: '}the results are in {directory}")
+    workdir, (before, done) = settings.workdir, progress(settings, pipeline)
+    todo = [unit for units in pipeline.values() for unit in units][done : _goal(settings, pipeline, done)]
+    with Screen(todo) as screen:
+        if todo:
+            source = Source(settings) if settings.config.init_from and not before else None
+            if settings.config.data.download:
+                screen.say("tensorflow-datasets downloads the data if they are not there yet")
+            with _one_line("start", "lower data.examples, data.size or supernet.channels"):
+                images = load_images(settings.config)
+                training = Training(settings.config, images)
+            for note in images.notes:
+                screen.say(note)
+            fingerprint = images.fingerprint()
+            if source and source.data_sha256 != fingerprint:
+                raise ConfigError(
+                    f"data: the images are not those of init_from {settings.config.init_from} (SHA-256 differs)"
+                )
+            workdir.mkdir(parents=True, exist_ok=True)
+            with directory.locked(workdir):
+                directory.bind(settings, before, fingerprint)
+                run = Run(settings, training, source, screen, stop)
+                with _one_line("start", "lower supernet.channels or supernet.cells"):
+                    state = run.resume()
+                screen.say("compiling: the first epoch and the first decisions take longer than the others")
+                run.carry_out(todo, state)
+        reported = (workdir / "report.md").exists()
+        text = None
+        if "report" in settings.stages and (todo or not reported or settings.config.report.nasbench201):
+            text = report(settings)
+        if text:
+            screen.show(text)
+        screen.say(f"{'' if todo or text else 'finished: '}the results are in {workdir}")
 
 
 def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict | None, int]:
-    """What run.json says (None for a new run), and how many units are done.
+    """What run.json says (None if no step is done), and how many units are done.
 
     Raises:
       ConfigError: the run directory is of something else, or of another config.
       RunError: checkpoints are missing.
     """
-    stored = _stored(settings.workdir)
-    done = _done(settings.workdir) if stored else 0
-    if done:
-        _refuse_changes(settings, stored, decided=done > len(pipeline["search"]) + 1)
-    return stored, done
+    before = directory.stored(settings.workdir)
+    position = directory.position(settings.workdir) if before else directory.beginning()
+    done, begun = position["units"], bool(position["within"])
+    if not done and not begun:
+        return None, 0
+    units = [unit.type for stage in pipeline.values() for unit in stage]
+    decided = done + begun > 1 + units.index("begin")
+    directory.refuse_changes(settings, before["config"], (*directory.FREE, *(() if decided else ("select.",))))
+    return before, done
 
 
 def load_images(config: ConfigDict) -> sources.Images:
     """The images that the config names."""
-    return sources.load(config.data.source, config.data.path, config.data.size, config.data.examples)
+    data = config.data
+    return sources.load(data.source, data.path, data.size, data.examples, data.dir, data.download)
 
 
 def _goal(settings: Settings, pipeline: dict[str, list[Unit]], done: int) -> int:
@@ -229,54 +337,3 @@ def _goal(settings: Settings, pipeline: dict[str, list[Unit]], done: int) -> int
         elif done < border:
             missing = missing or stage
     return goal
-
-
-def _stored(directory: pathlib.Path) -> dict | None:
-    file = directory / "run.json"
-    if file.exists():
-        return json.loads(file.read_text())
-    own = {"lock", "run.json.tmp"}
-    if directory.exists() and (not directory.is_dir() or {p.name for p in directory.iterdir()} - own):
-        raise ConfigError(f"--workdir {directory} holds something else than a run: name a new or an empty directory")
-    return None
-
-
-def _done(directory: pathlib.Path) -> int:
-    newest = Checkpoints(directory / "checkpoints", keep=2).latest()
-    if newest is None and any((directory / name).exists() for name in ("metrics.jsonl", "decisions.jsonl")):
-        raise RunError(f"{directory} has records but no checkpoint: put its checkpoints back or name a new --workdir")
-    return newest or 0
-
-
-def _refuse_changes(settings: Settings, stored: dict, decided: bool):
-    free = WITHOUT_EFFECT if decided else (*WITHOUT_EFFECT, "select.")
-    now, then = flatten(settings.config), stored["config"]
-    changed = [k for k in sorted(now.keys() | then.keys()) if now.get(k) != then.get(k) and not k.startswith(free)]
-    if changed:
-        values = ", ".join(f"{k} was {then.get(k)!r} and is {now.get(k)!r}" for k in changed)
-        raise ConfigError(
-            f"{settings.workdir} was begun with another config: {values}; set it back or name a new --workdir"
-        )
-
-
-@contextlib.contextmanager
-def _locked(directory: pathlib.Path):
-    """Keeps other processes of this machine out; the system frees the lock of a dead one."""
-    with (directory / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise RunError(f"{directory} is in use by {owner}: wait for it or end it") from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
-
-
-def _bind(settings: Settings, stored: dict | None, fingerprint: str):
-    if stored and stored["data_sha256"] != fingerprint:
-        raise ConfigError(f"data: the images are not those that {settings.workdir} was begun with (SHA-256 differs)")
-    content = {"config": flatten(settings.config), "data_sha256": fingerprint}
-    record.write_text(settings.workdir / "run.json", json.dumps(content, indent=1) + "\n")

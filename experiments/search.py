@@ -11,7 +11,9 @@ from experiments.run import Run, Unit
 
 
 def units(config) -> list[Unit]:
-    """One unit for each epoch."""
+    """One unit for each epoch; none if the supernet comes from another run."""
+    if config.init_from:
+        return []
     epochs = config.search.epochs
     return [Unit("search", "epoch", f"{e + 1}/{epochs}", functools.partial(epoch, number=e)) for e in range(epochs)]
 
@@ -23,10 +25,10 @@ def epoch(run: Run, state: SearchState, number: int) -> SearchState:
         search.learning_rate, search.epochs, search.learning_rate_min / search.learning_rate
     )
     learning_rate = float(schedule(number))
-    key = jax.random.fold_in(run.key("search"), number)
+    key = jax.random.fold_in(run.key("search", "search"), number)
     last = number + 1 == search.epochs
     state, metrics = run.epoch(state, key, learning_rate, search.sampling, number, last)
-    run.metrics.append(
+    run.record_metrics(
         stage="search", epoch=number + 1, learning_rate=learning_rate, **metrics, edge_weights=mixture(run, state)
     )
     if last or number + 1 in run.config.checkpoint.snapshots:

@@ -1,6 +1,7 @@
 """The stage `select`: an architecture is read off the trained supernet, one unit of work per decision or tuning epoch."""
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -11,168 +12,163 @@ from darts_pt_jax.selection import direct, perturbation
 from darts_pt_jax.selection.schedule import Target, decision_points
 from darts_pt_jax.spaces import SPACES
 from experiments.run import Run, Unit
+from experiments.settings import seed_of
 
 
 def units(config) -> list[Unit]:
-    """Units of the configured selection: a beginning, decisions with tuning between them, an end."""
-    begin, end = Unit("select", "begin", "", restart_optimizer), Unit("select", "genotype", "", write_genotype)
-    if config.select.method != "perturbation":
-        return [begin, Unit("select", config.select.method, "", derive), end]
-    space, interval = SPACES[config.space], config.select.interval
-    points = decision_points(space, config.select.order, config.select.pairing, np.random.RandomState(config.seed))
-    decide = {"operation": decide_operation, "topology": decide_topology}
+    """The units of `select.orders` selections, one after the other, each from the supernet as the search left it."""
+    adopted = [Unit("select", "adopt", "", adopt)] if config.init_from else []
+    return adopted + [unit for order in range(config.select.orders) for unit in _selection(config, order)]
+
+
+def _selection(config, order: int) -> list[Unit]:
+    """A beginning, decisions with tuning between them, an end."""
+    select, space = config.select, SPACES[config.space]
+    of_order = f" of order {order + 1}" if select.orders > 1 else ""
+    begin_unit = Unit("select", "begin", of_order, functools.partial(begin, order=order))
+    end = Unit("select", "genotype", of_order, functools.partial(write_genotype, order=order))
+    if select.method in direct.SELECTORS:
+        return [begin_unit, Unit("select", select.method, of_order, functools.partial(derive, order=order)), end]
+    rng = np.random.RandomState(seed_of(config, "select") + order)
+    points = decision_points(space, select.order, select.pairing, rng)
     decisions = sum(map(len, points))
-    epochs = interval * (len(points) - 1) + min(interval, 1)  # one follows the last decision, as in the reference code
+    epochs = select.interval * (len(points) - 1) + min(select.interval, 1)  # one follows the last, as in the reference
     middle, decided, tuned = [], 0, 0
     for targets in points:
         for target in targets:
-            do = functools.partial(decide[target.type], number=decided, target=target)
+            do = functools.partial(decide, order=order, number=decided, target=target)
             decided += 1
-            middle.append(Unit("select", "decision", f"{decided}/{decisions}", do, "select.mask_batch"))
-        for _ in range(min(interval, epochs - tuned)):
-            do = functools.partial(tune, number=tuned, last=tuned + 1 == epochs)
+            middle.append(Unit("select", "decision", f"{decided}/{decisions}{of_order}", do, "select.mask_batch"))
+        for _ in range(min(select.interval, epochs - tuned)):
+            last = tuned + 1 == epochs
+            do = functools.partial(tune, order=order, number=tuned, decided=decided, last=last)
             tuned += 1
-            middle.append(Unit("select", "tuning epoch", f"{tuned}/{epochs}", do))
-    return [begin, *middle, end]
+            middle.append(Unit("select", "tuning epoch", f"{tuned}/{epochs}{of_order}", do))
+    return [begin_unit, *middle, end]
 
 
-def restart_optimizer(run: Run, state: SearchState) -> SearchState:
-    """Forgets the weights' momentum: tuning starts with a fresh optimiser, as in the reference code."""
+def adopt(run: Run, state: SearchState) -> SearchState:
+    """Takes supernet and search metrics over from the run that `init_from` names."""
+    state = run.source.state(run.training.abstract_state())
+    for line in run.source.metrics():
+        run.record_metrics(**line)
+    run.snapshot(run.source.epoch, state)
+    run.say({"from": run.config.init_from, "epoch": run.source.epoch})
+    return state
+
+
+def begin(run: Run, state: SearchState, order: int) -> SearchState:
+    """Forgets the weights' momentum: tuning starts with a fresh optimiser, as in the reference code.
+
+    Every order after the first begins again with the supernet of the search.
+    """
+    state = run.searched() if order else state
     return state.replace(weight_optimizer=run.training.weight_optimizer.init(state.params))
 
 
-def tune(run: Run, state: SearchState, number: int, last: bool) -> SearchState:
+def tune(run: Run, state: SearchState, order: int, number: int, decided: int, last: bool) -> SearchState:
     """One epoch of tuning: a shuffled pass over the training half at a constant, lower learning rate."""
     learning_rate = run.config.search.learning_rate * run.config.select.tune_lr_factor
-    key = jax.random.fold_in(run.key("tune"), number)
+    key = jax.random.fold_in(run.key("select", "tune", order), number)
     state, metrics = run.epoch(state, key, learning_rate, "epoch", number, last)
-    run.metrics.append(stage="select", tuning_epoch=number + 1, learning_rate=learning_rate, **metrics)
+    run.record_metrics(
+        stage="select", order=order + 1, tuning_epoch=number + 1, decisions=decided, learning_rate=learning_rate,
+        **metrics,
+    )  # fmt: skip
     run.say(metrics)
     return state
 
 
-def _score(run: Run, state: SearchState, target: Target, masks: np.ndarray, key: jax.Array) -> dict:
-    """Scores `masks` [K, E, O] and, first, the unmasked supernet: {images, baseline, correct [K], loss [K]}."""
+def decide(run: Run, state: SearchState, order: int, number: int, target: Target) -> SearchState:
+    """Takes one decision, records it, and fixes it in the state."""
+    by = {"perturbation": _by_perturbation, "magnitude_tuned": _by_magnitude}[run.config.select.method]
+    decision = by(run, state, order, number, target)
+    run.record_decision(order=order + 1, decision=number + 1, **decision)
+    if target.type == "operation":
+        chosen, scores = f"edge {decision['edge']} -> {decision['choice']}", decision
+    else:
+        kept = ", ".join(map(str, decision["choice"]))
+        chosen, scores = f"node {decision['node']} keeps edges {kept}", decision.get("passes", [{}])[0]
+    base = {"baseline": 100 * scores["baseline"]["correct"] / scores["images"]} if "baseline" in scores else {}
+    run.say(base | {target.kind: chosen})
+    return state.replace(decisions=state.decisions.apply(decision))
+
+
+def _by_perturbation(run: Run, state: SearchState, order: int, number: int, target: Target) -> dict:
+    space, select = run.training.space, run.config.select
+    key = jax.random.fold_in(run.key("select", "score", order), number)
+    if target.type == "operation":
+        barred = () if select.none_is_candidate else ("none",)
+        score = functools.partial(_score, run, state, target.kind, key)
+        return perturbation.decide_operation(score, space, target.kind, target.number, select.criterion, barred)
+    passes = itertools.count()
+
+    def score(masks):
+        return _score(run, state, target.kind, jax.random.fold_in(key, next(passes)), masks)
+
+    return perturbation.decide_topology(score, space, target.kind, target.number, select.criterion, select.topology)
+
+
+def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.ndarray) -> dict:
+    """Scores `masks` [K, E, O] on images, crops and noise that `key` draws."""
     training, select = run.training, run.config.select
     batch_size = run.config.search.batch_size
     steps = (select.images or training.valid.size) // batch_size
     index_key, batch_key = jax.random.split(key)
     indices = training.indices(index_key, training.valid, "epoch", steps)
-    keys = jax.random.split(batch_key, steps)
+    batches = [(training.valid, *b) for b in zip(indices, jax.random.split(batch_key, steps), strict=True)]
     weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
-    scorer = run.scorer(target.kind)
-    width = training.space.cells[target.kind].width + 1
-    result = perturbation.score_masks(
-        lambda m, rows, k: scorer(state, weights, m, training.valid, rows, k),
-        np.concatenate([np.ones_like(masks[:1]), masks]),
-        min(select.mask_batch or width, width),
-        indices,
-        keys,
-    )
-    loss = (result.loss / result.images).tolist()
-    correct = result.correct.tolist()
-    baseline = {"correct": correct[0], "loss": loss[0]}
-    return {"images": steps * batch_size, "baseline": baseline, "correct": correct[1:], "loss": loss[1:]}
+    width = training.space.cells[kind].width + 1
+    size = min(select.mask_batch or width, width)
+    scorer = functools.partial(run.scorer(kind), state.variables, weights)
+
+    def fold(step, total, steps):
+        return run.fold(lambda i, state, total: (state, step(i, total)), state, total, steps, size * batch_size)[1]
+
+    return perturbation.make_score(scorer, size, batches, fold)(masks)
 
 
-def _baseline_accuracy(scores: dict) -> float:
-    return 100 * scores["baseline"]["correct"] / scores["images"]
+def _by_magnitude(run: Run, state: SearchState, order: int, number: int, target: Target) -> dict:
+    """DARTS-PT's loop with magnitude's choices, "DARTS+PT-Mag" (paper, section 6.2).
 
-
-def decide_operation(run: Run, state: SearchState, number: int, target: Target) -> SearchState:
-    """Keeps, on one edge, the operation whose removal hurts most (paper, Algorithm 1)."""
-    space, select, edge = run.training.space, run.config.select, target.number
-    candidates = space.cells[target.kind].edges[edge].candidates
-    eligible = [i for i, name in enumerate(candidates) if select.none_is_candidate or name != "none"]
-    masks = architecture.without_operations(space, target.kind, edge)
-    scores = _score(run, state, target, masks, jax.random.fold_in(run.key("score"), number))
-    choice, margin = perturbation.most_harmful(scores["correct"], scores["loss"], select.criterion, eligible)
-    run.decisions.append(
-        decision=number + 1, type="operation", kind=target.kind, edge=edge, candidates=candidates, eligible=eligible,
-        criterion=select.criterion, **scores, choice=candidates[choice], choice_index=choice, margin=margin,
-    )  # fmt: skip
-    run.say(
-        {
-            "baseline": _baseline_accuracy(scores),
-            target.kind: f"edge {edge} -> {candidates[choice]}",
-        }
-    )
-    return state.replace(decisions=state.decisions.choose(target.kind, edge, choice))
-
-
-def decide_topology(run: Run, state: SearchState, number: int, target: Target) -> SearchState:
-    """Keeps, at one node, the inputs whose removal hurts most (paper, Algorithm 2).
-
-    "leave_one_out" scores the remaining edges anew, on a new data key, before each elimination; eliminated edges stand
-    at full weight in later passes. "single_ranking" scores all edges once.
+    A node's inputs are ranked by the weight that their operation had when it was chosen.
     """
-    space, select = run.training.space, run.config.select
-    graph = space.cells[target.kind]
-    remaining, passes = list(graph.incoming(target.number)), []
-    key = jax.random.fold_in(run.key("score"), number)
-    scores = None
-    while len(remaining) > space.inputs_per_node:
-        if scores is None or select.topology == "leave_one_out":
-            masks = architecture.without_edges(space, target.kind, remaining)
-            scores = _score(run, state, target, masks, jax.random.fold_in(key, len(passes)))
-        removed, margin = perturbation.least_harmful(scores["correct"], scores["loss"], select.criterion)
-        passes.append({"edges": list(remaining), **scores, "removed": remaining.pop(removed), "margin": margin})
-        scores = {k: v[:removed] + v[removed + 1 :] if isinstance(v, list) else v for k, v in scores.items()}
-    node = target.number - graph.inputs
-    run.decisions.append(
-        decision=number + 1, type="topology", kind=target.kind, node=node, criterion=select.criterion,
-        topology=select.topology, passes=passes, choice=remaining, margin=passes[-1]["margin"],
-    )  # fmt: skip
-    run.say(
-        {
-            "baseline": _baseline_accuracy(passes[0]),
-            target.kind: f"node {node} keeps edges {', '.join(map(str, remaining))}",
-        }
-    )
-    return state.replace(decisions=state.decisions.remove(target.kind, [p["removed"] for p in passes]))
+    space = run.training.space
+    if target.type == "operation":
+        weights = jax.device_get(architecture.edge_weights(space, state.alphas, state.decisions))[target.kind]
+        chosen = int(direct.eligible_weights(space, target.kind, weights)[target.number].argmax())
+        return direct.operation_record(space, target.kind, target.number, weights, chosen)
+    strength = np.zeros(len(space.cells[target.kind].edges))
+    for d in run.decisions.read():
+        if (d["order"], d["type"], d["kind"]) == (order + 1, "operation", target.kind):
+            strength[d["edge"]] = d["edge_weights"][d["choice_index"]]
+    edges = space.cells[target.kind].incoming(target.number)
+    return direct.topology_record(space, target.kind, target.number, strength, direct.strongest(space, edges, strength))
 
 
-def derive(run: Run, state: SearchState) -> SearchState:
+def derive(run: Run, state: SearchState, order: int) -> SearchState:
     """Takes all decisions at once by a selector that needs no images (`direct.SELECTORS`).
 
     The records hold what magnitude goes by; a margin is by how much the choice exceeds the best of the rest.
     """
     space, method = run.training.space, run.config.select.method
     weights = jax.device_get(architecture.edge_weights(space, state.alphas, state.decisions))
-    decisions = direct.SELECTORS[method](space, weights, np.random.RandomState(run.config.seed))
-    operations, kept = jax.device_get((decisions.operations, decisions.kept))
-    number = 0
-    for kind, graph in space.cells.items():
-        allowed = direct.eligible_weights(space, kind, weights[kind])
-        for e, edge in enumerate(graph.edges):
-            number, index = number + 1, int(operations[kind][e])
-            run.decisions.append(
-                decision=number, type="operation", kind=kind, edge=e, candidates=edge.candidates, method=method,
-                eligible=np.flatnonzero(np.isfinite(allowed[e])).tolist(),
-                edge_weights=weights[kind][e][: len(edge.candidates)].tolist(),
-                choice=edge.candidates[index], choice_index=index, margin=_lead(allowed[e], index),
-            )  # fmt: skip
-        for node in space.choosable_nodes(kind):
-            edges = np.array(graph.incoming(node))
-            keep, strength = kept[kind][edges], allowed[edges].max(-1)
-            number += 1
-            run.decisions.append(
-                decision=number, type="topology", kind=kind, node=node - graph.inputs, method=method,
-                edges=edges.tolist(), strength=strength.tolist(), choice=edges[keep].tolist(),
-                margin=(strength[keep].min() - strength[~keep].max()).item(),
-            )  # fmt: skip
+    rng = np.random.RandomState(seed_of(run.config, "select") + order)
+    decisions = direct.SELECTORS[method](space, weights, rng)
+    for number, record in enumerate(direct.records(space, weights, decisions)):
+        run.record_decision(order=order + 1, decision=number + 1, method=method, **record)
     return state.replace(decisions=decisions)
 
 
-def _lead(values: np.ndarray, index: int) -> float:
-    """By how much one value exceeds the largest other; 0 without another."""
-    rest = np.delete(values, index)
-    return (values[index] - rest.max()).item() if np.isfinite(rest).any() else 0.0
-
-
-def write_genotype(run: Run, state: SearchState) -> SearchState:
+def write_genotype(run: Run, state: SearchState, order: int) -> SearchState:
     """Writes the final architecture."""
     genotype = state.decisions.genotype(run.training.space)
-    run.write("genotype.json", genotype.to_json() + "\n")
-    run.write("genotype.txt", genotype.text(run.training.space.notation) + "\n")
+    name = genotype_name(order)
+    run.write(f"{name}.json", genotype.to_json() + "\n")
+    run.write(f"{name}.txt", genotype.text(run.training.space.notation) + "\n")
     return state
+
+
+def genotype_name(order: int) -> str:
+    """What the files of an order's architecture are called, without suffix."""
+    return "genotype" if order == 0 else f"genotype_order{order + 1}"

@@ -1,5 +1,6 @@
 """The command line: from arguments to a checked config. Nothing is computed before every value has been looked at."""
 
+import collections
 import dataclasses
 import difflib
 import math
@@ -58,8 +59,22 @@ def parse(argv: Sequence[str]) -> Settings:
     config = values.config
     check(config)
     file_name = config_flags.get_config_filename(values["config"])
-    workdir = values.workdir or f"runs/{pathlib.Path(file_name).stem}-seed{config.seed}"
-    return Settings(config, pathlib.Path(workdir), values.plan)
+    workdir = pathlib.Path(values.workdir or _default_workdir(config, pathlib.Path(file_name).stem))
+    if config.init_from and workdir.resolve() == pathlib.Path(config.init_from).resolve():
+        raise ConfigError(f"--workdir {workdir} is the run that init_from names, which is only read: name another")
+    return Settings(config, workdir, values.plan)
+
+
+def seed_of(config: ConfigDict, stage: str) -> int:
+    """The seed of "search" or "select": its own, or the run's."""
+    return config.seed if config[stage].seed == -1 else config[stage].seed
+
+
+def _default_workdir(config: ConfigDict, name: str) -> str:
+    if not config.init_from:
+        return f"runs/{name}-seed{config.seed}"
+    epoch = f"-epoch{config.init_epoch}" if config.init_epoch else ""
+    return f"{config.init_from.rstrip('/')}{epoch}-{config.select.method}-seed{seed_of(config, 'select')}"
 
 
 def flatten(config: ConfigDict) -> dict:
@@ -110,7 +125,9 @@ def _refuse_missing_file(argv: Sequence[str]):
         name, equals, value = flag.lstrip("-").partition("=")
         path = pathlib.Path((value if equals else following).partition(":")[0])
         if flag.startswith("-") and name == "config" and not path.is_file():
-            raise ConfigError(f"--config {path}: no such file{_guess(str(path), map(str, path.parent.glob('*.py')))}")
+            raise ConfigError(
+                f"--config {path}: no such file{sources.guess(str(path), map(str, path.parent.glob('*.py')))}"
+            )
 
 
 def _help() -> str:
@@ -120,13 +137,23 @@ def _help() -> str:
     keys = "\n".join(f"  --config.{key}={value}" for key, value in flatten(common.get_config()).items())
     return f"""Search a supernet and select an architecture from it by perturbation.
 
-python -m experiments.main --config=configs/NAME.py [--config.KEY=VALUE ...]
+  python -m experiments.main --config=configs/NAME.py [--config.KEY=VALUE ...]
+
+Configs: {", ".join(names)}
 
   --workdir=DIR  run directory (default: runs/NAME-seedSEED); the same command goes on where the last one stopped
   --plan         print stages, steps, images, memory and disk, and do nothing
   --help         print this
 
-Configs: {", ".join(names)}
+Most used:
+  --config.data.path=FILE.npz              your own images
+  --config.seed=1                          another seed
+  --config.search.alpha=fixed              leave the alphas alone
+  --config.select.method=magnitude         perturbation, magnitude_tuned, magnitude, random
+  --config.select.images=5000              score on so many images instead of the whole validation half
+  --config.stages=select --config.init_from=RUN_DIR
+                                           another selection from the supernet of a run, which is only read
+  --config.select.orders=4                 four selections in different orders of edges
 
 Keys, with the defaults that a config begins from (configs/common.py says what they mean):
 
@@ -153,12 +180,6 @@ def _nearest(key: str, known: Iterable[str]) -> str:
     return f"the keys are {', '.join(known)}"
 
 
-def _guess(word: str, words: Iterable[str]) -> str:
-    """A question after the word that was probably meant, or nothing."""
-    near = difflib.get_close_matches(word, words, 1)
-    return f": did you mean {near[0]}?" if near else ""
-
-
 @dataclasses.dataclass(frozen=True)
 class Rule:
     """What a value has to be: a predicate, and the words for it, which may depend on the value."""
@@ -173,7 +194,7 @@ class Rule:
 
 def _one_of(names: Collection[str]) -> Rule:
     """A name out of `names`, which may still grow."""
-    return Rule(lambda v: v in names, lambda v: f"one of {', '.join(names)}{_guess(v, names)}")
+    return Rule(lambda v: v in names, lambda v: f"one of {', '.join(names)}{sources.guess(v, names)}")
 
 
 def _number(low: float, high: float = math.inf, open_low: bool = False) -> Rule:
@@ -196,12 +217,16 @@ _POSITIVE, _NOT_NEGATIVE, _RATE = _number(1), _number(0), _number(0, open_low=Tr
 
 RULES = {
     "seed": _number(0, 2**32 - 1),
+    "init_from": _ANYTHING,
+    "init_epoch": _NOT_NEGATIVE,
     "stages": Rule(
         lambda v: v.split(",") == [s for s in STAGES if s in v.split(",")], f"some of {','.join(STAGES)}, in this order"
     ),
     "space": _one_of(SPACES),
-    "data.source": _one_of(sources.SOURCES),
+    "data.source": Rule(bool, f"{', '.join(sources.SOURCES)}, or a tensorflow-datasets name"),
     "data.path": _ANYTHING,
+    "data.dir": _ANYTHING,
+    "data.download": _ANYTHING,
     "data.size": _NOT_NEGATIVE,
     "data.examples": _NOT_NEGATIVE,
     "data.train_fraction": Rule(lambda v: 0 < v < 1, "more than 0 and less than 1"),
@@ -211,6 +236,7 @@ RULES = {
     "data.std": _numbers(_number(0, 1, open_low=True)),
     "supernet.cells": _POSITIVE,
     "supernet.channels": _POSITIVE,
+    "search.seed": _number(-1, 2**32 - 1),
     "search.epochs": _POSITIVE,
     "search.batch_size": _number(2),
     "search.sampling": _one_of(batches.SAMPLING),
@@ -223,13 +249,17 @@ RULES = {
     "search.clip": _RATE,
     "search.alpha_learning_rate": _RATE,
     "search.alpha_weight_decay": _NOT_NEGATIVE,
-    "select.method": _one_of(("perturbation", *direct.SELECTORS)),
+    "select.seed": _number(-1, 2**32 - 1),
+    "select.method": _one_of(
+        collections.ChainMap(direct.SELECTORS, dict.fromkeys(("perturbation", "magnitude_tuned")))
+    ),
+    "select.orders": _POSITIVE,
     "select.criterion": _one_of(perturbation.CRITERIA),
     "select.order": _ANYTHING,
     "select.pairing": _one_of(("both", "single")),
     "select.interval": _NOT_NEGATIVE,
     "select.tune_lr_factor": _RATE,
-    "select.topology": _one_of(("leave_one_out", "single_ranking")),
+    "select.topology": _one_of(perturbation.TOPOLOGIES),
     "select.bn": _one_of(("batch", "running")),
     "select.none_is_candidate": _ANYTHING,
     "select.images": _NOT_NEGATIVE,
@@ -238,7 +268,9 @@ RULES = {
     "eval.every": _POSITIVE,
     "eval.images": _NOT_NEGATIVE,
     "checkpoint.snapshots": Rule(lambda v: all(type(e) is int and e >= 1 for e in v), "whole numbers of at least 1"),
+    "checkpoint.minutes": _NOT_NEGATIVE,
     "report.nasbench201": _ANYTHING,
+    "tensorboard": _ANYTHING,
 }
 """A rule for every key."""
 
@@ -261,7 +293,7 @@ def check(config: ConfigDict):
     space = SPACES[config.space]
     for graph in space.cells.values():
         for name in {name for edge in graph.edges for name in edge.candidates} - ops.OPERATIONS.keys():
-            guess = _guess(name, ops.OPERATIONS) or " of ops.OPERATIONS"
+            guess = sources.guess(name, ops.OPERATIONS) or " of ops.OPERATIONS"
             raise ConfigError(f"space {space.name} has the candidate {name!r}, which is no operation{guess}")
     if unused := set(space.cells) - set(space.layout(config.supernet.cells)):
         raise ConfigError(
@@ -275,8 +307,16 @@ def check(config: ConfigDict):
         raise ConfigError("data.mean and data.std are given together or not at all")
     if late := [e for e in values["checkpoint.snapshots"] if e > config.search.epochs]:
         raise ConfigError(f"checkpoint.snapshots names epoch {late[0]}, but search.epochs is {config.search.epochs}")
-    if config.select.method == "magnitude" and config.search.alpha == "fixed":
-        raise ConfigError("select.method is 'magnitude', but search.alpha='fixed' leaves no magnitude to select by")
+    if config.init_from and "search" in config.stages.split(","):
+        raise ConfigError("init_from takes the supernet from another run: leave search out of --config.stages")
+    if config.init_epoch and not config.init_from:
+        raise ConfigError("init_epoch names an epoch of the run init_from, which is empty")
+    if config.select.method in ("magnitude", "magnitude_tuned") and config.search.alpha == "fixed":
+        raise ConfigError(
+            f"select.method is {config.select.method!r}, but search.alpha='fixed' leaves no magnitude to select by"
+        )
+    if config.select.method == "magnitude" and config.select.orders > 1:
+        raise ConfigError(f"select.orders is {config.select.orders}, but select.method='magnitude' has no order")
     if not config.select.none_is_candidate:
         for kind, graph in space.cells.items():
             if not graph.without(["none"]).any(1).all():

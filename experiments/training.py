@@ -81,7 +81,7 @@ class Training:
         self._weight_step = jax.jit(
             self._on_batch(bilevel.make_weight_step(self.net, self.weight_optimizer)), donate_argnums=0
         )
-        self._evaluate = jax.jit(self._evaluation)
+        self._evaluate = jax.jit(self._evaluation(bilevel.make_evaluate(self.net, False, False)))
 
     def initial_state(self, key: jax.Array) -> SearchState:
         """The state before the first step."""
@@ -97,7 +97,7 @@ class Training:
         return self._draw[sampling](key, dataset.size, steps, self.config.search.batch_size)
 
     def epoch(
-        self, state: SearchState, key: jax.Array, learning_rate: float, sampling: str
+        self, state: SearchState, key: jax.Array, learning_rate: float, sampling: str, fold
     ) -> tuple[SearchState, dict]:
         """One epoch of bilevel steps: alphas on the validation half (unless fixed), then weights on the training half.
 
@@ -106,6 +106,7 @@ class Training:
           key: decides images, augmentation and noise of the whole epoch.
           learning_rate: of the weights.
           sampling: how the training half is drawn; the validation half is always drawn independently.
+          fold: goes through the steps (`Run.fold`).
 
         Returns:
           The state, and train_loss and train_accuracy over the epoch's weight steps.
@@ -116,12 +117,14 @@ class Training:
         train_key, valid_key, step_key = jax.random.split(key, 3)
         train = self.indices(train_key, self.train, sampling, self.steps)
         valid = self.indices(valid_key, self.valid, "independent", self.steps)
-        total = Metrics.zero()
-        for i in range(self.steps):
+
+        def step(i, state, total):
             alpha_key, weight_key = jax.random.split(jax.random.fold_in(step_key, i))
             if self.config.search.alpha == "learned":
                 state, _ = self._alpha_step(state, Metrics.zero(), self.valid, valid, i, alpha_key)
-            state, total = self._weight_step(state, total, self.train, train, i, weight_key, learning_rate)
+            return self._weight_step(state, total, self.train, train, i, weight_key, learning_rate)
+
+        state, total = fold(step, state, Metrics.zero(), self.steps, self.config.search.batch_size)
         return state, _summary(total, "train")
 
     def _on_batch(self, step):
@@ -133,23 +136,26 @@ class Training:
 
         return on_batch
 
-    def validate(self, state: SearchState, key: jax.Array) -> dict:
+    def validate(self, state: SearchState, key: jax.Array, fold) -> dict:
         """valid_loss and valid_accuracy on the validation half: running statistics, no augmentation.
 
-        `key` is for operations that draw noise.
+        `key` is for operations that draw noise; `fold` goes through the batches.
         """
         batch_size = self.config.search.batch_size
-        steps = (self.config.eval.images or self.valid.size) // batch_size
-        total = Metrics.zero()
-        for i in range(steps):
-            indices = np.arange(i * batch_size, (i + 1) * batch_size)
-            total = self._evaluate(state, total, self.valid, indices, jax.random.fold_in(key, i))
-        return _summary(total, "valid")
 
-    def _evaluation(self, state, total, dataset, indices, noise_key):
-        images, labels = batches.batch(dataset, indices, None)
-        weights = architecture.edge_weights(self.space, state.alphas, state.decisions)
-        return total + bilevel.forward(self.net, state.variables, weights, images, labels, noise_key, False)[0]
+        def step(i, state, total):
+            batch = self.valid, np.arange(i * batch_size, (i + 1) * batch_size), jax.random.fold_in(key, i)
+            return state, self._evaluate(state, total, batch)
+
+        steps = (self.config.eval.images or self.valid.size) // batch_size
+        return _summary(fold(step, state, Metrics.zero(), steps, batch_size)[1], "valid")
+
+    def _evaluation(self, evaluate):
+        def evaluation(state, total, batch):
+            weights = architecture.edge_weights(self.space, state.alphas, state.decisions)
+            return total + evaluate(state.variables, weights, batch)
+
+        return evaluation
 
 
 def _summary(total: Metrics, name: str) -> dict:

@@ -310,7 +310,7 @@ def test_the_alphas_move_only_if_they_are_learned(tmp_path):
     [
         (["--config.search.epocs=2"], "unknown key search.epocs: did you mean search.epochs?"),
         (["--config.epochs=2"], "unknown key epochs: did you mean search.epochs?"),
-        (["--config.xyzzy=2"], "unknown key xyzzy: the keys are checkpoint.snapshots, data.examples"),
+        (["--config.xyzzy=2"], "unknown key xyzzy: the keys are checkpoint.minutes, checkpoint.snapshots"),
         (["--config.search.epochs=two"], "config.search.epochs=two: invalid literal"),
         (["--config.search.epochs=2.5"], "config.search.epochs=2.5: invalid literal"),
         (["--config.search=2"], "search is a section: set one of its keys search.alpha, "),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from darts_pt_jax import architecture
-from darts_pt_jax.bilevel import forward
+from darts_pt_jax.bilevel import forward, make_evaluate
 from darts_pt_jax.data import batches
 from darts_pt_jax.selection import perturbation
 from tests import tiny
@@ -22,10 +22,15 @@ def prepared(space):
 
 def score_all(space, kind, masks, size, augment=True, batch_statistics=True):
     net, state, weights, data = prepared(space)
-    scorer = jax.jit(perturbation.make_scorer(net, kind, batch_statistics, augment))
+    scorer = jax.jit(make_scorer(net, kind, batch_statistics, augment))
     indices = batches.epoch_indices(jax.random.key(1), data.size, 2, 16)
-    bound = lambda m, rows, k: scorer(state, weights, m, data, rows, k)  # noqa: E731
-    return perturbation.score_masks(bound, masks, size, indices, jax.random.split(jax.random.key(2), 2)), scorer
+    keys = jax.random.split(jax.random.key(2), 2)
+    bound = lambda m, batch: scorer(state.variables, weights, m, batch)  # noqa: E731
+    return perturbation.score_masks(bound, masks, size, [(data, *b) for b in zip(indices, keys, strict=True)])
+
+
+def make_scorer(net, kind, batch_statistics=True, augment=True):
+    return perturbation.make_scorer(make_evaluate(net, batch_statistics, augment), kind)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +45,7 @@ def score_all(space, kind, masks, size, augment=True, batch_statistics=True):
 def test_scores_of_one_call_are_those_of_separate_passes(space, kind, batch_statistics):
     net, state, weights, data = prepared(space)
     masks = architecture.without_operations(net.space, kind, 1)
-    scores, _ = score_all(space, kind, masks, len(masks), batch_statistics=batch_statistics)
+    scores = score_all(space, kind, masks, len(masks), batch_statistics=batch_statistics)
     indices = batches.epoch_indices(jax.random.key(1), data.size, 2, 16)
 
     @jax.jit
@@ -60,8 +65,8 @@ def test_scores_of_one_call_are_those_of_separate_passes(space, kind, batch_stat
 
 def test_masks_in_several_calls_score_as_in_one():
     masks = architecture.without_edges(tiny.SPACE, "normal", [2, 3, 4])
-    whole, _ = score_all("tiny", "normal", masks, 3)
-    parts, _ = score_all("tiny", "normal", masks, 2)
+    whole = score_all("tiny", "normal", masks, 3)
+    parts = score_all("tiny", "normal", masks, 2)
     np.testing.assert_array_equal(whole.correct, parts.correct)
     np.testing.assert_allclose(whole.loss, parts.loss, rtol=1e-6)
 
@@ -75,10 +80,10 @@ def primitives(jaxpr):
 
 def test_the_scorer_has_no_loop_and_one_set_of_convolutions_for_all_candidates():
     net, state, weights, data = prepared("nasbench201")
-    score = perturbation.make_scorer(net, "normal")
+    score = make_scorer(net, "normal")
 
     def equations(masks):
-        args = (state, weights, jnp.asarray(masks), data, jnp.arange(8), jax.random.key(0))
+        args = (state.variables, weights, jnp.asarray(masks), (data, jnp.arange(8), jax.random.key(0)))
         return list(primitives(jax.make_jaxpr(score)(*args).jaxpr))
 
     five = equations(architecture.without_operations(net.space, "normal", 1))
@@ -90,9 +95,10 @@ def test_the_scorer_has_no_loop_and_one_set_of_convolutions_for_all_candidates()
 
 def test_cells_before_the_first_of_a_kind_are_computed_once():
     net, state, weights, data = prepared("tiny")
-    score = perturbation.make_scorer(net, "reduce")
+    score = make_scorer(net, "reduce")
     masks = jnp.ones((5, 9, 2))
-    jaxpr = jax.make_jaxpr(score)(state, weights, masks, data, jnp.arange(8), jax.random.key(0)).jaxpr
+    batch = (data, jnp.arange(8), jax.random.key(0))
+    jaxpr = jax.make_jaxpr(score)(state.variables, weights, masks, batch).jaxpr
     sizes = [e.invars[0].aval.size for e in primitives(jaxpr) if e.primitive.name == "conv_general_dilated"]
     assert sizes[0] == 8 * 8 * 8 * 2 and max(sizes) > 4 * min(sizes)
     first_cell = [s for s in sizes if s == 8 * 8 * 8 * 4]
@@ -101,18 +107,18 @@ def test_cells_before_the_first_of_a_kind_are_computed_once():
 
 def test_one_compilation_serves_all_edges_of_a_kind():
     net, state, weights, data = prepared("tiny")
-    scorer = jax.jit(perturbation.make_scorer(net, "normal"))
+    scorer = jax.jit(make_scorer(net, "normal"))
     for edge in (0, 4):
         masks = architecture.without_operations(net.space, "normal", edge)[:2]
-        scorer(state, weights, jnp.asarray(masks), data, jnp.arange(8), jax.random.key(0))
+        scorer(state.variables, weights, jnp.asarray(masks), (data, jnp.arange(8), jax.random.key(0)))
     assert scorer._cache_size() == 1
 
 
 def test_masking_none_changes_nothing_and_noise_is_shared_by_the_masks():
     masks = architecture.without_operations(prepared("nasbench201")[0].space, "normal", 3)
-    scores, _ = score_all("nasbench201", "normal", np.concatenate([np.ones_like(masks[:1]), masks]), 6)
+    scores = score_all("nasbench201", "normal", np.concatenate([np.ones_like(masks[:1]), masks]), 6)
     np.testing.assert_allclose(scores.loss[1], scores.loss[0], rtol=1e-6)
-    same, _ = score_all("tiny", "normal", np.ones((3, 9, 4), np.float32), 3)
+    same = score_all("tiny", "normal", np.ones((3, 9, 4), np.float32), 3)
     assert same.loss[0] == same.loss[1] == same.loss[2]
 
 

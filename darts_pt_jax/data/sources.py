@@ -1,9 +1,11 @@
 """Sources of labelled images, read once into the host's memory as uint8."""
 
 import dataclasses
+import difflib
 import hashlib
 import pathlib
 import zipfile
+from collections.abc import Iterable
 
 import jax
 import numpy as np
@@ -22,6 +24,7 @@ class Images:
       train_labels, test_labels: int32 [N], classes 0 to `classes` - 1.
       pad: zero padding in pixels before the random crop, the data set's default.
       flip: whether the data set is usually flipped horizontally.
+      notes: what a user should know of how the images were read, a line each.
     """
 
     train_images: np.ndarray
@@ -30,6 +33,7 @@ class Images:
     test_labels: np.ndarray
     pad: int
     flip: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -59,80 +63,103 @@ def digits() -> Images:
     return Images(images[:1437], labels[:1437], images[1437:], labels[1437:], pad=1, flip=False)
 
 
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+"""The arrays of an npz file, in the order of `Images`."""
+
+
 def npz(path: str) -> Images:
     """A user's file with train_images, train_labels, test_images, test_labels (images uint8 [n, H, W, C]).
 
     Raises:
       DataError: the file or an array in it is not as described.
     """
-    names = ("train_images", "train_labels", "test_images", "test_labels")
     if not path:
         raise DataError("data.path is empty: give the npz file that data.source='npz' reads")
     if not pathlib.Path(path).is_file():
-        raise DataError(f"data.path {path}: no such file")
+        raise DataError(f"data.path {path}: no such file: python -m experiments.prepare makes one of a known data set")
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: not a readable npz file: it is no whole zip archive, as numpy.savez writes")
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            missing = [name for name in names if name not in file]
+            missing = [name for name in ARRAYS if name not in file]
             if missing:
                 raise DataError(f"{path}: lacks the arrays {', '.join(missing)}; it has {', '.join(file) or 'none'}")
-            arrays = {name: file[name] for name in names}
+            arrays = {name: file[name] for name in ARRAYS}
     except DataError:
         raise
     except Exception as error:  # NumPy, zipfile and zlib each have their own for a file that is not an npz
         raise DataError(f"{path}: not a readable npz file ({error})".replace("\n", " ")) from error
+    return from_arrays(path, arrays)
+
+
+def from_arrays(origin: str, arrays: dict[str, np.ndarray], notes: tuple[str, ...] = ()) -> Images:
+    """Checked arrays as a data set: padded by an eighth of the shorter side, as is usual (CIFAR: 4), and flipped.
+
+    Args:
+      origin: where the arrays are from, with which an error begins.
+      arrays: `ARRAYS` by name: images uint8 [n, H, W, C], labels integers [n] from 0.
+      notes: of the `Images`.
+
+    Raises:
+      DataError: an array is not as described.
+    """
     for split in ("train", "test"):
-        _check_split(path, split, arrays[f"{split}_images"], arrays[f"{split}_labels"])
-    train, test = arrays["train_images"], arrays["test_images"]
+        _check_split(origin, split, arrays[f"{split}_images"], arrays[f"{split}_labels"])
+    train, train_labels, test, test_labels = (arrays[name] for name in ARRAYS)
     if train.shape[1:] != test.shape[1:]:
-        raise DataError(f"{path}: train_images are {train.shape[1:]} but test_images are {test.shape[1:]}")
-    classes = int(arrays["train_labels"].max()) + 1
-    if unseen := sorted(set(range(classes)) - set(arrays["train_labels"].tolist())):
-        raise DataError(f"{path}: train_labels reach {classes - 1}, but no image has class {unseen[0]}: number from 0")
+        raise DataError(f"{origin}: train_images are {train.shape[1:]} but test_images are {test.shape[1:]}")
+    classes = int(train_labels.max()) + 1
+    if unseen := sorted(set(range(classes)) - set(train_labels.tolist())):
+        raise DataError(
+            f"{origin}: train_labels reach {classes - 1}, but no image has class {unseen[0]}: number from 0"
+        )
     if classes < 2:
-        raise DataError(f"{path}: train_labels name {classes} class, expected at least 2")
-    if arrays["test_labels"].max() >= classes:
-        raise DataError(f"{path}: test_labels reach {arrays['test_labels'].max()}, train_labels only {classes - 1}")
-    labels = (arrays[f"{split}_labels"].astype(np.int32) for split in ("train", "test"))
-    return Images(train, next(labels), test, next(labels), pad=round(min(train.shape[1:3]) / 8), flip=True)
+        raise DataError(f"{origin}: train_labels name {classes} class, expected at least 2")
+    if test_labels.max() >= classes:
+        raise DataError(f"{origin}: test_labels reach {test_labels.max()}, train_labels only {classes - 1}")
+    pad = round(min(train.shape[1:3]) / 8)
+    return Images(train, train_labels.astype(np.int32), test, test_labels.astype(np.int32), pad, True, notes)
 
 
-def _check_split(path: str, split: str, images: np.ndarray, labels: np.ndarray):
+def _check_split(origin: str, split: str, images: np.ndarray, labels: np.ndarray):
     if images.ndim != 4:
-        raise DataError(f"{path}: {split}_images has shape {images.shape}, expected [n, height, width, channels]")
+        raise DataError(f"{origin}: {split}_images has shape {images.shape}, expected [n, height, width, channels]")
     if images.shape[1] in (1, 3) and images.shape[3] > 4:
-        raise DataError(f"{path}: {split}_images has shape {images.shape}, which looks like channels first")
+        raise DataError(f"{origin}: {split}_images has shape {images.shape}, which looks like channels first")
     if images.dtype != np.uint8:
-        raise DataError(f"{path}: {split}_images is {images.dtype}, expected uint8")
+        raise DataError(f"{origin}: {split}_images is {images.dtype}, expected uint8")
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{path}: {split}_labels is {labels.dtype} {labels.shape}, expected integers of shape [n]")
+        raise DataError(f"{origin}: {split}_labels is {labels.dtype} {labels.shape}, expected integers of shape [n]")
     if len(images) != len(labels):
-        raise DataError(f"{path}: {split} has {len(images)} images but {len(labels)} labels")
+        raise DataError(f"{origin}: {split} has {len(images)} images but {len(labels)} labels")
     if not images.size:
-        raise DataError(f"{path}: {split}_images is empty, its shape is {images.shape}")
+        raise DataError(f"{origin}: {split}_images is empty, its shape is {images.shape}")
     if labels.min() < 0:
-        raise DataError(f"{path}: {split}_labels go down to {labels.min()}, expected 0 and up")
+        raise DataError(f"{origin}: {split}_labels go down to {labels.min()}, expected 0 and up")
 
 
 SOURCES = {"digits": lambda path: digits(), "npz": npz}
-"""Sources by name; a value takes `data.path` and returns `Images`."""
+"""Sources by name; a value takes `data.path` and returns `Images`. Every other name is tensorflow-datasets'."""
 
 
-def load(source: str, path: str = "", size: int = 0, examples: int = 0) -> Images:
+def load(
+    source: str, path: str = "", size: int = 0, examples: int = 0, directory: str = "", download: bool = False
+) -> Images:
     """Reads a data set.
 
     Args:
-      source: a key of `SOURCES`.
+      source: a key of `SOURCES`, or a name of tensorflow-datasets (see `from_tfds.read`).
       path: the file, for sources that need one.
       size: height and width of the images (0: as they are). Whole multiples are averaged, others resized linearly;
         the default padding shrinks or grows with the size.
       examples: keeps the first so many training images (0: all).
+      directory: where tensorflow-datasets keeps its data ("": its default).
+      download: whether it may download and prepare what is not there.
 
     Raises:
       DataError: the data cannot be used.
     """
-    images = SOURCES[source](path)
+    images = SOURCES[source](path) if source in SOURCES else _tfds(source, directory, download)
     if examples > len(images.train_images):
         raise DataError(f"data.examples is {examples}, but {source} has {len(images.train_images)} training images")
     if examples:
@@ -151,6 +178,30 @@ def load(source: str, path: str = "", size: int = 0, examples: int = 0) -> Image
             pad=round(images.pad * size / min(old)),
         )
     return images
+
+
+def _tfds(source: str, directory: str, download: bool) -> Images:
+    from darts_pt_jax.data import from_tfds
+
+    names = from_tfds.names()
+    expected = f"{', '.join(SOURCES)}, or a tensorflow-datasets name"
+    if not names:
+        expected += ", which needs pip install -e '.[tfds]'"
+    try:
+        return from_tfds.read(source, directory, download)
+    except from_tfds.Unknown:
+        raise DataError(f"data.source is {source!r}, expected {expected}{guess(source, [*SOURCES, *names])}") from None
+    except from_tfds.NotPrepared as error:
+        raise DataError(
+            f"{error}: give --config.data.download=True (needs pip install -e '.[prepare]'), "
+            f"or make an npz with python -m experiments.prepare {source}"
+        ) from None
+
+
+def guess(word: str, words: Iterable[str]) -> str:
+    """The end of an error that asks whether the word most like this one was meant; empty if none is."""
+    near = difflib.get_close_matches(word, words, 1)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 def _resize(images: np.ndarray, size: int) -> np.ndarray:

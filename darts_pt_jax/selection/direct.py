@@ -1,7 +1,8 @@
 """Selectors that read the architecture off without looking at an image: magnitude, and the random baseline."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -9,14 +10,16 @@ from darts_pt_jax.architecture import Decisions, undecided
 from darts_pt_jax.spaces import SearchSpace
 
 
-def _strongest(values: np.ndarray, keep: int) -> np.ndarray:
-    """Positions of the `keep` largest values; of equal ones the first."""
-    return np.argsort(-values, kind="stable")[:keep]
-
-
 def eligible_weights(space: SearchSpace, kind: str, weights: np.ndarray) -> np.ndarray:
     """Edge weights [E, O] with -inf where there is no candidate, or one of `magnitude_ignores`."""
     return np.where(space.cells[kind].without(space.magnitude_ignores), weights, -np.inf)
+
+
+def strongest(space: SearchSpace, edges: Sequence[int], strength: np.ndarray) -> list[int]:
+    """The `inputs_per_node` of a node's `edges` with the largest `strength` [E]; of equal ones the first. Ascending."""
+    edges = np.asarray(edges)
+    order = np.argsort(-strength[edges], kind="stable")[: space.inputs_per_node]
+    return sorted(edges[order].tolist())
 
 
 def magnitude(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.random.RandomState) -> Decisions:
@@ -27,9 +30,8 @@ def magnitude(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.ran
         best, strength = allowed.argmax(-1), allowed.max(-1)
         decisions = decisions.replace(operations={**decisions.operations, kind: jnp.asarray(best, jnp.int32)})
         for node in space.choosable_nodes(kind):
-            edges = np.array(graph.incoming(node))
-            keep = edges[_strongest(strength[edges], space.inputs_per_node)]
-            decisions = decisions.remove(kind, np.setdiff1d(edges, keep))
+            edges = graph.incoming(node)
+            decisions = decisions.remove(kind, np.setdiff1d(edges, strongest(space, edges, strength)))
     return decisions
 
 
@@ -48,3 +50,45 @@ def random(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.random
 
 SELECTORS = {"magnitude": magnitude, "random": random}
 """Selectors by name: `(space, weights, rng) -> Decisions`, with edge weights [E, O] by cell kind."""
+
+
+def records(space: SearchSpace, weights: Mapping[str, np.ndarray], decisions: Decisions) -> Iterator[dict]:
+    """A record of each of `decisions`, as a selector took them from `weights`."""
+    operations, kept = jax.device_get((decisions.operations, decisions.kept))
+    for kind, graph in space.cells.items():
+        for edge in range(len(graph.edges)):
+            yield operation_record(space, kind, edge, weights[kind], int(operations[kind][edge]))
+        strength = eligible_weights(space, kind, weights[kind]).max(-1)
+        for state in space.choosable_nodes(kind):
+            keep = [e for e in graph.incoming(state) if kept[kind][e]]
+            yield topology_record(space, kind, state, strength, keep)
+
+
+def operation_record(space: SearchSpace, kind: str, edge: int, weights: np.ndarray, choice: int) -> dict:
+    """The choice of one candidate, from edge weights [E, O]; plain values, for `Decisions.apply`."""
+    candidates = space.cells[kind].edges[edge].candidates
+    allowed = eligible_weights(space, kind, weights)[edge]
+    return {
+        "type": "operation", "kind": kind, "edge": edge, "candidates": candidates,
+        "eligible": np.flatnonzero(np.isfinite(allowed)).tolist(),
+        "edge_weights": weights[edge][: len(candidates)].tolist(),
+        "choice": candidates[choice], "choice_index": choice, "margin": _lead(allowed, choice),
+    }  # fmt: skip
+
+
+def topology_record(space: SearchSpace, kind: str, state: int, strength: np.ndarray, keep: Sequence[int]) -> dict:
+    """The choice of the inputs `keep` of the node that is `state`, from `strength` [E]; for `Decisions.apply`."""
+    graph = space.cells[kind]
+    edges = graph.incoming(state)
+    dropped = [e for e in edges if e not in keep]
+    return {
+        "type": "topology", "kind": kind, "node": state - graph.inputs, "edges": list(edges),
+        "strength": strength[list(edges)].tolist(), "choice": list(keep),
+        "margin": (strength[list(keep)].min() - strength[dropped].max()).item(),
+    }  # fmt: skip
+
+
+def _lead(values: np.ndarray, index: int) -> float:
+    """By how much one value exceeds the largest other; 0 without another."""
+    rest = np.delete(values, index)
+    return (values[index] - rest.max()).item() if np.isfinite(rest).any() else 0.0

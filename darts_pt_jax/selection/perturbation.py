@@ -1,66 +1,99 @@
 """Perturbation-based selection (paper, Algorithms 1 and 2): remove one thing, see what the supernet loses.
 
 All removals of a decision are masks, evaluated by one jitted call on the same images. The choice follows from the
-scores alone and can be made again from a record of them.
+scores alone and can be made again from a record of them. Nothing here knows how the supernet computes: it is any
+`Evaluate` that takes edge weights.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from darts_pt_jax.bilevel import Metrics, SearchState, forward
-from darts_pt_jax.data import batches
-from darts_pt_jax.supernet import EdgeWeights, Supernet
+from darts_pt_jax import architecture
+from darts_pt_jax.architecture import Alphas, Decisions
+from darts_pt_jax.bilevel import Evaluate, Metrics
+from darts_pt_jax.selection.schedule import Target
+from darts_pt_jax.spaces import SearchSpace
+from darts_pt_jax.supernet import EdgeWeights
 
 CRITERIA = ("acc", "loss")
+TOPOLOGIES = ("leave_one_out", "single_ranking")
+
+Score = Callable[[np.ndarray], dict]
+"""`score(masks [K, E, O])` gives `images`, the `baseline` {correct, loss} of the unmasked supernet, and `correct` [K] and
+mean `loss` [K] under each mask, as plain numbers and lists."""
 
 
-def make_scorer(net: Supernet, kind: str, batch_statistics: bool = True, augment: bool = True):
-    """A function that scores masks on one cell kind: `score(state, edge_weights, masks, dataset, indices, key)`.
+def make_scorer(evaluate: Evaluate, kind: str):
+    """A function that scores masks on one cell kind: `scorer(variables, edge_weights, masks, batch)`.
 
-    Its arguments are the search state, edge weights [E, O] by kind, masks [M, E, O] on `kind`, a `Dataset`, the
-    image indices [B] of one batch, and a key. Returns `Metrics` with entries [M]. Weights, images, augmentation and
-    the draws of a noise operation are shared by all masks; cells before the first one of `kind` are computed once.
-    Running statistics are left alone. The edge is in the masks' values, so one compilation serves all edges of a kind.
+    Its arguments are those of `evaluate` and masks [M, E, O], which multiply the edge weights of `kind`. Returns
+    `Metrics` with entries [M]. Batch, augmentation and noise are shared by all masks, and what does not depend on
+    `kind` (the cells before its first one) is computed once. The edge is in the masks' values, so one compilation
+    serves all edges of a kind.
     """
 
-    def score(state: SearchState, edge_weights: EdgeWeights, masks: jax.Array, dataset, indices, key) -> Metrics:
-        augment_key, noise_key = jax.random.split(key)
-        images, labels = batches.batch(dataset, indices, augment_key if augment else None)
-
+    def scorer(variables, edge_weights: EdgeWeights, masks: jax.Array, batch) -> Metrics:
         def masked(mask):
-            weights = {**edge_weights, kind: edge_weights[kind] * mask}
-            return forward(net, state.variables, weights, images, labels, noise_key, batch_statistics)[0]
+            return evaluate(variables, {**edge_weights, kind: edge_weights[kind] * mask}, batch)
 
         return jax.vmap(masked)(masks)
 
-    return score
+    return scorer
 
 
-def score_masks(score, masks: np.ndarray, size: int, indices: jax.Array, keys: Sequence[jax.Array]) -> Metrics:
+def in_order(step, total, steps: int):
+    """`total` after `step(i, total)` for i from 0 to `steps` - 1."""
+    for i in range(steps):
+        total = step(i, total)
+    return total
+
+
+def score_masks(scorer, masks: np.ndarray, size: int, batches: Sequence, fold=in_order) -> Metrics:
     """Scores masks [K, E, O] over many batches in calls of `size` masks each.
 
     Args:
-      score: `score(masks, indices, key)` for one batch, with the other arguments of `make_scorer`'s function bound.
+      scorer: `scorer(masks [M, E, O], batch)`: that of `make_scorer` with its other arguments bound.
       masks: what to score; the last call is filled up with copies of the last mask, whose results are dropped.
       size: M, masks of one call.
-      indices: int [steps, B].
-      keys: one key for each batch.
+      batches: what to score on.
+      fold: goes through the calls, as `in_order` does.
 
     Returns:
       `Metrics` with NumPy entries [K]; the loss is summed in float64.
     """
-    correct, loss, images = [], [], []
-    for first in range(0, len(masks), size):
-        chunk = masks[first : first + size]
-        filled = jnp.asarray(np.concatenate([chunk, np.repeat(chunk[-1:], size - len(chunk), 0)]))
-        parts = jax.device_get([score(filled, rows, key) for rows, key in zip(indices, keys, strict=True)])
-        correct.append(np.sum([p.correct for p in parts], 0, np.int64)[: len(chunk)])
-        loss.append(np.sum([p.loss for p in parts], 0, np.float64)[: len(chunk)])
-        images.append(np.sum([p.images for p in parts], 0, np.int64)[: len(chunk)])
-    return Metrics(*map(np.concatenate, (loss, correct, images)))
+    calls = -(-len(masks) // size)
+    filled = np.concatenate([masks, np.repeat(masks[-1:], calls * size - len(masks), 0)])
+    filled = jnp.asarray(filled.reshape(calls, size, *masks.shape[1:]))
+
+    def step(i, total):
+        call, number = divmod(i, len(batches))
+        part = jax.device_get(scorer(filled[call], batches[number]))
+        for sums, values in zip(jax.tree.leaves(total), jax.tree.leaves(part), strict=True):
+            sums[call] += values
+        return total
+
+    start = Metrics(*(np.zeros((calls, size), dtype) for dtype in (np.float64, np.int64, np.int64)))
+    return jax.tree.map(lambda sums: sums.ravel()[: len(masks)], fold(step, start, calls * len(batches)))
+
+
+def make_score(scorer, size: int, batches: Sequence, fold=in_order) -> Score:
+    """A `Score` by `score_masks`, whose arguments these are; the unmasked supernet goes first."""
+
+    def score(masks: np.ndarray) -> dict:
+        result = score_masks(scorer, np.concatenate([np.ones_like(masks[:1]), masks]), size, batches, fold)
+        correct, loss = result.correct.tolist(), (result.loss / result.images).tolist()
+        return {
+            "images": int(result.images[0]),
+            "baseline": {"correct": correct[0], "loss": loss[0]},
+            "correct": correct[1:],
+            "loss": loss[1:],
+        }
+
+    return score
 
 
 def _harm(correct, loss, criterion: str) -> np.ndarray:
@@ -90,3 +123,91 @@ def least_harmful(correct, loss, criterion: str) -> tuple[int, float]:
     harm = _harm(correct, loss, criterion)
     position = len(harm) - 1 - int(harm[::-1].argmin())
     return position, (np.delete(harm, position).min() - harm[position]).item()
+
+
+def decide_operation(
+    score: Score, space: SearchSpace, kind: str, edge: int, criterion: str = "acc", barred: Sequence[str] = ()
+) -> dict:
+    """Keeps, on one edge, the operation whose removal hurts most (paper, Algorithm 1); none of the `barred` ones.
+
+    Returns:
+      The decision as a record of plain values, for `Decisions.apply`.
+    """
+    candidates = space.cells[kind].edges[edge].candidates
+    eligible = [i for i, name in enumerate(candidates) if name not in barred]
+    scores = score(architecture.without_operations(space, kind, edge))
+    choice, margin = most_harmful(scores["correct"], scores["loss"], criterion, eligible)
+    return {
+        "type": "operation", "kind": kind, "edge": edge, "candidates": candidates, "eligible": eligible,
+        "criterion": criterion, **scores, "choice": candidates[choice], "choice_index": choice, "margin": margin,
+    }  # fmt: skip
+
+
+def decide_topology(
+    score: Score, space: SearchSpace, kind: str, state: int, criterion: str = "acc", topology: str = "leave_one_out"
+) -> dict:
+    """Keeps, at the node that is `state`, the inputs whose removal hurts most (paper, Algorithm 2).
+
+    "leave_one_out" scores the remaining edges anew before each elimination (`score` may draw new data at every call);
+    eliminated edges stand at full weight in later passes. "single_ranking" scores all edges once.
+
+    Returns:
+      The decision as a record of plain values, for `Decisions.apply`.
+    """
+    graph = space.cells[kind]
+    remaining, passes, scores = list(graph.incoming(state)), [], None
+    while len(remaining) > space.inputs_per_node:
+        if scores is None or topology == "leave_one_out":
+            scores = score(architecture.without_edges(space, kind, remaining))
+        removed, margin = least_harmful(scores["correct"], scores["loss"], criterion)
+        passes.append({"edges": list(remaining), **scores, "removed": remaining.pop(removed), "margin": margin})
+        scores = {k: v[:removed] + v[removed + 1 :] if isinstance(v, list) else v for k, v in scores.items()}
+    return {
+        "type": "topology", "kind": kind, "node": state - graph.inputs, "criterion": criterion, "topology": topology,
+        "passes": passes, "edges": passes[0]["edges"], "choice": remaining, "margin": passes[-1]["margin"],
+    }  # fmt: skip
+
+
+def select(
+    space: SearchSpace,
+    points: Iterable[Sequence[Target]],
+    evaluate: Evaluate,
+    variables,
+    alphas: Alphas,
+    batches: Sequence,
+    tune: Callable | None = None,
+    criterion: str = "acc",
+    topology: str = "leave_one_out",
+) -> tuple[Decisions, list[dict]]:
+    """Selects an architecture from any supernet: the whole of DARTS-PT in one call, without files.
+
+    Args:
+      space: the cells whose edge weights the supernet takes.
+      points: what is decided, and between which decisions the supernet is tuned (`schedule.decision_points`).
+      evaluate: the supernet and its loss on one batch.
+      variables: its first argument, any pytree.
+      alphas: architecture parameters [E, O] by cell kind; zeros weigh all candidates equally.
+      batches: validation batches, any pytrees that `evaluate` takes; all of one shape.
+      tune: `tune(variables, alphas, decisions)` gives the variables and alphas after some training; called after every
+        point. None does not tune.
+      criterion, topology: as `decide_operation` and `decide_topology` take them.
+
+    Returns:
+      The decisions, and a record of each.
+    """
+    decisions, records = architecture.undecided(space), []
+    scorers = {kind: jax.jit(make_scorer(evaluate, kind)) for kind in space.cells}
+    for targets in points:
+        for target in targets:
+            weights = architecture.edge_weights(space, alphas, decisions)
+            scorer = functools.partial(scorers[target.kind], variables, weights)
+            score = make_score(scorer, space.cells[target.kind].width + 1, batches)
+            if target.type == "operation":
+                record = decide_operation(score, space, target.kind, target.number, criterion)
+            else:
+                record = decide_topology(score, space, target.kind, target.number, criterion, topology)
+            records.append(record)
+            decisions = decisions.apply(record)
+        if tune:
+            variables, alphas = tune(variables, alphas, decisions)
+    return decisions, records

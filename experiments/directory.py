@@ -1,0 +1,159 @@
+"""The run directory: which config and data it belongs to, how far it is, who works on it, what another run may take."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import socket
+
+from darts_pt_jax import record
+from darts_pt_jax.checkpoints import Checkpoints
+from experiments.settings import ConfigError, Settings, flatten
+
+FREE = ("stages", "data.path", "data.dir", "data.download", "checkpoint.minutes", "report.", "tensorboard")
+"""Keys, or beginnings of keys, that may change between two commands on one run directory."""
+
+OF_THE_SUPERNET = ("space", "data.", "supernet.", "search.")
+"""Keys, or beginnings of keys, that a selection shares with the search that it takes the supernet from."""
+
+
+class RunError(RuntimeError):
+    """A run cannot go on; the message is one line. The program exits with code 1."""
+
+
+def stored(directory: pathlib.Path) -> dict | None:
+    """What run.json says, or None where no run has begun.
+
+    Raises:
+      ConfigError: the directory holds something else.
+    """
+    file = directory / "run.json"
+    if file.exists():
+        return json.loads(file.read_text())
+    own = {"lock", "run.json.tmp"}
+    if directory.exists() and (not directory.is_dir() or {p.name for p in directory.iterdir()} - own):
+        raise ConfigError(f"--workdir {directory} holds something else than a run: name a new or an empty directory")
+    return None
+
+
+def beginning() -> dict:
+    """The position before any work: `units` done, `sizes` of the records, loops `within` the unit at work."""
+    return {"units": 0, "sizes": {}, "within": []}
+
+
+def position(directory: pathlib.Path) -> dict:
+    """The position of the newest checkpoint, or the beginning.
+
+    Raises:
+      RunError: there are records, but no checkpoint.
+    """
+    checkpoints = directory / "checkpoints"
+    opened = Checkpoints(checkpoints, read_only=True) if checkpoints.exists() else None
+    newest = opened.latest() if opened else None
+    if newest is not None:
+        return opened.position(newest)
+    if any((directory / name).exists() for name in ("metrics.jsonl", "decisions.jsonl")):
+        raise RunError(f"{directory} has records but no checkpoint: put its checkpoints back or name a new --workdir")
+    return beginning()
+
+
+def refuse_changes(settings: Settings, then: dict, free: tuple[str, ...]):
+    """Holds the config against an earlier one.
+
+    Args:
+      settings: the command.
+      then: the earlier config, flattened.
+      free: keys, or beginnings of keys, that may differ.
+
+    Raises:
+      ConfigError: another key differs.
+    """
+    now = flatten(settings.config)
+    changed = [k for k in sorted(now.keys() | then.keys()) if now.get(k) != then.get(k) and not k.startswith(free)]
+    if changed:
+        values = ", ".join(f"{k} was {then.get(k)!r} and is {now.get(k)!r}" for k in changed)
+        raise ConfigError(
+            f"{settings.workdir} was begun with another config: {values}; set it back or name a new --workdir"
+        )
+
+
+@contextlib.contextmanager
+def locked(directory: pathlib.Path):
+    """Keeps other processes of this machine out; the system frees the lock of a dead one."""
+    with (directory / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise RunError(f"{directory} is in use by {owner}: wait for it or end it") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def bind(settings: Settings, before: dict | None, fingerprint: str):
+    """Ties the directory to the config and to the images, whose `fingerprint` must be that of `before`.
+
+    Raises:
+      ConfigError: the images are others.
+    """
+    if before and before["data_sha256"] != fingerprint:
+        raise ConfigError(f"data: the images are not those that {settings.workdir} was begun with (SHA-256 differs)")
+    content = {"config": flatten(settings.config), "data_sha256": fingerprint}
+    record.write_text(settings.workdir / "run.json", json.dumps(content, indent=1) + "\n")
+
+
+class Source:
+    """The supernet of another run after one of its search epochs; that run is only read.
+
+    Attributes:
+      epoch: the search epoch, from 1.
+      data_sha256: fingerprint of the images that it was trained on.
+    """
+
+    def __init__(self, settings: Settings):
+        """Finds the supernet that `init_from` and `init_epoch` name.
+
+        Raises:
+          ConfigError: it is not there, or is of another space, data, supernet or search than the config says.
+        """
+        self._directory = directory = pathlib.Path(settings.config.init_from)
+        if not (directory / "run.json").is_file():
+            raise ConfigError(f"init_from {directory}: not a run directory: it has no run.json")
+        run = json.loads((directory / "run.json").read_text())
+        self.data_sha256 = run["data_sha256"]
+        theirs, ours = run["config"], flatten(settings.config)
+        shared = [k for k in sorted(ours.keys() | theirs.keys()) if k.startswith(OF_THE_SUPERNET) and k not in FREE]
+        if other := [k for k in shared if ours.get(k) != theirs.get(k)]:
+            values = ", ".join(f"{k} is {theirs.get(k)!r} there and {ours.get(k)!r} here" for k in other)
+            raise ConfigError(f"init_from {directory}: {values}: give the config that it was searched with")
+        kept = self._kept(theirs)
+        wanted = settings.config.init_epoch or max(kept, default=0)
+        if wanted not in kept:
+            epochs = f"epochs {', '.join(map(str, sorted(kept)))}" if kept else "no epoch yet"
+            raise ConfigError(f"init_epoch is {settings.config.init_epoch}, but {directory} keeps {epochs}")
+        self.epoch, self._checkpoint = wanted, kept[wanted]
+
+    def _kept(self, config: dict) -> dict[int, tuple[Checkpoints, int]]:
+        """Where the supernet of every search epoch that is still there stands."""
+        folders = [self._directory / name for name in ("checkpoints", "snapshots")]
+        rolling, snapshots = (Checkpoints(f, read_only=True) if f.exists() else None for f in folders)
+        kept = {}
+        for number in rolling.numbers() if rolling and not config["init_from"] else ():
+            position = rolling.position(number)
+            if 0 < position["units"] <= config["search.epochs"] and not position["within"]:
+                kept[position["units"]] = (rolling, number)
+        return kept | {number: (snapshots, number) for number in (snapshots.numbers() if snapshots else ())}
+
+    def state(self, like):
+        """The search state, shaped `like`."""
+        opened, number = self._checkpoint
+        return opened.restore(number, like)
+
+    def metrics(self) -> list[dict]:
+        """The lines of the search up to that epoch."""
+        lines = record.JsonLines(self._directory / "metrics.jsonl").read()
+        return [line for line in lines if line["stage"] == "search" and line["epoch"] <= self.epoch]

@@ -1,0 +1,50 @@
+"""SIGINT and SIGTERM: the first asks the work in hand to finish its step and save, a second ends the program at once."""
+
+import signal
+import sys
+import threading
+
+
+class Interrupted(BaseException):
+    """The program was told to stop; the message is one line.
+
+    Attributes:
+      code: the exit code, 128 + the signal's number.
+    """
+
+    def __init__(self, received: signal.Signals, message: str):
+        """Names the signal that was received."""
+        super().__init__(f"stopped by {received.name} {message}")
+        self.code = 128 + received
+
+
+class Interrupts:
+    """Receives the two signals while it is entered.
+
+    Attributes:
+      received: the signal that asked to stop, or None.
+      saves: whether the work in hand looks at `received`, and saves; otherwise a signal ends it at once.
+    """
+
+    def __init__(self):
+        """Has received nothing yet."""
+        self.received: signal.Signals | None = None
+        self.saves = False
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python refuses handlers
+            self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        else:
+            self._before = {}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, _):
+        received = signal.Signals(number)
+        if not self.saves or self.received:
+            raise Interrupted(received, "at once: the same command goes on from the last checkpoint")
+        self.received = received
+        print(f"{received.name}: finishing the step, then saving; once more stops at once", file=sys.stderr, flush=True)

@@ -1,0 +1,130 @@
+"""Make the npz of a data set once: `python -m experiments.prepare cifar10`.
+
+The images come from what tensorflow-datasets has prepared in a directory, or from the publisher's files lying there, or,
+if asked, from what tensorflow-datasets downloads.
+
+Exit codes: 0 done, 1 failed, 2 a setting or the data is wrong or missing, 130 interrupted.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import sys
+
+import numpy as np
+
+from darts_pt_jax.data import from_tfds, official, sources
+from darts_pt_jax.data.sources import DataError, Images
+from experiments.main import fail
+
+
+def main(argv: list[str]) -> int:
+    """Carries out one command and returns the exit code."""
+    try:
+        asked = _parse(argv[1:])
+        images, origin = read(asked.name, asked.dir, asked.download, asked.checksums)
+        output = pathlib.Path(asked.output or f"data/{re.sub('[/:]', '-', asked.name)}.npz")
+        made = write(images, output)
+        _show(asked.name, images, origin, output, made)
+    except DataError as error:
+        return fail(error, 2)
+    except KeyboardInterrupt:
+        return fail("interrupted: nothing was made", 130)
+    except Exception as error:
+        return fail(f"{type(error).__name__}: {str(error)[:300]}", 1)
+    return 0
+
+
+def read(name: str, directory: str, download: bool, checksums: str) -> tuple[Images, str]:
+    """The images of a data set, and where they are from.
+
+    Args:
+      name: of `official.RELEASES` or of tensorflow-datasets.
+      directory: where the data are ("": tensorflow-datasets' default, and `data` for a publisher's files).
+      download: whether tensorflow-datasets may download what is not there.
+      checksums: a file of checksums to use instead of the published ones, or "".
+
+    Raises:
+      DataError: there are no such data, or they cannot be used.
+    """
+    trusted = official.read_checksums(checksums) if checksums else {}
+    again = f"python -m experiments.prepare {name}" + (f" --dir={directory}" if directory else "")
+    known = True
+    try:
+        return from_tfds.read(name, directory), "tensorflow-datasets"
+    except from_tfds.Unknown as error:
+        known = False
+        near = sources.guess(name, [*official.RELEASES, *from_tfds.names()])
+        reason = f"{error}; from official files there are {', '.join(official.RELEASES)}{near}"
+    except from_tfds.NotPrepared as error:
+        reason = f"{error}: {again} --download"
+    except from_tfds.Unavailable as error:
+        reason = str(error)
+    if name in official.RELEASES:
+        try:
+            images, files = official.read(name, directory or "data", trusted)
+            return images, ", ".join(files)
+        except official.Missing as error:
+            reason = f"{error}: put them there, then {again}" + (f", or {again} --download" if known else "")
+    if download and known:
+        print(f"downloading and preparing {name} with tensorflow-datasets", flush=True)
+        return from_tfds.read(name, directory, download=True), "tensorflow-datasets"
+    raise DataError(reason)
+
+
+def write(images: Images, path: pathlib.Path) -> bool:
+    """Writes an npz whole or not at all; False if the same images are there already.
+
+    Raises:
+      DataError: something else is there.
+    """
+    if path.exists():
+        try:
+            same = sources.npz(str(path)).fingerprint() == images.fingerprint()
+        except DataError:
+            same = False
+        if not same:
+            raise DataError(f"{path} is there and holds something else: name another file with --output")
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(part, "wb") as stream:
+            np.savez(stream, **{name: getattr(images, name) for name in sources.ARRAYS})
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return True
+
+
+def _show(name, images, origin, output, made):
+    height, width, channels = images.train_images.shape[1:]
+    print(f"{output}: made from {origin}" if made else f"{output}: already there, the same as from {origin}")
+    print(f"{len(images.train_images):,} training and {len(images.test_images):,} test images, ", end="")
+    print(f"{height} x {width} x {channels}, {images.classes} classes, sha256 {images.fingerprint()}")
+    for note in images.notes:
+        print(note)
+    own = "" if name == "cifar10" else " --config.data.mean='()' --config.data.std='()'"
+    print(f"next: python -m experiments.main --config=configs/darts_c10.py --config.data.path={output}{own}")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise DataError(f"{message}; --help shows what there is")
+
+
+def _parse(argv):
+    parser = _Parser("python -m experiments.prepare", description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("name", help=f"{', '.join(official.RELEASES)}, or a name of tensorflow-datasets")
+    parser.add_argument(
+        "--dir", default="", help="where the data are: prepared by tensorflow-datasets, or as published"
+    )
+    parser.add_argument("--output", default="", help="the npz to make (data/NAME.npz)")
+    parser.add_argument("--download", action="store_true", help="let tensorflow-datasets download what is not there")
+    parser.add_argument("--checksums", default="", help="lines of sha256sum or md5sum, used instead of published ones")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,32 @@
+"""TensorBoard's view of the records; it holds nothing that they do not."""
+
+import pathlib
+import shutil
+
+from tensorboardX import SummaryWriter
+
+
+class Scalars:
+    """Writes the numbers of records as TensorBoard scalars into one directory."""
+
+    def __init__(self, directory: pathlib.Path):
+        """Begins the directory anew: whoever goes on with a run adds its records again."""
+        shutil.rmtree(directory, ignore_errors=True)
+        self._writer = SummaryWriter(str(directory), write_to_disk=True)
+
+    def add(self, record: dict):
+        """Adds the numbers of a line of metrics.jsonl (by epoch) or decisions.jsonl (by decision)."""
+        order = f"order_{record['order']}/" if record.get("order", 1) > 1 else ""
+        if "decision" in record:
+            name, step = f"{order}decision", record["decision"]
+            first = record["passes"][0] if "passes" in record else record
+            if "baseline" in first:
+                accuracy = 100 * first["baseline"]["correct"] / first["images"]
+                self._writer.add_scalar(f"{name}/baseline_accuracy", accuracy, step)
+            self._writer.add_scalar(f"{name}/margin", record["margin"], step)
+        else:
+            step = record.get("epoch", record.get("tuning_epoch"))
+            for key, value in record.items():
+                if isinstance(value, float):
+                    self._writer.add_scalar(f"{order}{record['stage']}/{key}", value, step)
+        self._writer.flush()

@@ -1,0 +1,102 @@
+"""What the user sees while a run works: a progress bar on a terminal, plain lines elsewhere."""
+
+import collections
+import time
+from collections.abc import Callable, Sequence
+
+import rich.console
+import rich.markdown
+import rich.progress
+
+from experiments.timing import Stopwatch
+
+QUIET_SECONDS = 60.0
+"""Elsewhere than on a terminal, a long unit of work says this often how far it is."""
+
+
+class Screen:
+    """Shows the units of work of one command as they go by."""
+
+    def __init__(self, units: Sequence, file=None):
+        """Knows the units that the command is to carry out, each with `name`, `stage` and `type`."""
+        self._console = rich.console.Console(file=file, highlight=False, soft_wrap=True)
+        wide = self._console.width >= 110
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}", markup=False),
+            *([rich.progress.BarColumn(bar_width=20)] if wide else []),
+            rich.progress.TextColumn("{task.fields[text]}", markup=False),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._waiting = collections.Counter((unit.stage, unit.type) for unit in units)
+        self._seconds = {}
+        self._task = self._bar.add_task("", total=None, text="")
+
+    def __enter__(self) -> "Screen":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_):
+        self._bar.stop()
+
+    def say(self, text: str):
+        """One line that stays."""
+        self._console.print(text, markup=False)
+
+    def show(self, markdown: str):
+        """A whole text: laid out on a terminal, as it stands elsewhere."""
+        if self._console.is_terminal:
+            self._console.print(rich.markdown.Markdown(markdown), soft_wrap=False)
+        else:
+            self.say(markdown)
+
+    def begin(self, unit):
+        """A unit of work begins."""
+        self._unit, self._spoke = unit, time.perf_counter()
+        self._waiting[unit.stage, unit.type] -= 1
+        self._bar.update(self._task, description=unit.name, completed=0, total=None, text="compiling or starting")
+
+    def step(self, watch: Stopwatch, done: int, steps: int, images: int, measures: Callable[[], dict]):
+        """A step of the unit is over.
+
+        Args:
+          watch: measures the loop that the step belongs to.
+          done, steps: the loop's steps, over and in all.
+          images: images of each step.
+          measures: gives the numbers to show, by name; called only when they are shown.
+        """
+        now = time.perf_counter()
+        if now - self._spoke < (0.2 if self._console.is_terminal else QUIET_SECONDS):
+            return
+        self._spoke = now
+        rate = watch.images_per_second
+        left = (steps - done) * images / rate
+        text = f"{done}/{steps} {words(measures())} {rate:.3g} images/s, {clock(left)} left"
+        if (others := self._others()) is not None:
+            text += f" ({clock(left + others)} in all)"
+        self._bar.update(self._task, completed=done, total=steps, text=text)
+        if not self._console.is_terminal:
+            self.say(f"{self._unit.name}: {text}")
+
+    def end(self, watch: Stopwatch):
+        """The unit is over."""
+        self._seconds[self._unit.stage, self._unit.type] = watch.seconds - watch.compile_seconds
+
+    def _others(self) -> float | None:
+        """Seconds that the units to come will take, if one of every type has been seen."""
+        waiting = +self._waiting
+        if waiting.keys() <= self._seconds.keys():
+            return sum(count * self._seconds[type_] for type_, count in waiting.items())
+        return None
+
+
+def words(values: dict) -> str:
+    """Names and values on one line."""
+    return " ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"

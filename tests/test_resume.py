@@ -1,0 +1,152 @@
+"""Runs that are killed or told to stop, in processes of their own, end as undisturbed ones do."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from darts_pt_jax.checkpoints import Checkpoints
+
+KEYS = {
+    "space": "nasbench201",
+    "supernet.cells": 1,
+    "data.examples": 400,
+    "search.epochs": 2,
+    "search.batch_size": 16,
+    "select.images": 64,
+    "select.interval": 1,
+}
+RESULTS = ("metrics.jsonl", "decisions.jsonl", "genotype.json", "genotype.txt", "report.md")
+
+pytestmark = pytest.mark.xdist_group("resume")
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Starts the command on a directory; all share one compilation cache."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
+    for name in ("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"):
+        environment[name] = "0"
+
+    def begin(workdir, **more):
+        keys = [f"--config.{k}={v}" for k, v in {**KEYS, **more}.items()]
+        command = [sys.executable, "-m", "experiments.main", "--config=configs/quickstart.py", f"--workdir={workdir}"]
+        pipe = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([*command, *keys], env=environment, **pipe)
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def undisturbed(start, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    finish(start(workdir))
+    return workdir
+
+
+def finish(process):
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+
+
+def position(workdir):
+    """Of the newest checkpoint, as it lies on the disk."""
+    try:
+        numbers = [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()]
+        return json.loads((workdir / "checkpoints" / str(max(numbers)) / "position" / "metadata").read_text())
+    except (OSError, ValueError):
+        return {"units": 0, "within": []}
+
+
+def within(units, loop, done):
+    """The moment when `done` steps are saved of loop `loop` of the unit after `units` units."""
+
+    def reached(workdir):
+        at = position(workdir)
+        begun = at["within"]
+        return at["units"] == units and len(begun) == loop + 1 and begun[-1]["done"] >= done
+
+    return reached
+
+
+def lines(name, count):
+    def reached(workdir):
+        return (workdir / name).exists() and (workdir / name).read_bytes().count(b"\n") >= count
+
+    return reached
+
+
+def writing(after):
+    """The moment when a checkpoint is being written, not before `after` units are done."""
+
+    def reached(workdir):
+        folder = workdir / "checkpoints"
+        return position(workdir)["units"] >= after and any("tmp" in p.name for p in folder.iterdir())
+
+    return reached
+
+
+def exists(name):
+    return lambda workdir: (workdir / name).exists()
+
+
+def send(process, workdir, reached, number):
+    """Sends a signal at a moment, which must come before the process ends; returns what was said on stderr."""
+    deadline = time.monotonic() + 120
+    while not reached(workdir):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+    process.send_signal(number)
+    return process.communicate()[1]
+
+
+def same(one, two):
+    for name in RESULTS:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    states = []
+    for workdir in (one, two):
+        checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+        states.append(checkpoints.arrays(checkpoints.latest()))
+    assert states[0].keys() == states[1].keys() and any("params" in name for name in states[0])
+    for name, array in states[0].items():
+        np.testing.assert_array_equal(array, states[1][name], err_msg=name)
+
+
+# Units: 2 search epochs, the selection's beginning, then 6 decisions, each with a tuning epoch, and the genotype.
+MOMENTS = {
+    "search": [within(0, 0, 4), within(0, 1, 2), lines("metrics.jsonl", 1), writing(1)],
+    "select": [within(3, 0, 2), lines("decisions.jsonl", 1), within(4, 0, 5), writing(7), within(11, 0, 1)],
+    "report": [exists("genotype.txt"), exists("drawings/normal.svg"), exists("report.md")],
+}
+
+
+@pytest.mark.parametrize("stage", MOMENTS)
+def test_killed_anywhere_it_ends_with_the_same_bits(stage, start, undisturbed, tmp_path):
+    for reached in MOMENTS[stage]:
+        process = start(tmp_path / "run", **{"checkpoint.minutes": 0})
+        send(process, tmp_path / "run", reached, signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+    finish(start(tmp_path / "run"))
+    same(undisturbed, tmp_path / "run")
+
+
+def test_told_to_stop_it_saves_the_step_and_says_how_to_go_on(start, undisturbed, tmp_path):
+    workdir = tmp_path / "run"
+    for moment, number, code, where in [
+        (within(0, 0, 2), signal.SIGTERM, 143, "search epoch 1/2, after step "),
+        (within(3, 0, 1), signal.SIGINT, 130, "select decision 1/6, after step "),
+        (lines("decisions.jsonl", 2), signal.SIGTERM, 143, "select "),
+    ]:
+        process = start(workdir, **{"checkpoint.minutes": 0})
+        said = send(process, workdir, moment, number)
+        assert process.returncode == code, said
+        assert f"stopped by {number.name} in {where}" in said and "the same command goes on from there" in said
+        assert said.count("\n") == 2 and "finishing the step" in said
+    finish(start(workdir))
+    same(undisturbed, workdir)
