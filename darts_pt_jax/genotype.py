@@ -60,7 +60,7 @@ class Genotype:
     def text(self, notation: str) -> str:
         """The architecture as the field writes it (`SearchSpace.notation`); `from_text` reads it back.
 
-        "darts" gives the `Genotype(normal=[...], ...)` of the DARTS code, "nasbench201" the arch string.
+        "darts" gives the `Genotype(normal=[...], ...)` of the DARTS code, "nasbench201" the arch string, "json" `to_json`.
 
         Raises:
           ValueError: the notation is unknown, or cannot hold this architecture.
@@ -77,17 +77,17 @@ class Genotype:
 
     @classmethod
     def from_text(cls, text: str) -> "Genotype":
-        """Reads what `text` writes, in either notation.
+        """Reads what `text` writes, in any notation.
 
         Args:
           text: `Genotype(normal=[...], normal_concat=..., ...)`, also as the assignment `NAME = Genotype(...)` of the
-            DARTS code's genotypes.py, or an arch string `|operation~0|+|operation~0|operation~1|`.
+            DARTS code's genotypes.py, an arch string `|operation~0|+|operation~0|operation~1|`, or JSON.
 
         Raises:
-          ValueError: it is neither; operations are not looked up.
+          ValueError: it is none of these; operations are not looked up.
         """
         text = text.strip()
-        return _read_nasbench201(text) if text.startswith("|") else _read_darts(text)
+        return {"|": _read_nasbench201, "{": cls.from_json}.get(text[:1], _read_darts)(text)
 
 
 def _expect(condition, place: str, got, expected: str):
@@ -188,6 +188,7 @@ _NOTATIONS = {
         _read_nasbench201,
         "one normal cell with one input and the last node as output",
     ),
+    "json": (Genotype.to_json, Genotype.from_json, "anything"),
 }
 
 

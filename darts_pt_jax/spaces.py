@@ -84,7 +84,7 @@ class SearchSpace:
       pool_norm: whether a BatchNorm follows the pooling operations of the supernet.
       inputs_per_node: incoming edges that the final architecture keeps per node; None keeps all (no topology stage).
       magnitude_ignores: operations that magnitude selection never chooses.
-      notation: how a genotype is written, "darts" or "nasbench201".
+      notation: how a genotype is written, "darts", "nasbench201", or "json" (see `Genotype.text`).
     """
 
     name: str

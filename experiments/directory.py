@@ -14,7 +14,7 @@ from experiments.settings import ConfigError, Settings, flatten
 FREE = ("stages", "data.path", "data.dir", "data.download", "checkpoint.minutes", "report.", "tensorboard")
 """Keys, or beginnings of keys, that may change between two commands on one run directory."""
 
-OF_THE_SUPERNET = ("space", "data.", "supernet.", "search.")
+OF_THE_SUPERNET = ("seed", "space", "data.", "supernet.", "search.")
 """Keys, or beginnings of keys, that a selection shares with the search that it takes the supernet from."""
 
 
@@ -129,7 +129,8 @@ class Source:
         shared = [k for k in sorted(ours.keys() | theirs.keys()) if k.startswith(OF_THE_SUPERNET) and k not in FREE]
         if other := [k for k in shared if ours.get(k) != theirs.get(k)]:
             values = ", ".join(f"{k} is {theirs.get(k)!r} there and {ours.get(k)!r} here" for k in other)
-            raise ConfigError(f"init_from {directory}: {values}: give the config that it was searched with")
+            own = " (the selection's own seed is select.seed)" if other == ["seed"] else ""
+            raise ConfigError(f"init_from {directory}: {values}: give the config that it was searched with{own}")
         kept = self._kept(theirs)
         wanted = settings.config.init_epoch or max(kept, default=0)
         if wanted not in kept:

@@ -14,8 +14,9 @@ from ml_collections import ConfigDict, config_flags
 from configs import common
 from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.data import batches, sources
+from darts_pt_jax.genotype import genotype_of
 from darts_pt_jax.selection import direct, perturbation, schedule
-from darts_pt_jax.spaces import SPACES
+from darts_pt_jax.spaces import SPACES, SearchSpace
 
 STAGES = ("search", "select", "report")
 
@@ -295,6 +296,7 @@ def check(config: ConfigDict):
         for name in {name for edge in graph.edges for name in edge.candidates} - ops.OPERATIONS.keys():
             guess = sources.guess(name, ops.OPERATIONS) or " of ops.OPERATIONS"
             raise ConfigError(f"space {space.name} has the candidate {name!r}, which is no operation{guess}")
+    _check_notation(space)
     if unused := set(space.cells) - set(space.layout(config.supernet.cells)):
         raise ConfigError(
             f"supernet.cells is {config.supernet.cells}, too few for a {' and a '.join(sorted(unused))} cell of {space.name}"
@@ -333,3 +335,16 @@ def check(config: ConfigDict):
             schedule.parse_order(config.select.order, space)
         except ValueError as error:
             raise ConfigError(f"select.order: {error}") from None
+
+
+def _check_notation(space: SearchSpace):
+    """Refuses a space whose architectures cannot be written in its notation, before any is found."""
+    operations = {kind: [0] * len(graph.edges) for kind, graph in space.cells.items()}
+    kept = {
+        kind: [e in graph.incoming(edge.target)[: space.inputs_per_node] for e, edge in enumerate(graph.edges)]
+        for kind, graph in space.cells.items()
+    }
+    try:
+        genotype_of(space, operations, kept).text(space.notation)
+    except ValueError as error:
+        raise ConfigError(f"space {space.name}: {error}") from error

@@ -161,5 +161,5 @@ def test_what_would_not_read_back_is_not_written(notation, cells, outputs):
 
 
 def test_an_unknown_notation_is_refused():
-    with pytest.raises(ValueError, match=r"^notation: got 'xml', expected darts or nasbench201$"):
+    with pytest.raises(ValueError, match=r"^notation: got 'xml', expected darts or nasbench201 or json$"):
         published("DARTS_V2").text("xml")

@@ -1,12 +1,9 @@
 """The command, from its arguments to the files that it leaves."""
 
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,65 +12,12 @@ import numpy as np
 import pytest
 
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.selection import perturbation
 from darts_pt_jax.spaces import SPACES, dag
 from experiments import main
-
-TINY = {
-    "space": "tiny",
-    "supernet.cells": 1,
-    "data.examples": 130,
-    "search.epochs": 2,
-    "search.batch_size": 32,
-    "select.images": 64,
-}
-BENCH = {**TINY, "space": "nasbench201", "search.alpha": "fixed", "select.interval": 2}
-
-
-def arguments(workdir, **overrides):
-    keys = [f"--config.{k}={v}" for k, v in overrides.items()]
-    return ["main", "--config=configs/quickstart.py", f"--workdir={workdir}", *keys]
-
-
-def run(workdir, keys, **more):
-    return main.main(arguments(workdir, **{**keys, **more}))
-
-
-def lines(workdir, name):
-    return [json.loads(line) for line in (workdir / name).read_text().splitlines()]
-
-
-def digests(workdir):
-    files = [p for p in sorted(workdir.rglob("*")) if p.is_file()]
-    return {p.relative_to(workdir): (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()) for p in files}
-
-
-SEARCHED = {**TINY, "search.epochs": 1, "eval.every": 100}
-of_one_search = pytest.mark.xdist_group("search")
-"""On the tests that select from one search."""
+from tests.command import BENCH, TINY, arguments, command, digests, lines, recomputed, run, same_results
 
 uses_whole = pytest.mark.xdist_group("whole")
 """On the tests that share one run."""
-
-RESULTS = ("metrics.jsonl", "decisions.jsonl", "genotype.json", "genotype.txt", "report.md")
-
-
-def same_results(one, two):
-    for name in RESULTS:
-        assert (one / name).read_bytes() == (two / name).read_bytes(), name
-
-
-def recomputed(decision):
-    """The choice of a decision, from its line alone."""
-    if decision["type"] == "operation":
-        args = decision["correct"], decision["loss"], decision["criterion"], decision["eligible"]
-        return decision["candidates"][perturbation.most_harmful(*args)[0]]
-    edges = list(decision["passes"][0]["edges"])
-    for one in decision["passes"]:
-        assert one["edges"] == edges
-        dropped = perturbation.least_harmful(one["correct"], one["loss"], decision["criterion"])[0]
-        assert edges.pop(dropped) == one["removed"]
-    return edges
 
 
 @pytest.fixture(scope="module")
@@ -186,115 +130,6 @@ def test_lost_checkpoints_do_not_start_the_run_again(tmp_path, capsys):
     assert run(tmp_path / "run", BENCH, stages="search") == 1
     assert "has records but no checkpoint" in capsys.readouterr().err
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
-
-
-def command(workdir, keys):
-    return [sys.executable, "-m", "experiments.main", *arguments(workdir, **keys)[1:]]
-
-
-def test_a_killed_run_goes_on_to_the_same_results(tmp_path):
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
-    for name in ("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"):
-        environment[name] = "0"
-    keys = {**BENCH, "search.alpha": "learned"}
-    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    subprocess.run(command(undisturbed, keys), check=True, env=environment, stdout=subprocess.DEVNULL)
-    moments = [("metrics.jsonl", 1), ("decisions.jsonl", 1), ("decisions.jsonl", 4)]
-    for name, count in moments:
-        process = subprocess.Popen(command(killed, keys), env=environment, stdout=subprocess.DEVNULL)
-        file, deadline = killed / name, time.monotonic() + 120
-        while not (file.exists() and file.read_bytes().count(b"\n") >= count):
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    subprocess.run(command(killed, keys), check=True, env=environment, stdout=subprocess.DEVNULL)
-    same_results(undisturbed, killed)
-
-
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory):
-    """A supernet after one epoch of search; `selected` reads architectures off copies of it."""
-    workdir = tmp_path_factory.mktemp("searched") / "run"
-    assert run(workdir, SEARCHED, stages="search") == 0
-    return workdir
-
-
-@pytest.fixture
-def selected(searched, tmp_path):
-    def select(**keys):
-        workdir = tmp_path / str(len(list(tmp_path.iterdir())))
-        shutil.copytree(searched, workdir)
-        assert run(workdir, {**SEARCHED, "select.interval": 0}, **keys) == 0
-        return lines(workdir, "decisions.jsonl"), lines(workdir, "metrics.jsonl"), (workdir / "report.md").read_text()
-
-    return select
-
-
-@of_one_search
-def test_magnitude_and_random_select_from_the_same_search(selected, searched):
-    decisions, _, report = selected(**{"select.method": "magnitude"})
-    assert len(decisions) == 22 and "By magnitude" in report
-    weights = lines(searched, "metrics.jsonl")[-1]["edge_weights"]
-    for d in decisions:
-        if d["type"] == "operation":
-            assert d["edge_weights"] == pytest.approx(weights[d["kind"]][d["edge"]])
-            assert d["choice_index"] == max(d["eligible"], key=lambda o: d["edge_weights"][o]) and d["margin"] >= 0
-        else:
-            best = sorted(d["edges"], key=lambda e: -d["strength"][d["edges"].index(e)])[:2]
-            assert d["choice"] == sorted(best) and d["margin"] >= 0
-    assert [d["eligible"] for d in decisions if "none" in d.get("candidates", ())] == [[1, 2, 3]]
-    other, _, _ = selected(**{"select.method": "random"})
-    assert len(other) == 22 and [d["choice"] for d in other] != [d["choice"] for d in decisions]
-
-
-@of_one_search
-def test_statistics_augmentation_and_the_number_of_masks_at_once(selected):
-    base, metrics, _ = selected()
-    assert len(metrics) == 1, "interval 0 tunes nothing"
-    parts, _, _ = selected(**{"select.mask_batch": 2})
-    assert [d["choice"] for d in parts] == [d["choice"] for d in base]
-    assert parts[0]["correct"] == base[0]["correct"] and parts[0]["loss"] == pytest.approx(base[0]["loss"], abs=1e-5)
-    for key, value in (("select.bn", "running"), ("select.augment", False)):
-        changed, _, _ = selected(**{key: value})
-        assert changed[0]["edge"] == base[0]["edge"] and changed[0]["loss"] != pytest.approx(base[0]["loss"], abs=1e-5)
-
-
-@of_one_search
-def test_criterion_and_single_ranking(selected):
-    decisions, _, _ = selected(**{"select.criterion": "loss", "select.topology": "single_ranking"})
-    assert all(recomputed(d) == d["choice"] for d in decisions) and {d["criterion"] for d in decisions} == {"loss"}
-    first = decisions[0]
-    assert first["loss"][first["choice_index"]] == max(first["loss"])
-    one, two = next(d["passes"] for d in decisions if d.get("node") == 2)
-    assert two["loss"] == [v for e, v in zip(one["edges"], one["loss"], strict=True) if e in two["edges"]]
-
-
-@of_one_search
-def test_leave_one_out_scores_anew_and_none_may_be_barred(selected):
-    decisions, _, _ = selected(**{"select.none_is_candidate": False, "select.order": "fixed"})
-    assert all(recomputed(d) == d["choice"] for d in decisions)
-    edges = [d for d in decisions if "none" in d.get("candidates", ())]
-    assert edges and all(d["choice"] != "none" and d["eligible"] == [1, 2, 3] for d in edges)
-    assert [d["edge"] for d in decisions[:18:2]] == list(range(9))
-    one, two = next(d["passes"] for d in decisions if d.get("node") == 2)
-    assert two["baseline"]["loss"] != one["baseline"]["loss"], "every pass draws other images"
-
-
-@of_one_search
-def test_single_pairing_tunes_after_every_decision(selected):
-    decisions, metrics, _ = selected(**{"select.pairing": "single", "select.interval": 1})
-    assert len(decisions) == 22 and sum(m["stage"] == "select" for m in metrics) == 22
-    assert ["valid_loss" in m for m in metrics if m["stage"] == "select"] == [False] * 21 + [True]
-
-
-def test_fixed_alphas_of_zero_weigh_all_candidates_equally(tmp_path):
-    keys = {"search.alpha": "fixed", "search.alpha_init": "zero", "select.order": "reference", "select.interval": 0}
-    assert run(tmp_path / "run", TINY, **{"search.epochs": 1, **keys}) == 0
-    (search,) = lines(tmp_path / "run", "metrics.jsonl")
-    rows = [row for kind in search["edge_weights"].values() for row in kind]
-    assert all(row == pytest.approx([1 / len(row)] * len(row)) for row in rows)
-    assert "magnitude" not in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_the_alphas_move_only_if_they_are_learned(tmp_path):

@@ -23,8 +23,6 @@ KEYS = {
 }
 RESULTS = ("metrics.jsonl", "decisions.jsonl", "genotype.json", "genotype.txt", "report.md")
 
-pytestmark = pytest.mark.xdist_group("resume")
-
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
@@ -126,7 +124,7 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("stage", MOMENTS)
+@pytest.mark.parametrize("stage", [pytest.param(s, marks=pytest.mark.xdist_group(f"kill {s}")) for s in MOMENTS])
 def test_killed_anywhere_it_ends_with_the_same_bits(stage, start, undisturbed, tmp_path):
     for reached in MOMENTS[stage]:
         process = start(tmp_path / "run", **{"checkpoint.minutes": 0})
@@ -136,6 +134,7 @@ def test_killed_anywhere_it_ends_with_the_same_bits(stage, start, undisturbed, t
     same(undisturbed, tmp_path / "run")
 
 
+@pytest.mark.xdist_group("kill search")
 def test_told_to_stop_it_saves_the_step_and_says_how_to_go_on(start, undisturbed, tmp_path):
     workdir = tmp_path / "run"
     for moment, number, code, where in [

@@ -7,6 +7,7 @@ scores alone and can be made again from a record of them. Nothing here knows how
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -172,13 +173,13 @@ def select(
     space: SearchSpace,
     points: Iterable[Sequence[Target]],
     evaluate: Evaluate,
-    variables,
+    variables: Any,
     alphas: Alphas,
     batches: Sequence,
     tune: Callable | None = None,
     criterion: str = "acc",
     topology: str = "leave_one_out",
-) -> tuple[Decisions, list[dict]]:
+) -> tuple[Decisions, list[dict], Any]:
     """Selects an architecture from any supernet: the whole of DARTS-PT in one call, without files.
 
     Args:
@@ -193,7 +194,7 @@ def select(
       criterion, topology: as `decide_operation` and `decide_topology` take them.
 
     Returns:
-      The decisions, and a record of each.
+      The decisions, a record of each, and the variables after the last tuning.
     """
     decisions, records = architecture.undecided(space), []
     scorers = {kind: jax.jit(make_scorer(evaluate, kind)) for kind in space.cells}
@@ -210,4 +211,4 @@ def select(
             decisions = decisions.apply(record)
         if tune:
             variables, alphas = tune(variables, alphas, decisions)
-    return decisions, records
+    return decisions, records, variables

@@ -1,0 +1,61 @@
+"""The command as tests give it, and what it leaves."""
+
+import hashlib
+import json
+import sys
+
+from darts_pt_jax.selection import perturbation
+from experiments import main
+
+TINY = {
+    "space": "tiny",
+    "supernet.cells": 1,
+    "data.examples": 130,
+    "search.epochs": 2,
+    "search.batch_size": 32,
+    "select.images": 64,
+}
+BENCH = {**TINY, "space": "nasbench201", "search.alpha": "fixed", "select.interval": 2}
+
+
+def arguments(workdir, **overrides):
+    keys = [f"--config.{k}={v}" for k, v in overrides.items()]
+    return ["main", "--config=configs/quickstart.py", f"--workdir={workdir}", *keys]
+
+
+def run(workdir, keys, **more):
+    return main.main(arguments(workdir, **{**keys, **more}))
+
+
+def lines(workdir, name):
+    return [json.loads(line) for line in (workdir / name).read_text().splitlines()]
+
+
+def digests(workdir):
+    files = [p for p in sorted(workdir.rglob("*")) if p.is_file()]
+    return {p.relative_to(workdir): (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()) for p in files}
+
+
+def command(workdir, keys):
+    return [sys.executable, "-m", "experiments.main", *arguments(workdir, **keys)[1:]]
+
+
+RESULTS = ("metrics.jsonl", "decisions.jsonl", "genotype.json", "genotype.txt", "report.md")
+
+
+def same_results(one, two):
+    for name in RESULTS:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+def recomputed(decision):
+    """The choice of a decision, from its line alone."""
+    if decision["type"] == "operation":
+        args = decision["correct"], decision["loss"], decision["criterion"], decision["eligible"]
+        return decision["candidates"][perturbation.most_harmful(*args)[0]]
+    edges = list(decision["passes"][0]["edges"])
+    for one in decision["passes"]:
+        assert one["edges"] == edges
+        dropped = perturbation.least_harmful(one["correct"], one["loss"], decision["criterion"])[0]
+        assert edges.pop(dropped) == one["removed"]
+    return edges

@@ -1,0 +1,212 @@
+"""The stage select: every method and option, from the supernet of one search."""
+
+import numpy as np
+import pytest
+
+from darts_pt_jax.checkpoints import Checkpoints
+from tests.command import BENCH, TINY, digests, lines, recomputed, run, same_results
+
+SEARCHED = {**TINY, "search.epochs": 1, "eval.every": 100}
+of_one_search = pytest.mark.xdist_group("search")
+"""On the tests that select from one search."""
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A supernet after one epoch of search, which `selected` reads architectures off."""
+    workdir = tmp_path_factory.mktemp("searched") / "run"
+    assert run(workdir, SEARCHED, stages="search") == 0
+    return workdir
+
+
+@pytest.fixture
+def selected(searched, tmp_path):
+    def select(**keys):
+        workdir = tmp_path / str(len(list(tmp_path.iterdir())))
+        keys = {"stages": "select,report", "init_from": searched, "select.interval": 0, **keys}
+        assert run(workdir, SEARCHED, **keys) == 0
+        return lines(workdir, "decisions.jsonl"), lines(workdir, "metrics.jsonl"), (workdir / "report.md").read_text()
+
+    return select
+
+
+@of_one_search
+def test_magnitude_and_random_select_from_the_same_search(selected, searched):
+    decisions, _, report = selected(**{"select.method": "magnitude"})
+    assert len(decisions) == 22 and "By magnitude" in report
+    weights = lines(searched, "metrics.jsonl")[-1]["edge_weights"]
+    for d in decisions:
+        if d["type"] == "operation":
+            assert d["edge_weights"] == pytest.approx(weights[d["kind"]][d["edge"]])
+            assert d["choice_index"] == max(d["eligible"], key=lambda o: d["edge_weights"][o]) and d["margin"] >= 0
+        else:
+            best = sorted(d["edges"], key=lambda e: -d["strength"][d["edges"].index(e)])[:2]
+            assert d["choice"] == sorted(best) and d["margin"] >= 0
+    assert [d["eligible"] for d in decisions if "none" in d.get("candidates", ())] == [[1, 2, 3]]
+    other, _, _ = selected(**{"select.method": "random"})
+    assert len(other) == 22 and [d["choice"] for d in other] != [d["choice"] for d in decisions]
+
+
+@of_one_search
+def test_statistics_augmentation_and_the_number_of_masks_at_once(selected):
+    base, metrics, _ = selected()
+    assert len(metrics) == 1, "interval 0 tunes nothing"
+    parts, _, _ = selected(**{"select.mask_batch": 2})
+    assert [d["choice"] for d in parts] == [d["choice"] for d in base]
+    assert parts[0]["correct"] == base[0]["correct"] and parts[0]["loss"] == pytest.approx(base[0]["loss"], abs=1e-5)
+    for key, value in (("select.bn", "running"), ("select.augment", False)):
+        changed, _, _ = selected(**{key: value})
+        assert changed[0]["edge"] == base[0]["edge"] and changed[0]["loss"] != pytest.approx(base[0]["loss"], abs=1e-5)
+
+
+@of_one_search
+def test_criterion_and_single_ranking(selected):
+    decisions, _, _ = selected(**{"select.criterion": "loss", "select.topology": "single_ranking"})
+    assert all(recomputed(d) == d["choice"] for d in decisions) and {d["criterion"] for d in decisions} == {"loss"}
+    first = decisions[0]
+    assert first["loss"][first["choice_index"]] == max(first["loss"])
+    one, two = next(d["passes"] for d in decisions if d.get("node") == 2)
+    assert two["loss"] == [v for e, v in zip(one["edges"], one["loss"], strict=True) if e in two["edges"]]
+
+
+@of_one_search
+def test_leave_one_out_scores_anew_and_none_may_be_barred(selected):
+    decisions, _, _ = selected(**{"select.none_is_candidate": False, "select.order": "fixed"})
+    assert all(recomputed(d) == d["choice"] for d in decisions)
+    edges = [d for d in decisions if "none" in d.get("candidates", ())]
+    assert edges and all(d["choice"] != "none" and d["eligible"] == [1, 2, 3] for d in edges)
+    assert [d["edge"] for d in decisions[:18:2]] == list(range(9))
+    one, two = next(d["passes"] for d in decisions if d.get("node") == 2)
+    assert two["baseline"]["loss"] != one["baseline"]["loss"], "every pass draws other images"
+
+
+@of_one_search
+def test_single_pairing_tunes_after_every_decision(selected):
+    decisions, metrics, _ = selected(**{"select.pairing": "single", "select.interval": 1})
+    assert len(decisions) == 22 and sum(m["stage"] == "select" for m in metrics) == 22
+    assert ["valid_loss" in m for m in metrics if m["stage"] == "select"] == [False] * 21 + [True]
+
+
+def test_fixed_alphas_of_zero_weigh_all_candidates_equally(tmp_path):
+    keys = {"search.alpha": "fixed", "search.alpha_init": "zero", "select.order": "reference", "select.interval": 0}
+    assert run(tmp_path / "run", TINY, **{"search.epochs": 1, **keys}) == 0
+    (search,) = lines(tmp_path / "run", "metrics.jsonl")
+    rows = [row for kind in search["edge_weights"].values() for row in kind]
+    assert all(row == pytest.approx([1 / len(row)] * len(row)) for row in rows)
+    assert "magnitude" not in (tmp_path / "run" / "report.md").read_text()
+
+
+@of_one_search
+def test_magnitude_with_tuning_goes_by_the_weights_at_each_decision(selected, searched):
+    keys = {"select.method": "magnitude_tuned", "select.interval": 1}
+    decisions, metrics, report = selected(**keys)
+    perturbed, _, _ = selected(**{"select.interval": 1})
+    assert "By magnitude_tuned" in report and sum(m["stage"] == "select" for m in metrics) == 11
+    order = [(d["type"], d["kind"], d.get("edge", d.get("node"))) for d in decisions]
+    assert order == [(d["type"], d["kind"], d.get("edge", d.get("node"))) for d in perturbed], "the loop is the same"
+    weights = lines(searched, "metrics.jsonl")[-1]["edge_weights"]
+    operations = {(d["kind"], d["edge"]): d for d in decisions if d["type"] == "operation"}
+    for d in operations.values():
+        assert d["choice_index"] == max(d["eligible"], key=lambda o: d["edge_weights"][o])
+    moved = [d["edge_weights"] != weights[d["kind"]][d["edge"]] for d in operations.values()]
+    assert not any(moved[:2]) and any(moved[2:]), "alphas are trained on between decisions"
+    for d in decisions[18:]:
+        strength = [max(operations[d["kind"], e]["edge_weights"][i] for i in operations[d["kind"], e]["eligible"])
+                    for e in d["edges"]]  # fmt: skip
+        assert d["strength"] == pytest.approx(strength)
+        best = sorted(range(len(strength)), key=lambda i: -strength[i])[:2]
+        assert d["choice"] == sorted(d["edges"][i] for i in best)
+
+
+@of_one_search
+def test_orders_are_selections_of_seeds_of_their_own_and_are_counted(selected, tmp_path):
+    keys = {"select.interval": 1, "select.pairing": "single", "select.criterion": "loss"}
+    both, _, report = selected(**keys, **{"select.orders": 2, "select.seed": 6})
+    singles = [selected(**keys, **{"select.seed": seed})[0] for seed in (6, 7)]
+    for number, single in enumerate(singles, 1):
+        assert [{**d, "order": 1} for d in both if d["order"] == number] == single
+    assert [d.get("edge") for d in singles[0]] != [d.get("edge") for d in singles[1]]
+    pair, one, two = (tmp_path / str(i) for i in range(3))
+    for suffix, single in (("", one), ("_order2", two)):
+        for name in ("genotype{}.json", "genotype{}.txt", "drawings/normal{}.svg", "drawings/accuracy{}.png"):
+            assert (pair / name.format(suffix)).read_bytes() == (single / name.format("")).read_bytes()
+    table = report.partition("## Orders")[2].splitlines()
+    for edge in range(9):
+        chosen = [d["choice"] for d in both if d["type"] == "operation" and (d["kind"], d["edge"]) == ("normal", edge)]
+        counts = ", ".join(f"{name} {chosen.count(name)}" for name in dict.fromkeys(chosen))
+        row = next(line for line in table if line.startswith(f"| normal | {edge} | "))
+        assert sorted(row.split(" | ")[4].split(", ")) == sorted(counts.split(", "))
+        dropped = [edge in set(d["edges"]) - set(d["choice"]) for d in both if d["kind"] == "normal" and "node" in d]
+        assert row.endswith(f"| {2 - sum(dropped)} |")
+
+
+def arrays(workdir, folder, number=None):
+    checkpoints = Checkpoints(workdir / folder, read_only=True)
+    return checkpoints.arrays(number or checkpoints.latest())
+
+
+def test_selection_from_an_unfinished_run_at_any_kept_epoch_leaves_it_alone(tmp_path, capsys):
+    source, keys = tmp_path / "source", {**BENCH, "search.epochs": 4, "checkpoint.snapshots": "(1,)"}
+    with pytest.MonkeyPatch.context() as patch:  # broken off during the fourth epoch
+        patch.setattr("experiments.search.epoch", broken_off_after(3))
+        assert run(source, keys) == 1
+    before = digests(source)
+    for epoch, folder in ((1, "snapshots"), (2, "checkpoints"), (0, "checkpoints")):
+        workdir = tmp_path / f"from{epoch}"
+        assert run(workdir, keys, stages="select,report", init_from=source, init_epoch=epoch) == 0
+        taken = epoch or 3
+        theirs, ours = arrays(source, folder, taken), arrays(workdir, "snapshots", taken)
+        assert all(np.array_equal(theirs[name], ours[name]) for name in theirs)
+        assert lines(workdir, "metrics.jsonl")[:taken] == lines(source, "metrics.jsonl")[:taken]
+        assert len(lines(workdir, "decisions.jsonl")) == 6 and (workdir / "report.md").exists()
+    assert digests(source) == before
+    assert run(source, keys) == 0, "it goes on as if nothing had been"
+    assert run(tmp_path / "whole", keys) == 0
+    same_results(source, tmp_path / "whole")
+
+    again = {"stages": "select,report", "init_from": source}
+    assert run(tmp_path / "later", keys, **again) == 0, "a finished run keeps its last epoch"
+    same = ("decisions.jsonl", "genotype.json", "report.md")
+    assert all((tmp_path / "later" / n).read_bytes() == (source / n).read_bytes() for n in same)
+    capsys.readouterr()
+    for changed, message in (
+        ({"init_epoch": 2}, "init_epoch is 2, but"),
+        ({"init_from": tmp_path / "nowhere"}, "nowhere: not a run directory"),
+        ({"search.learning_rate": 0.5}, "search.learning_rate is 0.025 there and 0.5 here"),
+        (
+            {"seed": 3},
+            "seed is 0 there and 3 here: give the config that it was searched with (the selection's own seed",
+        ),
+        ({"data.examples": 150}, "data.examples is 130 there and 150 here"),
+        ({"stages": "search,select"}, "leave search out of --config.stages"),
+    ):
+        assert run(tmp_path / "new", keys, **{**again, **changed}) == 2
+        assert message in capsys.readouterr().err and not (tmp_path / "new").exists()
+    assert run(source, keys, **again) == 2
+    assert "is the run that init_from names" in capsys.readouterr().err
+
+
+def broken_off_after(epochs):
+    from experiments import search
+
+    def epoch(run, state, number, whole=search.epoch):
+        if number == epochs:
+            raise FloatingPointError("broken off")
+        return whole(run, state, number)
+
+    return epoch
+
+
+def test_search_and_selection_have_seeds_of_their_own(tmp_path):
+    def made(name, **keys):
+        assert run(tmp_path / name, BENCH, **keys) == 0
+        metrics = lines(tmp_path / name, "metrics.jsonl")
+        decisions = lines(tmp_path / name, "decisions.jsonl")
+        return [m for m in metrics if m["stage"] == "search"], decisions
+
+    base = made("base", seed=3)
+    search, decisions = made("search", seed=3, **{"search.seed": 4})
+    assert search != base[0] and [d["edge"] for d in decisions] == [d["edge"] for d in base[1]]
+    search, decisions = made("select", seed=3, **{"select.seed": 4})
+    assert search == base[0] and [d["edge"] for d in decisions] != [d["edge"] for d in base[1]]
+    assert made("both", seed=9, **{"search.seed": 3, "select.seed": 3}) == base
