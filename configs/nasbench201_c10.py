@@ -1,6 +1,6 @@
 """DARTS-PT on CIFAR-10 in NAS-Bench-201: a row of the paper's Table 4, as the reference code runs it.
 
-    python -m experiments.main --config=configs/nasbench201_c10.py --config.data.path=cifar10.npz
+    python -m experiments.main --config=configs/nasbench201_c10.py
 
 100 epochs of bilevel training; add --config.search.alpha=fixed for the column "fix alpha".
 """

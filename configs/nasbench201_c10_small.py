@@ -1,6 +1,6 @@
 """DARTS-PT with fixed alphas on NAS-Bench-201, CIFAR-10 averaged to 16x16: made for two CPU cores.
 
-python -m experiments.main --config=configs/nasbench201_c10_small.py --config.data.path=cifar10.npz
+python -m experiments.main --config=configs/nasbench201_c10_small.py
 """
 
 from configs import common
@@ -8,6 +8,7 @@ from configs import common
 
 def get_config():
     config = common.get_config()
+    config.data.path = "data/cifar10.npz"  # python -m experiments.prepare cifar10
     config.space = "nasbench201"
     config.data.size = 16
     config.supernet.cells = 1

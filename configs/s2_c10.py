@@ -1,6 +1,6 @@
 """DARTS-PT on CIFAR-10 in the space S2: a row of the paper's Table 3, as the reference code runs it.
 
-python -m experiments.main --config=configs/s2_c10.py --config.data.path=cifar10.npz
+python -m experiments.main --config=configs/s2_c10.py
 """
 
 from configs import darts_c10

@@ -1,6 +1,6 @@
 """DARTS-PT on S4 (noise or sep_conv_3x3 on every edge), CIFAR-10 averaged to 16x16: made for two CPU cores.
 
-python -m experiments.main --config=configs/s4_c10_small.py --config.data.path=cifar10.npz
+python -m experiments.main --config=configs/s4_c10_small.py
 """
 
 from configs import common
@@ -8,6 +8,7 @@ from configs import common
 
 def get_config():
     config = common.get_config()
+    config.data.path = "data/cifar10.npz"  # python -m experiments.prepare cifar10
     config.space = "s4"
     config.data.size = 16
     config.data.examples = 10000

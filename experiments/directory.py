@@ -143,7 +143,7 @@ class Source:
         folders = [self._directory / name for name in ("checkpoints", "snapshots")]
         rolling, snapshots = (Checkpoints(f, read_only=True) if f.exists() else None for f in folders)
         kept = {}
-        for number in rolling.numbers() if rolling and not config["init_from"] else ():
+        for number in rolling.numbers() if rolling and not config.get("init_from") else ():
             position = rolling.position(number)
             if 0 < position["units"] <= config["search.epochs"] and not position["within"]:
                 kept[position["units"]] = (rolling, number)

@@ -1,5 +1,6 @@
 """SIGINT and SIGTERM: the first asks the work in hand to finish its step and save, a second ends the program at once."""
 
+import os
 import signal
 import sys
 import threading
@@ -47,4 +48,5 @@ class Interrupts:
         if not self.saves or self.received:
             raise Interrupted(received, "at once: the same command goes on from the last checkpoint")
         self.received = received
-        print(f"{received.name}: finishing the step, then saving; once more stops at once", file=sys.stderr, flush=True)
+        notice = f"{received.name}: finishing the step, then saving; once more stops at once\n"
+        os.write(sys.stderr.fileno(), notice.encode())  # print may not be entered anew from a handler

@@ -7,6 +7,7 @@ import jax.extend
 import jax.numpy as jnp
 
 from darts_pt_jax import architecture, bilevel
+from experiments.directory import Source
 from experiments.run import Unit, load_images, progress
 from experiments.settings import Settings
 from experiments.training import Training
@@ -15,7 +16,8 @@ from experiments.training import Training
 def show(settings: Settings, pipeline: dict[str, list[Unit]]):
     """Prints stages, steps, images, and estimates of memory and disk."""
     config = settings.config
-    _, done = progress(settings, pipeline)
+    before, done = progress(settings, pipeline)
+    source = Source(settings) if config.init_from and not before else None
     training = Training(config, load_images(config))
     state = training.abstract_state()
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
@@ -29,18 +31,19 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
     print(f"data           {training.train.size} images for weights, {training.valid.size} for alphas and scores, "
           f"{'x'.join(map(str, training.image_shape))}, {training.net.classes} classes")  # fmt: skip
     print(f"supernet       {config.space}, {config.supernet.cells} cells, {parameters:,} parameters")
+    if source:
+        print(f"               of {config.init_from} after epoch {source.epoch}")
     for stage in settings.stages:
         if stage == "search":
             print(
                 f"search         {config.search.epochs} epochs, {config.search.epochs * steps:,} steps of {batch} images"
             )
-        elif stage == "select" and config.select.method == "perturbation":
-            print(f"select         {decisions} decisions on {per_score:,} images each, "
-                  f"{tuning} tuning epochs of {steps:,} steps")  # fmt: skip
         elif stage == "select":
-            print(f"select         by {config.select.method}, without images")
+            scored = f" on {per_score:,} images each" if config.select.method == "perturbation" else ""
+            what = f"{decisions} decisions{scored}, {tuning} tuning epochs of {steps:,} steps"
+            print(f"select         {what if decisions else 'without images'}, by {config.select.method}")
         else:
-            print("report         report.md")
+            print("report         report.md, drawings")
     kept = 2 + len({*config.checkpoint.snapshots, config.search.epochs})
     print(f"memory         at most about {_human(_bytes(training.train) + _bytes(training.valid) + 2 * checkpoint + _residuals(training, state))}"
           " (data, state, and what one weight step keeps for its gradient)")  # fmt: skip

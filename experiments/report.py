@@ -14,16 +14,17 @@ from experiments.settings import Settings, seed_of
 
 def write(settings: Settings) -> str | None:
     """Writes report.md and the drawings, unless they stand there already; returns what the screen shows of it."""
-    text, file = build(settings), settings.workdir / "report.md"
+    (summary, details), file = build(settings), settings.workdir / "report.md"
+    text = f"{summary}\n{details}"
     if file.exists() and file.read_text() == text:
         return None
     _draw(settings)
     record.write_text(file, text)
-    return f"{text}\n## Time\n\n{_times(settings)}\n"
+    return f"{summary}\n## Time\n\n{_times(settings)}\n"
 
 
-def build(settings: Settings) -> str:
-    """The report as Markdown."""
+def build(settings: Settings) -> tuple[str, str]:
+    """The report as Markdown: a summary, and details."""
     config, directory = settings.config, settings.workdir
     space = SPACES[config.space]
     metrics = record.JsonLines(directory / "metrics.jsonl").read()
@@ -33,19 +34,19 @@ def build(settings: Settings) -> str:
     genotypes = dict(chosen)
     if config.search.alpha == "learned" and config.select.method != "magnitude":
         genotypes["magnitude"] = by_magnitude(space, searched["edge_weights"])
-    lines = [f"# {space.name}, seed {seed_of(config, 'search')}, selected with seed {seed_of(config, 'select')}", ""]
-    lines += _accuracies(searched, [m for m in metrics if m["stage"] == "select"])
-    lines += ["", "## Architecture", "", *_architecture(space, decisions, next(iter(chosen.values()))), ""]
+    summary = [f"# {space.name}, seed {seed_of(config, 'search')}, selected with seed {seed_of(config, 'select')}", ""]
+    summary += _accuracies(searched, [m for m in metrics if m["stage"] == "select"])
+    summary += ["", "## Architecture", "", *_architecture(space, decisions, next(iter(chosen.values()))), ""]
     if config.select.orders > 1:
-        lines += ["## Orders", "", *_orders(space, decisions, config.select.orders), ""]
-    lines += ["## Operations", "", *_operations(space, genotypes), ""]
-    if config.select.method == "perturbation":
-        lines += [_agreement(decisions, searched["edge_weights"], config.search.alpha), ""]
-    for method, genotype in genotypes.items():
-        lines += [f"By {method}:", "", "```", genotype.text(space.notation), "```", ""]
+        summary += ["## Orders", "", *_orders(space, decisions, config.select.orders), ""]
     if space.notation == "nasbench201":
-        lines += _benchmark(config.report.nasbench201, genotypes)
-    return "\n".join(lines)
+        summary += _benchmark(config.report.nasbench201, genotypes)
+    details = ["## Operations", "", *_operations(space, genotypes), ""]
+    if config.select.method == "perturbation":
+        details += [_agreement(decisions, searched["edge_weights"], config.search.alpha), ""]
+    for method, genotype in genotypes.items():
+        details += [f"By {method}:", "", "```", genotype.text(space.notation), "```", ""]
+    return "\n".join(summary), "\n".join(details)
 
 
 def by_magnitude(space: SearchSpace, edge_weights: dict) -> Genotype:

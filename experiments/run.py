@@ -266,36 +266,36 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
     """
     workdir, (before, done) = settings.workdir, progress(settings, pipeline)
     todo = [unit for units in pipeline.values() for unit in units][done : _goal(settings, pipeline, done)]
-    with Screen(todo) as screen:
-        if todo:
-            source = Source(settings) if settings.config.init_from and not before else None
-            if settings.config.data.download:
-                screen.say("tensorflow-datasets downloads the data if they are not there yet")
-            with _one_line("start", "lower data.examples, data.size or supernet.channels"):
-                images = load_images(settings.config)
-                training = Training(settings.config, images)
-            for note in images.notes:
-                screen.say(note)
-            fingerprint = images.fingerprint()
-            if source and source.data_sha256 != fingerprint:
-                raise ConfigError(
-                    f"data: the images are not those of init_from {settings.config.init_from} (SHA-256 differs)"
-                )
-            workdir.mkdir(parents=True, exist_ok=True)
-            with directory.locked(workdir):
-                directory.bind(settings, before, fingerprint)
-                run = Run(settings, training, source, screen, stop)
-                with _one_line("start", "lower supernet.channels or supernet.cells"):
-                    state = run.resume()
-                screen.say("compiling: the first epoch and the first decisions take longer than the others")
+    screen = Screen(todo)
+    if todo:
+        source = Source(settings) if settings.config.init_from and not before else None
+        if settings.config.data.download:
+            screen.say("tensorflow-datasets downloads the data if they are not there yet")
+        with _one_line("start", "lower data.examples, data.size or supernet.channels"):
+            images = load_images(settings.config)
+            training = Training(settings.config, images)
+        for note in images.notes:
+            screen.say(note)
+        fingerprint = images.fingerprint()
+        if source and source.data_sha256 != fingerprint:
+            raise ConfigError(
+                f"data: the images are not those of init_from {settings.config.init_from} (SHA-256 differs)"
+            )
+        workdir.mkdir(parents=True, exist_ok=True)
+        with directory.locked(workdir):
+            directory.bind(settings, before, fingerprint)
+            run = Run(settings, training, source, screen, stop)
+            with _one_line("start", "lower supernet.channels or supernet.cells"):
+                state = run.resume()
+            screen.say("compiling: the first epoch and the first decisions take longer than the others")
+            with screen:
                 run.carry_out(todo, state)
-        reported = (workdir / "report.md").exists()
-        text = None
-        if "report" in settings.stages and (todo or not reported or settings.config.report.nasbench201):
-            text = report(settings)
-        if text:
-            screen.show(text)
-        screen.say(f"{'' if todo or text else 'finished: '}the results are in {workdir}")
+    reported, text = (workdir / "report.md").exists(), None
+    if "report" in settings.stages and (todo or not reported or settings.config.report.nasbench201):
+        text = report(settings)
+    if text:
+        screen.show(text)
+    screen.say(f"{'' if todo or text else 'finished: '}the results are in {workdir}")
 
 
 def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict | None, int]:
