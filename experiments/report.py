@@ -36,7 +36,8 @@ def build(settings: Settings) -> tuple[str, str]:
         genotypes["magnitude"] = by_magnitude(space, searched["edge_weights"])
     summary = [f"# {space.name}, seed {seed_of(config, 'search')}, selected with seed {seed_of(config, 'select')}", ""]
     summary += _accuracies(searched, [m for m in metrics if m["stage"] == "select"])
-    summary += ["", "## Architecture", "", *_architecture(space, decisions, next(iter(chosen.values()))), ""]
+    of_order = " of order 1" if config.select.orders > 1 else ""
+    summary += ["", f"## Architecture{of_order}", "", *_architecture(space, decisions, next(iter(chosen.values()))), ""]
     if config.select.orders > 1:
         summary += ["## Orders", "", *_orders(space, decisions, config.select.orders), ""]
     if space.notation == "nasbench201":
@@ -92,7 +93,9 @@ def _row(*cells) -> str:
 
 
 def _accuracies(searched: dict, tuned: list[dict]) -> list[str]:
-    rows = [("at the end of the search", searched)] + [("after selection", t) for t in tuned[-1:]]
+    last = {m["order"]: m for m in tuned}  # of every order, the last epoch
+    rows = [("at the end of the search", searched)]
+    rows += [("after selection" + (f", order {order}" if len(last) > 1 else ""), m) for order, m in last.items()]
     lines = _table("supernet", "training accuracy, %", "validation accuracy, %")
     for name, m in rows:
         lines.append(_row(name, f"{m['train_accuracy']:.2f}", f"{m.get('valid_accuracy', float('nan')):.2f}"))

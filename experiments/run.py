@@ -111,7 +111,7 @@ class Run:
             jax.block_until_ready(previous)  # no more than two steps are under way
             self._watch.images += images
             watch.images += images
-            self._screen.step(watch, i + 1, steps, images, functools.partial(_measures, previous))
+            self._screen.step(watch, i + 1, steps, images, functools.partial(_measures, total))
             previous = total
             due = time.monotonic() - self._saved >= 60 * self.config.checkpoint.minutes
             if (self._stop.received or due) and i + 1 < steps:
@@ -269,7 +269,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
     screen = Screen(todo)
     if todo:
         source = Source(settings) if settings.config.init_from and not before else None
-        if settings.config.data.download:
+        if settings.config.data.download and settings.config.data.source not in sources.SOURCES:
             screen.say("tensorflow-datasets downloads the data if they are not there yet")
         with _one_line("start", "lower data.examples, data.size or supernet.channels"):
             images = load_images(settings.config)

@@ -24,27 +24,31 @@ def units(config) -> list[Unit]:
 def _selection(config, order: int) -> list[Unit]:
     """A beginning, decisions with tuning between them, an end."""
     select, space = config.select, SPACES[config.space]
-    of_order = f" of order {order + 1}" if select.orders > 1 else ""
-    begin_unit = Unit("select", "begin", of_order, functools.partial(begin, order=order))
+    of_order = f"of order {order + 1}" if select.orders > 1 else ""
+    start = Unit("select", "begin", of_order, functools.partial(begin, order=order))
     end = Unit("select", "genotype", of_order, functools.partial(write_genotype, order=order))
     if select.method in direct.SELECTORS:
-        return [begin_unit, Unit("select", select.method, of_order, functools.partial(derive, order=order)), end]
+        return [start, Unit("select", select.method, of_order, functools.partial(derive, order=order)), end]
     rng = np.random.RandomState(seed_of(config, "select") + order)
     points = decision_points(space, select.order, select.pairing, rng)
     decisions = sum(map(len, points))
     epochs = select.interval * (len(points) - 1) + min(select.interval, 1)  # one follows the last, as in the reference
+
+    def count(done: int, of: int) -> str:
+        return f"{done}/{of} {of_order}".strip()
+
     middle, decided, tuned = [], 0, 0
     for targets in points:
         for target in targets:
             do = functools.partial(decide, order=order, number=decided, target=target)
             decided += 1
-            middle.append(Unit("select", "decision", f"{decided}/{decisions}{of_order}", do, "select.mask_batch"))
+            middle.append(Unit("select", "decision", count(decided, decisions), do, "select.mask_batch"))
         for _ in range(min(select.interval, epochs - tuned)):
             last = tuned + 1 == epochs
             do = functools.partial(tune, order=order, number=tuned, decided=decided, last=last)
             tuned += 1
-            middle.append(Unit("select", "tuning epoch", f"{tuned}/{epochs}{of_order}", do))
-    return [begin_unit, *middle, end]
+            middle.append(Unit("select", "tuning epoch", count(tuned, epochs), do))
+    return [start, *middle, end]
 
 
 def adopt(run: Run, state: SearchState) -> SearchState:
