@@ -56,6 +56,11 @@ class Checkpoints:
         if not self._manager.save(number, args=args):
             raise ValueError(f"checkpoint {number} is not newer than {self.latest()} in {self._manager.directory}")
 
+    def clear(self):
+        """Deletes all checkpoints."""
+        for number in self.numbers():
+            self._manager.delete(number)
+
     def position(self, number: int):
         """The position of a checkpoint."""
         return self._manager.restore(number, args=ocp.args.Composite(position=ocp.args.JsonRestore()))["position"]

@@ -182,16 +182,19 @@ def accuracy(decisions: Sequence[Mapping], tuning: Sequence[Mapping]) -> Figure:
     marked: that of the operation kept, or of the edge dropped. A topology decision's passes stand side by side.
 
     Args:
-      decisions: records of decisions; those without a "baseline" (of methods that look at no images) are left out.
+      decisions: records of decisions; of those without a "baseline" (of methods that look at no images) nothing is drawn.
       tuning: records of tuning epochs with "decisions", how many were taken before; those without "valid_accuracy"
         are left out.
 
     Raises:
-      ValueError: no decision has a baseline.
+      ValueError: there is neither a baseline nor a "valid_accuracy".
     """
     rows = [row for record in decisions for row in _scorings(record)]
-    if not rows:
-        raise ValueError(f"decisions: got {len(decisions)} without a baseline, expected one that was scored on images")
+    tuned = [record for record in tuning if "valid_accuracy" in record]
+    if not rows and not tuned:
+        raise ValueError(
+            f"got {len(decisions)} decisions without a baseline, expected one, or a tuning epoch's accuracy"
+        )
     figure = Figure((6.28, 3.3), dpi=150, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
     axes = figure.add_subplot()
@@ -200,25 +203,9 @@ def accuracy(decisions: Sequence[Mapping], tuning: Sequence[Mapping]) -> Figure:
     axes.tick_params(labelsize=7)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
-
-    place, _, baseline, _, _ = zip(*rows, strict=True)
-    axes.plot(place, baseline, color=GREY, linewidth=0.8, zorder=1)
-    legend = [Line2D([], [], color=GREY, label=label, **look) for label, look in MARKS.items()]
-    for kind, colour in zip(dict.fromkeys(row[1] for row in rows), itertools.cycle(COLOURS)):
-        place, _, baseline, removed, deciding = zip(*(row for row in rows if row[1] == kind), strict=True)
-        axes.vlines(place, list(map(min, removed)), list(map(max, removed)), colour, alpha=0.3, linewidth=0.8)
-        dots = zip(*((x, y) for x, ys in zip(place, removed, strict=True) for y in ys), strict=True)
-        for (label, look), points in zip(MARKS.items(), ((place, baseline), dots, (place, deciding)), strict=True):
-            axes.plot(*points, color=colour, label=f"{kind}, {label}", **look)
-        legend.append(Line2D([], [], color=colour, marker="s", markersize=5, linewidth=0, label=f"{kind} cell"))
-    tuned = [record for record in tuning if "valid_accuracy" in record]
+    legend = _plot_scorings(axes, rows) if rows else []
     if tuned:
-        after = [record["decisions"] for record in tuned]
-        place = [n + 0.3 + 0.4 * (after[:i].count(n) + 1) / (after.count(n) + 1) for i, n in enumerate(after)]
-        legend += axes.plot(
-            place, [record["valid_accuracy"] for record in tuned], ".:", color=INK, linewidth=1, markersize=3,
-            label="after tuning, unaugmented images",
-        )  # fmt: skip
+        legend += _plot_tuning(axes, tuned)
     first = next((record["decision"] for record in decisions if record["type"] == "topology"), 1)
     if first > 1:
         axes.axvline(first - 0.5, color=LIGHT, linewidth=0.8, zorder=0)
@@ -230,6 +217,31 @@ def accuracy(decisions: Sequence[Mapping], tuning: Sequence[Mapping]) -> Figure:
     axes.set_xlim(left=0.5)
     figure.legend(handles=legend, loc="outside lower center", ncols=3, frameon=False, fontsize=6.5)
     return figure
+
+
+def _plot_scorings(axes: Axes, rows: Sequence[tuple]) -> list[Line2D]:
+    """Plots what `_scorings` gave; returns what the legend shows."""
+    place, _, baseline, _, _ = zip(*rows, strict=True)
+    axes.plot(place, baseline, color=GREY, linewidth=0.8, zorder=1)
+    legend = [Line2D([], [], color=GREY, label=label, **look) for label, look in MARKS.items()]
+    for kind, colour in zip(dict.fromkeys(row[1] for row in rows), itertools.cycle(COLOURS)):
+        place, _, baseline, removed, deciding = zip(*(row for row in rows if row[1] == kind), strict=True)
+        axes.vlines(place, list(map(min, removed)), list(map(max, removed)), colour, alpha=0.3, linewidth=0.8)
+        dots = zip(*((x, y) for x, ys in zip(place, removed, strict=True) for y in ys), strict=True)
+        for (label, look), points in zip(MARKS.items(), ((place, baseline), dots, (place, deciding)), strict=True):
+            axes.plot(*points, color=colour, label=f"{kind}, {label}", **look)
+        legend.append(Line2D([], [], color=colour, marker="s", markersize=5, linewidth=0, label=f"{kind} cell"))
+    return legend
+
+
+def _plot_tuning(axes: Axes, tuned: Sequence[Mapping]) -> list[Line2D]:
+    """Plots the accuracy of tuning epochs between the decisions; returns what the legend shows."""
+    after = [record["decisions"] for record in tuned]
+    place = [n + 0.3 + 0.4 * (after[:i].count(n) + 1) / (after.count(n) + 1) for i, n in enumerate(after)]
+    return axes.plot(
+        place, [record["valid_accuracy"] for record in tuned], ".:", color=INK, linewidth=1, markersize=3,
+        label="after tuning, unaugmented images",
+    )  # fmt: skip
 
 
 def _scorings(record: Mapping) -> list[tuple]:

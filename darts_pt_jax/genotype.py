@@ -30,6 +30,9 @@ class Genotype:
     def __post_init__(self):
         _check(self.cells, self.outputs)
 
+    def __hash__(self):
+        return hash(self.to_json())
+
     def inputs(self, kind: str) -> int:
         """How many states a cell of `kind` starts from."""
         return max(self.outputs[kind]) + 1 - len(self.cells[kind])

@@ -36,9 +36,15 @@ class JsonLines:
         if self.size() > size:
             os.truncate(self.path, size)
 
+    def mend(self):
+        """Drops the last line if its writing was broken off."""
+        if self.path.exists():
+            self.truncate(self.path.read_bytes().rfind(b"\n") + 1)
+
     def read(self) -> list[dict]:
-        """All lines."""
-        return [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+        """All whole lines."""
+        text = self.path.read_text() if self.path.exists() else ""
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def write_text(path: pathlib.Path, text: str):

@@ -110,7 +110,7 @@ def main(seed: int = 0):
         SPACE, points, evaluate, parameters, alphas, [validation], tune, criterion="loss"
     )
     for record in records:
-        what = f"edge {record['edge']}" if record["type"] == "operation" else f"inputs of node {record['node']}"
+        what = f"edge {record['edge']}" if record["type"] == "operation" else f"node {record['node']} keeps edges"
         print(f"{what}: {record['choice']}, ahead by {record['margin']:.4f} in loss")
     genotype, after = decisions.genotype(SPACE), accuracy(parameters, decisions)
     print(genotype.to_json())

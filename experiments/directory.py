@@ -9,7 +9,8 @@ import socket
 
 from darts_pt_jax import record
 from darts_pt_jax.checkpoints import Checkpoints
-from experiments.settings import ConfigError, Settings, flatten
+from experiments.rules import ConfigError, flatten
+from experiments.settings import Settings
 
 FREE = ("stages", "data.path", "data.dir", "data.download", "checkpoint.minutes", "report.", "tensorboard")
 """Keys, or beginnings of keys, that may change between two commands on one run directory."""
@@ -94,12 +95,14 @@ def locked(directory: pathlib.Path):
         yield
 
 
-def bind(settings: Settings, before: dict | None, fingerprint: str):
-    """Ties the directory to the config and to the images, whose `fingerprint` must be that of `before`.
+def bind(settings: Settings, before: dict | None, source: "Source | None", fingerprint: str):
+    """Ties the directory to the config and to the images.
 
     Raises:
-      ConfigError: the images are others.
+      ConfigError: `fingerprint`, of the images, is not that of `before` or of `source`.
     """
+    if source and source.data_sha256 != fingerprint:
+        raise ConfigError(f"data: the images are not those of init_from {settings.config.init_from} (SHA-256 differs)")
     if before and before["data_sha256"] != fingerprint:
         raise ConfigError(f"data: the images are not those that {settings.workdir} was begun with (SHA-256 differs)")
     content = {"config": flatten(settings.config), "data_sha256": fingerprint}
@@ -134,25 +137,42 @@ class Source:
         kept = self._kept(theirs)
         wanted = settings.config.init_epoch or max(kept, default=0)
         if wanted not in kept:
-            epochs = f"epochs {', '.join(map(str, sorted(kept)))}" if kept else "no epoch yet"
-            raise ConfigError(f"init_epoch is {settings.config.init_epoch}, but {directory} keeps {epochs}")
-        self.epoch, self._checkpoint = wanted, kept[wanted]
+            if not kept:
+                raise ConfigError(f"init_from {directory}: it keeps no supernet after a search epoch")
+            epochs = ", ".join(map(str, sorted(kept)))
+            raise ConfigError(f"init_epoch is {wanted}, but {directory} keeps {epochs} (see checkpoint.snapshots)")
+        self.epoch, (self._folder, self._number) = wanted, kept[wanted]
 
-    def _kept(self, config: dict) -> dict[int, tuple[Checkpoints, int]]:
-        """Where the supernet of every search epoch that is still there stands."""
-        folders = [self._directory / name for name in ("checkpoints", "snapshots")]
-        rolling, snapshots = (Checkpoints(f, read_only=True) if f.exists() else None for f in folders)
+    @classmethod
+    def named(cls, settings: Settings, before: dict | None) -> "Source | None":
+        """What a command needs: none if it names none, or goes on with a run, `before`, that has taken it."""
+        return cls(settings) if settings.config.init_from and not before else None
+
+    def _kept(self, config: dict) -> dict[int, tuple[pathlib.Path, int]]:
+        """Folder and checkpoint number of every search epoch whose supernet is still there."""
+        rolling, snapshots = (self._directory / name for name in ("checkpoints", "snapshots"))
         kept = {}
-        for number in rolling.numbers() if rolling and not config.get("init_from") else ():
-            position = rolling.position(number)
-            if 0 < position["units"] <= config["search.epochs"] and not position["within"]:
-                kept[position["units"]] = (rolling, number)
-        return kept | {number: (snapshots, number) for number in (snapshots.numbers() if snapshots else ())}
+        if rolling.exists() and not config.get("init_from"):
+            checkpoints = Checkpoints(rolling, read_only=True)
+            for number in checkpoints.numbers():
+                with contextlib.suppress(KeyError, OSError, ValueError):  # that run may be deleting it
+                    position = checkpoints.position(number)
+                    if 0 < position["units"] <= config["search.epochs"] and not position["within"]:
+                        kept[position["units"]] = (rolling, number)
+        if snapshots.exists():
+            kept |= {number: (snapshots, number) for number in Checkpoints(snapshots, read_only=True).numbers()}
+        return kept
 
     def state(self, like):
-        """The search state, shaped `like`."""
-        opened, number = self._checkpoint
-        return opened.restore(number, like)
+        """The search state, shaped `like`.
+
+        Raises:
+          RunError: it is gone since.
+        """
+        checkpoints = Checkpoints(self._folder, read_only=True)
+        if self._number not in checkpoints.numbers():
+            raise RunError(f"init_from {self._directory}: epoch {self.epoch} is gone: give the command again")
+        return checkpoints.restore(self._number, like)
 
     def metrics(self) -> list[dict]:
         """The lines of the search up to that epoch."""

@@ -48,5 +48,6 @@ class Interrupts:
         if not self.saves or self.received:
             raise Interrupted(received, "at once: the same command goes on from the last checkpoint")
         self.received = received
-        notice = f"{received.name}: finishing the step, then saving; once more stops at once\n"
+        notice = "\n" * sys.stderr.isatty()  # not on the progress bar's line
+        notice += f"{received.name}: finishing the step, then saving; once more stops at once\n"
         os.write(sys.stderr.fileno(), notice.encode())  # print may not be entered anew from a handler

@@ -17,7 +17,7 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
     """Prints stages, steps, images, and estimates of memory and disk."""
     config = settings.config
     before, done = progress(settings, pipeline)
-    source = Source(settings) if config.init_from and not before else None
+    source = Source.named(settings, before)
     training = Training(config, load_images(config))
     state = training.abstract_state()
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
@@ -27,7 +27,7 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
     decisions = sum(unit.type == "decision" for unit in pipeline["select"])
     per_score = (config.select.images or training.valid.size) // batch * batch
     print(f"run directory  {settings.workdir}")
-    print(f"done already   {done} of {sum(map(len, pipeline.values()))} units (epochs, decisions)")
+    print(f"done already   {done} of {sum(map(len, pipeline.values()))} units of work")
     print(f"data           {training.train.size} images for weights, {training.valid.size} for alphas and scores, "
           f"{'x'.join(map(str, training.image_shape))}, {training.net.classes} classes")  # fmt: skip
     print(f"supernet       {config.space}, {config.supernet.cells} cells, {parameters:,} parameters")
@@ -45,8 +45,9 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
         else:
             print("report         report.md, drawings")
     kept = 2 + len({*config.checkpoint.snapshots, config.search.epochs})
-    print(f"memory         at most about {_human(_bytes(training.train) + _bytes(training.valid) + 2 * checkpoint + _residuals(training, state))}"
-          " (data, state, and what one weight step keeps for its gradient)")  # fmt: skip
+    needed = _bytes(training.train) + _bytes(training.valid) + 2 * checkpoint + _residuals(training, state)
+    print(f"memory         about {_human(needed)} for data, state, and what one weight step keeps for its gradient; "
+          "on a CPU, the program and its compiler take some 3 GB besides")  # fmt: skip
     print(f"disk           about {_human(kept * checkpoint)} ({kept} checkpoints of {_human(checkpoint)})")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from darts_pt_jax.data import from_tfds, official, sources
 from darts_pt_jax.data.sources import DataError, Images
-from experiments.main import fail
+from experiments.settings import fail
 
 
 def main(argv: list[str]) -> int:
@@ -43,34 +43,40 @@ def read(name: str, directory: str, download: bool, checksums: str) -> tuple[Ima
       name: of `official.RELEASES` or of tensorflow-datasets.
       directory: where the data are ("": tensorflow-datasets' default, and `data` for a publisher's files).
       download: whether tensorflow-datasets may download what is not there.
-      checksums: a file of checksums to use instead of the published ones, or "".
+      checksums: a file of checksums to use instead of the published ones, or "". With it, only the publisher's files
+        are looked at.
 
     Raises:
       DataError: there are no such data, or they cannot be used.
     """
-    trusted = official.read_checksums(checksums) if checksums else {}
-    again = f"python -m experiments.prepare {name}" + (f" --dir={directory}" if directory else "")
-    known = True
-    try:
-        return from_tfds.read(name, directory), "tensorflow-datasets"
-    except from_tfds.Unknown as error:
-        known = False
-        near = sources.guess(name, [*official.RELEASES, *from_tfds.names()])
-        reason = f"{error}; from official files there are {', '.join(official.RELEASES)}{near}"
-    except from_tfds.NotPrepared as error:
-        reason = f"{error}: {again} --download"
-    except from_tfds.Unavailable as error:
-        reason = str(error)
+    if download and not from_tfds.installed():
+        raise DataError("--download is done by tensorflow-datasets: pip install -e '.[prepare]'")
+    if checksums and name not in official.RELEASES:
+        raise DataError(f"--checksums are of the files of {', '.join(official.RELEASES)}, got {name!r}")
+    reasons, known = [], True
+    if not checksums:
+        try:
+            return from_tfds.read(name, directory), "tensorflow-datasets"
+        except from_tfds.Unknown as error:
+            known = False
+            if name not in official.RELEASES:
+                near = sources.guess(name, [*official.RELEASES, *from_tfds.names()])
+                reasons.append(f"{error}; from official files there are {', '.join(official.RELEASES)}{near}")
+        except from_tfds.NotPrepared as error:
+            reasons.append(f"{error} (--download does it)")
+        except from_tfds.Unavailable as error:
+            reasons.append(str(error))
     if name in official.RELEASES:
         try:
+            trusted = official.read_checksums(checksums) if checksums else {}
             images, files = official.read(name, directory or "data", trusted)
             return images, ", ".join(files)
         except official.Missing as error:
-            reason = f"{error}: put them there, then {again}" + (f", or {again} --download" if known else "")
+            reasons.append(f"{error}: put them there and give the command again")
     if download and known:
         print(f"downloading and preparing {name} with tensorflow-datasets", flush=True)
         return from_tfds.read(name, directory, download=True), "tensorflow-datasets"
-    raise DataError(reason)
+    raise DataError("; ".join(reasons))
 
 
 def write(images: Images, path: pathlib.Path) -> bool:

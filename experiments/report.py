@@ -1,49 +1,71 @@
 """The stage `report`: what was found, from the records of the run alone."""
 
 import collections
+import dataclasses
+import pathlib
 
 import numpy as np
 
 from darts_pt_jax import draw, nasbench201, ops, record
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import direct
-from darts_pt_jax.spaces import SPACES, SearchSpace
+from darts_pt_jax.spaces import SPACES, CellGraph, SearchSpace
+from experiments.rules import seed_of
 from experiments.select import genotype_name
-from experiments.settings import Settings, seed_of
+from experiments.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """What a run has recorded: `metrics`, `decisions`, and the genotype of every order."""
+
+    metrics: list[dict]
+    decisions: list[dict]
+    genotypes: list[Genotype]
+
+    @classmethod
+    def read(cls, settings: Settings) -> "Records":
+        """Reads them from the run directory."""
+        directory, orders = settings.workdir, range(settings.config.select.orders)
+        return cls(
+            record.JsonLines(directory / "metrics.jsonl").read(),
+            record.JsonLines(directory / "decisions.jsonl").read(),
+            [Genotype.from_json((directory / f"{genotype_name(order)}.json").read_text()) for order in orders],
+        )
 
 
 def write(settings: Settings) -> str | None:
     """Writes report.md and the drawings, unless they stand there already; returns what the screen shows of it."""
-    (summary, details), file = build(settings), settings.workdir / "report.md"
+    records, file = Records.read(settings), settings.workdir / "report.md"
+    summary, details = build(settings, records)
     text = f"{summary}\n{details}"
     if file.exists() and file.read_text() == text:
         return None
-    _draw(settings)
+    _draw(settings.workdir / "drawings", records)
     record.write_text(file, text)
     return f"{summary}\n## Time\n\n{_times(settings)}\n"
 
 
-def build(settings: Settings) -> tuple[str, str]:
+def build(settings: Settings, records: Records) -> tuple[str, str]:
     """The report as Markdown: a summary, and details."""
-    config, directory = settings.config, settings.workdir
-    space = SPACES[config.space]
-    metrics = record.JsonLines(directory / "metrics.jsonl").read()
-    decisions = record.JsonLines(directory / "decisions.jsonl").read()
-    searched = [m for m in metrics if m["stage"] == "search"][-1]
-    chosen = _genotypes(settings)
-    genotypes = dict(chosen)
-    if config.search.alpha == "learned" and config.select.method != "magnitude":
+    config, decisions = settings.config, records.decisions
+    space, select = SPACES[config.space], config.select
+    searched = [m for m in records.metrics if m["stage"] == "search"][-1]
+    names = [select.method] if select.orders == 1 else [f"{select.method}, order {n + 1}" for n in range(select.orders)]
+    genotypes = dict(zip(names, records.genotypes, strict=True))
+    if config.search.alpha == "learned" and select.method != "magnitude":
         genotypes["magnitude"] = by_magnitude(space, searched["edge_weights"])
     summary = [f"# {space.name}, seed {seed_of(config, 'search')}, selected with seed {seed_of(config, 'select')}", ""]
-    summary += _accuracies(searched, [m for m in metrics if m["stage"] == "select"])
-    of_order = " of order 1" if config.select.orders > 1 else ""
-    summary += ["", f"## Architecture{of_order}", "", *_architecture(space, decisions, next(iter(chosen.values()))), ""]
-    if config.select.orders > 1:
-        summary += ["## Orders", "", *_orders(space, decisions, config.select.orders), ""]
+    summary += _accuracies(searched, [m for m in records.metrics if m["stage"] == "select"])
+    of_order = " of order 1" if select.orders > 1 else ""
+    summary += ["", f"## Architecture{of_order}", "", *_architecture(space, decisions, records.genotypes[0]), ""]
+    summary += ["```", records.genotypes[0].text(space.notation), "```", ""]
+    if select.orders > 1:
+        summary += ["## Orders", "", *_orders(space, decisions, select.orders), ""]
     if space.notation == "nasbench201":
         summary += _benchmark(config.report.nasbench201, genotypes)
     details = ["## Operations", "", *_operations(space, genotypes), ""]
-    if config.select.method == "perturbation":
+    if select.method == "perturbation":
         details += [_agreement(decisions, searched["edge_weights"], config.search.alpha), ""]
     for method, genotype in genotypes.items():
         details += [f"By {method}:", "", "```", genotype.text(space.notation), "```", ""]
@@ -58,28 +80,16 @@ def by_magnitude(space: SearchSpace, edge_weights: dict) -> Genotype:
     return direct.magnitude(space, padded, np.random.RandomState(0)).genotype(space)
 
 
-def _genotypes(settings: Settings) -> dict[str, Genotype]:
-    """The architecture of every order, by a name for the reader."""
-    select, found = settings.config.select, {}
-    for order in range(select.orders):
-        name = select.method if select.orders == 1 else f"{select.method}, order {order + 1}"
-        found[name] = Genotype.from_json((settings.workdir / f"{genotype_name(order)}.json").read_text())
-    return found
-
-
-def _draw(settings: Settings):
-    """The cells of every order, and the supernet's accuracy over the decisions."""
-    directory = settings.workdir / "drawings"
+def _draw(directory: pathlib.Path, records: Records):
+    """The cells of every order, and the supernet's accuracy over its decisions where that was looked at."""
     directory.mkdir(exist_ok=True)
-    metrics = record.JsonLines(settings.workdir / "metrics.jsonl").read()
-    decisions = record.JsonLines(settings.workdir / "decisions.jsonl").read()
-    for order, genotype in enumerate(_genotypes(settings).values()):
+    for order, genotype in enumerate(records.genotypes):
         suffix = genotype_name(order).removeprefix("genotype")
         for kind in genotype.cells:
             draw.save(draw.cell(genotype, kind), directory / f"{kind}{suffix}")
-        taken = [d for d in decisions if d["order"] == order + 1]
-        if any("baseline" in d or "passes" in d for d in taken):
-            tuning = [m for m in metrics if m["stage"] == "select" and m["order"] == order + 1]
+        taken = [d for d in records.decisions if d["order"] == order + 1]
+        tuning = [m for m in records.metrics if m["stage"] == "select" and m["order"] == order + 1]
+        if tuning or any("baseline" in d or "passes" in d for d in taken):
             draw.save(draw.accuracy(taken, tuning), directory / f"accuracy{suffix}")
 
 
@@ -92,13 +102,18 @@ def _row(*cells) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
+def _state_name(graph: CellGraph, state: int) -> str:
+    return f"input {state}" if state < graph.inputs else f"node {state - graph.inputs}"
+
+
 def _accuracies(searched: dict, tuned: list[dict]) -> list[str]:
     last = {m["order"]: m for m in tuned}  # of every order, the last epoch
     rows = [("at the end of the search", searched)]
     rows += [("after selection" + (f", order {order}" if len(last) > 1 else ""), m) for order, m in last.items()]
     lines = _table("supernet", "training accuracy, %", "validation accuracy, %")
     for name, m in rows:
-        lines.append(_row(name, f"{m['train_accuracy']:.2f}", f"{m.get('valid_accuracy', float('nan')):.2f}"))
+        validated = f"{m['valid_accuracy']:.2f}" if "valid_accuracy" in m else "not looked at"
+        lines.append(_row(name, f"{m['train_accuracy']:.2f}", validated))
     note = "Training accuracy is that of the epoch's own augmented batches, validation that of unaugmented images with running statistics."
     return [*lines, "", note]
 
@@ -106,17 +121,15 @@ def _accuracies(searched: dict, tuned: list[dict]) -> list[str]:
 def _architecture(space: SearchSpace, decisions: list[dict], genotype: Genotype) -> list[str]:
     """Every kept edge with its operation and by how much it was chosen."""
     margins = {(d["kind"], d["edge"]): d for d in decisions if d["order"] == 1 and d["type"] == "operation"}
-    lines = _table("cell", "node", "from", "operation", "margin", "of")
+    lines = _table("cell", "node", "from", "operation", "ahead of the next by")
     for kind, graph in space.cells.items():
         edges = {(edge.source, edge.target): e for e, edge in enumerate(graph.edges)}
         for number, node in enumerate(genotype.cells[kind]):
             for operation, source in node:
                 taken = margins[kind, edges[source, number + graph.inputs]]
-                name = f"input {source}" if source < graph.inputs else f"node {source - graph.inputs}"
-                unit = (
-                    f"{taken['images']} images" if taken.get("criterion") == "acc" else taken.get("criterion", "weight")
-                )
-                lines.append(_row(kind, number, name, operation, f"{taken['margin']:.4g}", unit))
+                units = {"acc": f"of {taken.get('images')} images", "loss": "in loss", None: "in weight"}
+                unit = units[taken.get("criterion")]
+                lines.append(_row(kind, number, _state_name(graph, source), operation, f"{taken['margin']:.4g} {unit}"))
     return lines
 
 
@@ -136,10 +149,18 @@ def _orders(space: SearchSpace, decisions: list[dict], orders: int) -> list[str]
             counts = [(chosen[kind, e, name], name) for name in edge.candidates]
             text = ", ".join(f"{name} {count}" for count, name in sorted(counts, key=lambda c: -c[0]) if count)
             agreed += max(counts)[0] == orders
-            source = f"input {edge.source}" if edge.source < graph.inputs else f"node {edge.source - graph.inputs}"
-            lines.append(_row(kind, e, source, edge.target - graph.inputs, text, orders - dropped[kind, e]))
+            lines.append(
+                _row(
+                    kind,
+                    e,
+                    _state_name(graph, edge.source),
+                    edge.target - graph.inputs,
+                    text,
+                    orders - dropped[kind, e],
+                )
+            )
     edges = sum(len(graph.edges) for graph in space.cells.values())
-    return [*lines, "", f"All orders agree on the operation of {agreed} of {edges} edges."]
+    return [*lines, "", f"All selections agree on the operation of {agreed} of {edges} edges."]
 
 
 def _operations(space: SearchSpace, genotypes: dict[str, Genotype]) -> list[str]:
@@ -185,6 +206,8 @@ def _times(settings: Settings) -> str:
         phases[f"{line['stage']} {line['type']}"] += line["seconds"], line["compile_seconds"], line["images"]
     lines = _table("phase", "seconds", "of them compiling", "images", "images/s without compiling")
     for name, (seconds, compiling, images) in phases.items():
+        if seconds < 0.5 and not images:
+            continue
         rate = f"{images / (seconds - compiling):.0f}" if images else ""
         lines.append(_row(name, f"{seconds:.1f}", f"{compiling:.1f}", f"{images:,.0f}", rate))
     return "\n".join(lines)

@@ -24,9 +24,10 @@ from darts_pt_jax.selection import perturbation
 from experiments import directory
 from experiments.directory import RunError, Source
 from experiments.interrupts import Interrupted, Interrupts
+from experiments.rules import ConfigError, seed_of
 from experiments.scalars import Scalars
 from experiments.screen import Screen, words
-from experiments.settings import ConfigError, Settings, seed_of
+from experiments.settings import Settings
 from experiments.timing import Stopwatch
 from experiments.training import Training
 
@@ -86,10 +87,13 @@ class Run:
             metrics |= self.training.validate(state, self.key("search", "valid"), self.fold)
         return state, metrics
 
-    def fold(self, step, state: SearchState, total: Metrics, steps: int, images: int) -> tuple[SearchState, Metrics]:
+    def fold(
+        self, name: str, step, state: SearchState, total: Metrics, steps: int, images: int
+    ) -> tuple[SearchState, Metrics]:
         """Goes through a loop of the unit at work, from where an earlier command stopped in it.
 
         Args:
+          name: what its steps are, for the screen.
           step: `step(i, state, total)` gives the next state and total, for i from 0 to `steps` - 1.
           state, total: what the loop starts from; `total` holds sums of arrays.
           steps: how many.
@@ -111,13 +115,13 @@ class Run:
             jax.block_until_ready(previous)  # no more than two steps are under way
             self._watch.images += images
             watch.images += images
-            self._screen.step(watch, i + 1, steps, images, functools.partial(_measures, total))
+            self._screen.step(watch, name, i + 1, steps, images, functools.partial(_measures, total))
             previous = total
             due = time.monotonic() - self._saved >= 60 * self.config.checkpoint.minutes
             if (self._stop.received or due) and i + 1 < steps:
                 loop |= {"done": i + 1, "sums": _plain(total)}
                 self._save(state)
-                self._heed(f"after step {i + 1} of {steps}")
+                self._heed(f"after {name} step {i + 1} of {steps}")
         loop |= {"done": steps, "sums": _plain(total)}
         return state, total
 
@@ -162,8 +166,10 @@ class Run:
             self._screen.say(f"continuing {self.directory} after {self._done} units{steps}")
         else:
             state = self.training.initial_state(self.key("search", "init"))
+            self.snapshots.clear()  # of a beginning that was broken off, perhaps with another config
         for lines in (self.metrics, self.decisions):
             lines.truncate(sizes.get(lines.path.name, 0))
+        self.timings.mend()
         if self.config.tensorboard:
             self._scalars = Scalars(self.directory / "tensorboard")
             for line in self.metrics.read() + self.decisions.read():
@@ -197,7 +203,7 @@ class Run:
             self._screen.begin(unit)
             finished = False
             try:
-                with _one_line(unit.name, self._memory_advice(unit)):
+                with _one_line(unit.name, functools.partial(self._memory_advice, unit)):
                     state = unit.do(self, state)
                 finished = True
             finally:
@@ -222,6 +228,8 @@ class Run:
             if value == 1:
                 return "lower supernet.channels in a new --workdir: select.mask_batch is 1 already"
             value = value or "0 (all removals of an edge)"
+            if self.decisions.size() or any(loop["done"] for loop in self._within):  # then it is fixed
+                value = f"{value}, in a new --workdir with --config.init_from={self.directory}"
         return f"lower {unit.memory_key}, now {value}"
 
 
@@ -237,14 +245,14 @@ def _measures(total: Metrics) -> dict:
 
 
 @contextlib.contextmanager
-def _one_line(name: str, memory_advice: str):
+def _one_line(name: str, memory_advice: Callable[[], str]):
     """Turns failures that the user can mend into a `RunError` that says how."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise RunError(f"{name}: out of memory: {memory_advice}") from error
+        raise RunError(f"{name}: out of memory: {memory_advice()}") from error
     except FloatingPointError as error:
         raise RunError(f"{name}: {error}") from error
 
@@ -261,41 +269,41 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
 
     Raises:
       ConfigError, DataError: the settings do not fit the run directory or the data.
-      RunError: a stage is requested before the one it needs, or work failed.
+      ConfigError: a stage is requested before the one it needs.
+      RunError: work failed.
       Interrupted: a signal asked to stop.
     """
-    workdir, (before, done) = settings.workdir, progress(settings, pipeline)
-    todo = [unit for units in pipeline.values() for unit in units][done : _goal(settings, pipeline, done)]
-    screen = Screen(todo)
-    if todo:
-        source = Source(settings) if settings.config.init_from and not before else None
+    workdir, units = settings.workdir, [unit for stage in pipeline.values() for unit in stage]
+    before, done = progress(settings, pipeline)
+    screen = Screen()
+    worked = done < _goal(settings, pipeline, done)
+    if worked:
+        source = Source.named(settings, before)
         if settings.config.data.download and settings.config.data.source not in sources.SOURCES:
             screen.say("tensorflow-datasets downloads the data if they are not there yet")
-        with _one_line("start", "lower data.examples, data.size or supernet.channels"):
-            images = load_images(settings.config)
+        with _one_line("start", lambda: "lower data.examples, data.size or supernet.channels"):
+            images = load_images(settings.config, settings.config.data.download)
             training = Training(settings.config, images)
         for note in images.notes:
             screen.say(note)
-        fingerprint = images.fingerprint()
-        if source and source.data_sha256 != fingerprint:
-            raise ConfigError(
-                f"data: the images are not those of init_from {settings.config.init_from} (SHA-256 differs)"
-            )
         workdir.mkdir(parents=True, exist_ok=True)
         with directory.locked(workdir):
-            directory.bind(settings, before, fingerprint)
+            before, done = progress(settings, pipeline)  # anew: another process may have worked on it meanwhile
+            directory.bind(settings, before, source, images.fingerprint())
             run = Run(settings, training, source, screen, stop)
-            with _one_line("start", "lower supernet.channels or supernet.cells"):
+            with _one_line("start", lambda: "lower supernet.channels or supernet.cells"):
                 state = run.resume()
             screen.say("compiling: the first epoch and the first decisions take longer than the others")
-            with screen:
+            todo = units[done : _goal(settings, pipeline, done)]
+            with screen.showing(todo):
                 run.carry_out(todo, state)
     reported, text = (workdir / "report.md").exists(), None
-    if "report" in settings.stages and (todo or not reported or settings.config.report.nasbench201):
+    if "report" in settings.stages and (worked or not reported or settings.config.report.nasbench201):
         text = report(settings)
     if text:
         screen.show(text)
-    screen.say(f"{'' if todo or text else 'finished: '}the results are in {workdir}")
+    where = f"{workdir}: report.md, drawings, genotype.txt" if (workdir / "report.md").exists() else workdir
+    screen.say(f"{'' if worked or text else 'finished: '}the results are in {where}")
 
 
 def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict | None, int]:
@@ -316,10 +324,10 @@ def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict 
     return before, done
 
 
-def load_images(config: ConfigDict) -> sources.Images:
+def load_images(config: ConfigDict, download: bool = False) -> sources.Images:
     """The images that the config names."""
     data = config.data
-    return sources.load(data.source, data.path, data.size, data.examples, data.dir, data.download)
+    return sources.load(data.source, data.path, data.size, data.examples, data.dir, download)
 
 
 def _goal(settings: Settings, pipeline: dict[str, list[Unit]], done: int) -> int:
@@ -329,7 +337,7 @@ def _goal(settings: Settings, pipeline: dict[str, list[Unit]], done: int) -> int
         border += len(units)
         if stage in settings.stages:
             if missing:
-                raise RunError(
+                raise ConfigError(
                     f"stage {stage} needs {missing}, which is not finished in {settings.workdir}: "
                     f"name it in --config.stages too"
                 )

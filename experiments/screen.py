@@ -1,12 +1,14 @@
 """What the user sees while a run works: a progress bar on a terminal, plain lines elsewhere."""
 
 import collections
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
 import rich.console
 import rich.markdown
 import rich.progress
+import rich.table
 
 from experiments.timing import Stopwatch
 
@@ -17,28 +19,27 @@ QUIET_SECONDS = 60.0
 class Screen:
     """Shows the units of work of one command as they go by."""
 
-    def __init__(self, units: Sequence, file=None):
-        """Knows the units that the command is to carry out, each with `name`, `stage` and `type`."""
+    def __init__(self, file=None):
+        """Shows nothing yet; `file` is standard output if not given."""
         self._console = rich.console.Console(file=file, highlight=False, soft_wrap=True)
-        wide = self._console.width >= 110
+        whole = rich.table.Column(no_wrap=True, overflow="ellipsis")
         self._bar = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}", markup=False),
-            *([rich.progress.BarColumn(bar_width=20)] if wide else []),
-            rich.progress.TextColumn("{task.fields[text]}", markup=False),
+            rich.progress.BarColumn(bar_width=10),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("{task.description} {task.fields[text]}", markup=False, table_column=whole),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._waiting = collections.Counter((unit.stage, unit.type) for unit in units)
-        self._seconds = {}
+        self._waiting, self._seconds = collections.Counter(), {}
         self._task = self._bar.add_task("", total=None, text="")
 
-    def __enter__(self) -> "Screen":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_):
-        self._bar.stop()
+    @contextlib.contextmanager
+    def showing(self, units: Sequence):
+        """Shows how far `units` are while they are carried out, each with `name`, `stage` and `type`."""
+        self._waiting = collections.Counter((unit.stage, unit.type) for unit in units)
+        with self._bar:
+            yield
 
     def say(self, text: str):
         """One line that stays."""
@@ -55,13 +56,14 @@ class Screen:
         """A unit of work begins."""
         self._unit, self._spoke = unit, time.perf_counter()
         self._waiting[unit.stage, unit.type] -= 1
-        self._bar.update(self._task, description=unit.name, completed=0, total=None, text="compiling or starting")
+        self._bar.reset(self._task, description=unit.name, total=None, text="compiling or starting")
 
-    def step(self, watch: Stopwatch, done: int, steps: int, images: int, measures: Callable[[], dict]):
+    def step(self, watch: Stopwatch, name: str, done: int, steps: int, images: int, measures: Callable[[], dict]):
         """A step of the unit is over.
 
         Args:
           watch: measures the loop that the step belongs to.
+          name: what the steps are.
           done, steps: the loop's steps, over and in all.
           images: images of each step.
           measures: gives the numbers to show, by name; called only when they are shown.
@@ -72,7 +74,7 @@ class Screen:
         self._spoke = now
         rate = watch.images_per_second
         left = (steps - done) * images / rate
-        text = f"{done}/{steps} {words(measures())} {rate:.3g} images/s, {clock(left)} left"
+        text = f"{name} {done}/{steps} {words(measures())} {rate:.3g} images/s, {clock(left)} left"
         if (others := self._others()) is not None:
             text += f" ({clock(left + others)} in all)"
         self._bar.update(self._task, completed=done, total=steps, text=text)

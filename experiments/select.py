@@ -11,8 +11,8 @@ from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.selection import direct, perturbation
 from darts_pt_jax.selection.schedule import Target, decision_points
 from darts_pt_jax.spaces import SPACES
+from experiments.rules import seed_of
 from experiments.run import Run, Unit
-from experiments.settings import seed_of
 
 
 def units(config) -> list[Unit]:
@@ -127,7 +127,8 @@ def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.nd
     scorer = functools.partial(run.scorer(kind), state.variables, weights)
 
     def fold(step, total, steps):
-        return run.fold(lambda i, state, total: (state, step(i, total)), state, total, steps, size * batch_size)[1]
+        keep = lambda i, state, total: (state, step(i, total))  # noqa: E731
+        return run.fold("scoring", keep, state, total, steps, size * batch_size)[1]
 
     return perturbation.make_score(scorer, size, batches, fold)(masks)
 

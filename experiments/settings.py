@@ -1,28 +1,22 @@
 """The command line: from arguments to a checked config. Nothing is computed before every value has been looked at."""
 
-import collections
 import dataclasses
-import difflib
-import math
 import pathlib
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs import common
-from darts_pt_jax import nasbench201, ops
-from darts_pt_jax.data import batches, sources
-from darts_pt_jax.genotype import genotype_of
-from darts_pt_jax.selection import direct, perturbation, schedule
-from darts_pt_jax.spaces import SPACES, SearchSpace
-
-STAGES = ("search", "select", "report")
+from darts_pt_jax.data import sources
+from experiments.rules import ConfigError, check, flatten, nearest, seed_of
 
 
-class ConfigError(ValueError):
-    """A setting is wrong; the message is one line that names its key. The program exits with code 2."""
+def fail(message, code: int) -> int:
+    """Says in one line on standard error what went wrong, and returns the exit code."""
+    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    return code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +53,10 @@ def parse(argv: Sequence[str]) -> Settings:
         raise ConfigError(f"unexpected argument {rest[1]!r}: options look like --config.search.epochs=2")
     config = values.config
     check(config)
+    if config.data.source != "npz" and any(a.lstrip("-").startswith("config.data.path=") for a in argv):
+        raise ConfigError(
+            f"data.path is given, but data.source is {config.data.source!r}: add --config.data.source=npz"
+        )
     file_name = config_flags.get_config_filename(values["config"])
     workdir = pathlib.Path(values.workdir or _default_workdir(config, pathlib.Path(file_name).stem))
     if config.init_from and workdir.resolve() == pathlib.Path(config.init_from).resolve():
@@ -66,27 +64,11 @@ def parse(argv: Sequence[str]) -> Settings:
     return Settings(config, workdir, values.plan)
 
 
-def seed_of(config: ConfigDict, stage: str) -> int:
-    """The seed of "search" or "select": its own, or the run's."""
-    return config.seed if config[stage].seed == -1 else config[stage].seed
-
-
 def _default_workdir(config: ConfigDict, name: str) -> str:
     if not config.init_from:
         return f"runs/{name}-seed{config.seed}"
     epoch = f"-epoch{config.init_epoch}" if config.init_epoch else ""
     return f"{config.init_from.rstrip('/')}{epoch}-{config.select.method}-seed{seed_of(config, 'select')}"
-
-
-def flatten(config: ConfigDict) -> dict:
-    """Values by dotted key, tuples as lists (as JSON gives them back)."""
-    flat = {}
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            flat.update({f"{key}.{inner}": v for inner, v in flatten(value).items()})
-        else:
-            flat[key] = list(value) if isinstance(value, tuple) else value
-    return flat
 
 
 def _is_override(argument: str) -> bool:
@@ -168,183 +150,4 @@ def _refuse_unknown_keys(argv: Sequence[str], known: dict):
             continue
         if section := [k for k in known if k.startswith(f"{key}.")]:
             raise ConfigError(f"{key} is a section: set one of its keys {', '.join(section)}")
-        raise ConfigError(f"unknown key {key}: {_nearest(key, known)}")
-
-
-def _nearest(key: str, known: Iterable[str]) -> str:
-    """The key that was probably meant: by the whole name, by its last part, or by its section."""
-    parts = {k: k for k in known} | {k.rpartition(".")[-1]: k for k in known}
-    sections = {k.partition(".")[0]: k.partition(".")[0] for k in known if "." in k}
-    for names, wanted in ((parts, key), (parts, key.rpartition(".")[-1]), (sections, key.partition(".")[0])):
-        if near := difflib.get_close_matches(wanted, names, 1, 0.7):
-            return f"did you mean {names[near[0]]}?"
-    return f"the keys are {', '.join(known)}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """What a value has to be: a predicate, and the words for it, which may depend on the value."""
-
-    holds: Callable[[object], bool]
-    expected: str | Callable[[object], str]
-
-    def describe(self, value) -> str:
-        """What was expected instead of `value`."""
-        return self.expected(value) if callable(self.expected) else self.expected
-
-
-def _one_of(names: Collection[str]) -> Rule:
-    """A name out of `names`, which may still grow."""
-    return Rule(lambda v: v in names, lambda v: f"one of {', '.join(names)}{sources.guess(v, names)}")
-
-
-def _number(low: float, high: float = math.inf, open_low: bool = False) -> Rule:
-    def holds(v):
-        return (low < v if open_low else low <= v) and v <= high and v != math.inf
-
-    words = f"more than {low}" if open_low else f"at least {low}"
-    return Rule(holds, words + (f" and at most {high}" if high < math.inf else ""))
-
-
-def _numbers(each: Rule) -> Rule:
-    def holds(values):
-        return all(isinstance(v, int | float) and not isinstance(v, bool) and each.holds(v) for v in values)
-
-    return Rule(holds, lambda v: f"numbers of {each.describe(v)}")
-
-
-_ANYTHING = Rule(lambda v: True, "")
-_POSITIVE, _NOT_NEGATIVE, _RATE = _number(1), _number(0), _number(0, open_low=True)
-
-RULES = {
-    "seed": _number(0, 2**32 - 1),
-    "init_from": _ANYTHING,
-    "init_epoch": _NOT_NEGATIVE,
-    "stages": Rule(
-        lambda v: v.split(",") == [s for s in STAGES if s in v.split(",")], f"some of {','.join(STAGES)}, in this order"
-    ),
-    "space": _one_of(SPACES),
-    "data.source": Rule(bool, f"{', '.join(sources.SOURCES)}, or a tensorflow-datasets name"),
-    "data.path": _ANYTHING,
-    "data.dir": _ANYTHING,
-    "data.download": _ANYTHING,
-    "data.size": _NOT_NEGATIVE,
-    "data.examples": _NOT_NEGATIVE,
-    "data.train_fraction": Rule(lambda v: 0 < v < 1, "more than 0 and less than 1"),
-    "data.pad": _number(-1),
-    "data.flip": _one_of(("on", "off", "default")),
-    "data.mean": _numbers(_number(0, 1)),
-    "data.std": _numbers(_number(0, 1, open_low=True)),
-    "supernet.cells": _POSITIVE,
-    "supernet.channels": _POSITIVE,
-    "search.seed": _number(-1, 2**32 - 1),
-    "search.epochs": _POSITIVE,
-    "search.batch_size": _number(2),
-    "search.sampling": _one_of(batches.SAMPLING),
-    "search.alpha": _one_of(("learned", "fixed")),
-    "search.alpha_init": _one_of(("noise", "zero")),
-    "search.learning_rate": _RATE,
-    "search.learning_rate_min": _NOT_NEGATIVE,
-    "search.momentum": Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1"),
-    "search.weight_decay": _NOT_NEGATIVE,
-    "search.clip": _RATE,
-    "search.alpha_learning_rate": _RATE,
-    "search.alpha_weight_decay": _NOT_NEGATIVE,
-    "select.seed": _number(-1, 2**32 - 1),
-    "select.method": _one_of(
-        collections.ChainMap(direct.SELECTORS, dict.fromkeys(("perturbation", "magnitude_tuned")))
-    ),
-    "select.orders": _POSITIVE,
-    "select.criterion": _one_of(perturbation.CRITERIA),
-    "select.order": _ANYTHING,
-    "select.pairing": _one_of(("both", "single")),
-    "select.interval": _NOT_NEGATIVE,
-    "select.tune_lr_factor": _RATE,
-    "select.topology": _one_of(perturbation.TOPOLOGIES),
-    "select.bn": _one_of(("batch", "running")),
-    "select.none_is_candidate": _ANYTHING,
-    "select.images": _NOT_NEGATIVE,
-    "select.augment": _ANYTHING,
-    "select.mask_batch": _NOT_NEGATIVE,
-    "eval.every": _POSITIVE,
-    "eval.images": _NOT_NEGATIVE,
-    "checkpoint.snapshots": Rule(lambda v: all(type(e) is int and e >= 1 for e in v), "whole numbers of at least 1"),
-    "checkpoint.minutes": _NOT_NEGATIVE,
-    "report.nasbench201": _ANYTHING,
-    "tensorboard": _ANYTHING,
-}
-"""A rule for every key."""
-
-
-def check(config: ConfigDict):
-    """Checks every value by itself and together.
-
-    Raises:
-      ConfigError: the first key that is wrong.
-    """
-    values = flatten(config)
-    for key in values:
-        if key not in RULES:
-            raise ConfigError(f"unknown key {key} in the config file: {_nearest(key, RULES)}")
-    if missing := [key for key in RULES if key not in values]:
-        raise ConfigError(f"the config file lacks {', '.join(missing)}: begin with configs/common.py's get_config()")
-    for key, rule in RULES.items():
-        if not rule.holds(values[key]):
-            raise ConfigError(f"{key} is {values[key]!r}, expected {rule.describe(values[key])}")
-    space = SPACES[config.space]
-    for graph in space.cells.values():
-        for name in {name for edge in graph.edges for name in edge.candidates} - ops.OPERATIONS.keys():
-            guess = sources.guess(name, ops.OPERATIONS) or " of ops.OPERATIONS"
-            raise ConfigError(f"space {space.name} has the candidate {name!r}, which is no operation{guess}")
-    _check_notation(space)
-    if unused := set(space.cells) - set(space.layout(config.supernet.cells)):
-        raise ConfigError(
-            f"supernet.cells is {config.supernet.cells}, too few for a {' and a '.join(sorted(unused))} cell of {space.name}"
-        )
-    if config.search.learning_rate_min > config.search.learning_rate:
-        raise ConfigError(
-            f"search.learning_rate_min is {config.search.learning_rate_min}, more than search.learning_rate"
-        )
-    if bool(values["data.mean"]) != bool(values["data.std"]):
-        raise ConfigError("data.mean and data.std are given together or not at all")
-    if late := [e for e in values["checkpoint.snapshots"] if e > config.search.epochs]:
-        raise ConfigError(f"checkpoint.snapshots names epoch {late[0]}, but search.epochs is {config.search.epochs}")
-    if config.init_from and "search" in config.stages.split(","):
-        raise ConfigError("init_from takes the supernet from another run: leave search out of --config.stages")
-    if config.init_epoch and not config.init_from:
-        raise ConfigError("init_epoch names an epoch of the run init_from, which is empty")
-    if config.select.method in ("magnitude", "magnitude_tuned") and config.search.alpha == "fixed":
-        raise ConfigError(
-            f"select.method is {config.select.method!r}, but search.alpha='fixed' leaves no magnitude to select by"
-        )
-    if config.select.method == "magnitude" and config.select.orders > 1:
-        raise ConfigError(f"select.orders is {config.select.orders}, but select.method='magnitude' has no order")
-    if not config.select.none_is_candidate:
-        for kind, graph in space.cells.items():
-            if not graph.without(["none"]).any(1).all():
-                raise ConfigError(f"select.none_is_candidate is False, but an edge of {kind} has no other candidate")
-    if config.report.nasbench201:
-        if space.notation != "nasbench201":
-            raise ConfigError(f"report.nasbench201 names a table, but it has no architectures of space {space.name}")
-        try:
-            nasbench201.Table(config.report.nasbench201)
-        except Exception as error:
-            raise ConfigError(f"report.nasbench201 {config.report.nasbench201}: not a table: {error}") from error
-    if config.select.order not in schedule.ORDERS:
-        try:
-            schedule.parse_order(config.select.order, space)
-        except ValueError as error:
-            raise ConfigError(f"select.order: {error}") from None
-
-
-def _check_notation(space: SearchSpace):
-    """Refuses a space whose architectures cannot be written in its notation, before any is found."""
-    operations = {kind: [0] * len(graph.edges) for kind, graph in space.cells.items()}
-    kept = {
-        kind: [e in graph.incoming(edge.target)[: space.inputs_per_node] for e, edge in enumerate(graph.edges)]
-        for kind, graph in space.cells.items()
-    }
-    try:
-        genotype_of(space, operations, kept).text(space.notation)
-    except ValueError as error:
-        raise ConfigError(f"space {space.name}: {error}") from error
+        raise ConfigError(f"unknown key {key}: {nearest(key, known)}")

@@ -124,7 +124,10 @@ class Training:
                 state, _ = self._alpha_step(state, Metrics.zero(), self.valid, valid, i, alpha_key)
             return self._weight_step(state, total, self.train, train, i, weight_key, learning_rate)
 
-        state, total = fold(step, state, Metrics.zero(), self.steps, self.config.search.batch_size)
+        batches = 2 if self.config.search.alpha == "learned" else 1
+        state, total = fold(
+            "training", step, state, Metrics.zero(), self.steps, batches * self.config.search.batch_size
+        )
         return state, _summary(total, "train")
 
     def _on_batch(self, step):
@@ -148,7 +151,7 @@ class Training:
             return state, self._evaluate(state, total, batch)
 
         steps = (self.config.eval.images or self.valid.size) // batch_size
-        return _summary(fold(step, state, Metrics.zero(), steps, batch_size)[1], "valid")
+        return _summary(fold("validation", step, state, Metrics.zero(), steps, batch_size)[1], "valid")
 
     def _evaluation(self, evaluate):
         def evaluation(state, total, batch):

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import struct
 import sys
+
+from tensorboardX.proto.event_pb2 import Event
 
 from darts_pt_jax.selection import perturbation
 from experiments import main
@@ -32,8 +35,9 @@ def lines(workdir, name):
 
 
 def digests(workdir):
-    files = [p for p in sorted(workdir.rglob("*")) if p.is_file()]
-    return {p.relative_to(workdir): (p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()) for p in files}
+    """Times of change of all files and folders, and the files' contents."""
+    content = {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in workdir.rglob("*") if p.is_file()}
+    return {p: (p.stat().st_mtime_ns, content.get(p)) for p in workdir.rglob("*")}
 
 
 def command(workdir, keys):
@@ -41,6 +45,20 @@ def command(workdir, keys):
 
 
 RESULTS = ("metrics.jsonl", "decisions.jsonl", "genotype.json", "genotype.txt", "report.md")
+
+
+def scalars(workdir):
+    """{(tag, step): value} of TensorBoard's file, read by the format's definition: length, checksum, event, checksum."""
+    (file,) = (workdir / "tensorboard").iterdir()
+    content, at, found = file.read_bytes(), 0, {}
+    while at < len(content):
+        (length,) = struct.unpack_from("<Q", content, at)
+        event = Event.FromString(content[at + 12 : at + 12 + length])
+        for value in event.summary.value:
+            assert (value.tag, event.step) not in found, "no number stands there twice"
+            found[value.tag, event.step] = value.simple_value
+        at += length + 16
+    return found
 
 
 def same_results(one, two):

@@ -127,5 +127,8 @@ def test_accuracies_can_be_saved_without_tuning(tmp_path):
 def test_decisions_without_images_have_no_accuracies():
     unscored = [{"decision": 1, "type": "operation", "kind": "normal", "choice_index": 0}]
     assert lines(draw.accuracy([*unscored, decision(2, **OPERATION)], []))["normal, nothing removed"] == [[2, 50]]
-    with pytest.raises(ValueError, match="decisions: got 1 without a baseline, expected"):
+    with pytest.raises(ValueError, match="got 1 decisions without a baseline, expected one, or a tuning"):
         draw.accuracy(unscored, [])
+    tuning = [{"decisions": 1, "valid_accuracy": 40.0}, {"decisions": 2}, {"decisions": 2, "valid_accuracy": 60.0}]
+    drawn = lines(draw.accuracy(unscored, tuning))
+    assert [y for _, y in drawn["after tuning, unaugmented images"]] == [40, 60] and len(drawn) == 1

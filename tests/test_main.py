@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.spaces import SPACES, dag
 from experiments import main
@@ -66,7 +67,7 @@ def test_times_stand_in_a_file_of_their_own(whole):
 def test_a_finished_run_given_again_changes_no_file(whole, capsys):
     before = digests(whole)
     assert run(whole, TINY) == 0
-    assert capsys.readouterr().out == f"finished: the results are in {whole}\n"
+    assert capsys.readouterr().out == f"finished: the results are in {whole}: report.md, drawings, genotype.txt\n"
     assert digests(whole) == before
 
 
@@ -85,7 +86,7 @@ def test_stage_after_stage_gives_the_results_of_one_go(whole, tmp_path, capsys):
     workdir = tmp_path / "run"
     assert run(workdir, TINY, stages="search") == 0
     assert not (workdir / "genotype.json").exists()
-    assert run(workdir, TINY, stages="report") == 1
+    assert run(workdir, TINY, stages="report") == 2
     assert "stage report needs select, which is not finished" in capsys.readouterr().err
     for name in ("metrics.jsonl", "decisions.jsonl"):  # as after a kill between a line and its checkpoint
         with (workdir / name).open("a") as file:
@@ -106,6 +107,33 @@ def test_a_second_process_on_the_same_directory_is_refused(tmp_path):
     first.wait()
     assert second.returncode == 1 and f"in use by process {first.pid} on " in second.stderr
     assert run(tmp_path / "run", BENCH, stages="search") == 0, "a dead process keeps nobody out"
+
+
+def test_what_another_process_did_meanwhile_is_not_done_again(tmp_path, monkeypatch):
+    from experiments import run as module
+
+    load = module.load_images
+
+    def slowly(*args):
+        monkeypatch.setattr(module, "load_images", load)
+        assert run(tmp_path / "run", BENCH, stages="search") == 0, "the other process"
+        return load(*args)
+
+    monkeypatch.setattr(module, "load_images", slowly)
+    assert run(tmp_path / "run", BENCH) == 0
+    assert [m["epoch"] for m in lines(tmp_path / "run", "metrics.jsonl") if m["stage"] == "search"] == [1, 2]
+    assert run(tmp_path / "whole", BENCH) == 0
+    same_results(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_snapshot_of_a_beginning_with_another_config_is_not_kept(tmp_path, monkeypatch):
+    keys = {**BENCH, "search.epochs": 1, "stages": "search"}
+    with monkeypatch.context() as patch:  # broken off between the snapshot and the checkpoint of the only epoch
+        patch.setattr("experiments.run.Run.say", lambda self, values: 1 / 0)
+        assert run(tmp_path / "run", keys, **{"search.learning_rate": 0.2}) == 1
+    assert run(tmp_path / "run", keys) == 0 and run(tmp_path / "clean", keys) == 0
+    kept, clean = (Checkpoints(tmp_path / name / "snapshots", read_only=True).arrays(1) for name in ("run", "clean"))
+    assert all(np.array_equal(kept[name], clean[name]) for name in clean)
 
 
 def test_an_operation_that_is_none_is_refused_before_any_work(tmp_path, capsys, monkeypatch):
@@ -160,6 +188,14 @@ def test_the_alphas_move_only_if_they_are_learned(tmp_path):
         (["--config.select.method=magnitude", "--config.search.alpha=fixed"], "select.method is 'magnitude', but"),
         (["--config.supernet.cells=1", "--config.space=darts"], "supernet.cells is 1, too few for a normal cell"),
         (["--config.checkpoint.snapshots=(3000,)"], "checkpoint.snapshots names epoch 3000, but search.epochs is"),
+        (
+            ["--config.seed=4294967295", "--config.select.orders=2"],
+            "select.orders is 2, which leads to the seed 4294967296",
+        ),
+        (
+            ["--config.space=nasbench201", "--config.select.method=random", "--config.select.none_is_candidate=False"],
+            "select.none_is_candidate=False is for perturbation",
+        ),
         (["--config.data.mean=(0.5,)"], "data.mean and data.std are given together"),
         (["--config.data.mean=(0.5,0.5)", "--config.data.std=(1.0,1.0)"], "data.mean and data.std need one number"),
         (["--config.report.nasbench201=nowhere.npz"], "report.nasbench201 names a table, but"),
@@ -171,6 +207,10 @@ def test_the_alphas_move_only_if_they_are_learned(tmp_path):
         ([f"--config.seed={'9' * 400}"], "seed is 999"),
         (["--config.data.source=npz", "--config.data.path=two\nlines"], "two lines: no such file"),
         (["--config.data.source=npz"], "data.path is empty"),
+        (
+            ["--config.data.path=mine.npz"],
+            "data.path is given, but data.source is 'digits': add --config.data.source=npz",
+        ),
         (["--config.search.batch_size=800"], "search.batch_size is 800, but a part of the training set has 718"),
         (["--config.select.images=20"], "select.images is 20, expected 0 or from search.batch_size (32) to 719"),
         (["--confg=2"], "Unknown command line flag 'confg'"),
@@ -208,7 +248,7 @@ def test_a_failing_run_exits_with_one_line(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "search epoch" in error and "lower search.learning_rate" in error
     assert run(tmp_path / "run", BENCH, stages="search") == 0, "nothing was done yet, so the mended config is accepted"
-    assert run(tmp_path / "new", BENCH, stages="select") == 1
+    assert run(tmp_path / "new", BENCH, stages="select") == 2
     assert "stage select needs search, which is not finished" in capsys.readouterr().err
 
 

@@ -164,9 +164,9 @@ REFUSED = {
     "sha256 is .*, expected 0{64}": lambda d: (d / "sums").write_text(f"{'0' * 64} *b/cifar-10-python.tar.gz\n"),
     "sums, line 1: '012 x', expected 'HEX NAME'": lambda d: (d / "sums").write_text("012 x"),
     "sums: not readable": lambda d: (d / "sums").unlink(),
-    r"lacks cifar-10-binary.tar.gz \(from https://www.cs.* or cifar-10-python.tar.gz .* --download": lambda d: (
-        d / "cifar-10-python.tar.gz"
-    ).unlink(),
+    r"lacks cifar-10-binary.tar.gz \(from https://www.cs.* or cifar-10-python.tar.gz .*put them there and give the command again": lambda d: (
+        (d / "cifar-10-python.tar.gz").unlink()
+    ),
     r"python.tar.gz: the pickle asks for \w+.system, expected arrays only": lambda d: with_member(
         d, pickle.dumps({b"data": Command(d / "run")})
     ),
@@ -195,7 +195,7 @@ def test_what_is_not_the_official_file_is_refused_in_one_line(cifar, capsys, mes
     {
         "svhn_cropped": r"lacks test_32x32.mat \(from http://ufldl.stanford.edu/housenumbers/\): put",
         "imagenet16-120": r"lacks train_data_batch_1, .*val_data \(from https://image-net.org/download-images",
-        "mnist": r"mnist is not prepared in .*: python -m experiments.prepare mnist --dir=\S+ --download",
+        "mnist": r"mnist is not prepared in .* \(--download does it\)",
         "cifar1O": "no data set 'cifar1O'; from official files there are cifar10, .*: did you mean cifar10",
     }.items(),
 )

@@ -4,13 +4,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
 from darts_pt_jax.checkpoints import Checkpoints
+from tests.command import command, same_results, scalars
 
 KEYS = {
     "space": "nasbench201",
@@ -21,7 +21,6 @@ KEYS = {
     "select.images": 64,
     "select.interval": 1,
 }
-RESULTS = ("metrics.jsonl", "decisions.jsonl", "genotype.json", "genotype.txt", "report.md")
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +32,8 @@ def start(tmp_path_factory):
         environment[name] = "0"
 
     def begin(workdir, **more):
-        keys = [f"--config.{k}={v}" for k, v in {**KEYS, **more}.items()]
-        command = [sys.executable, "-m", "experiments.main", "--config=configs/quickstart.py", f"--workdir={workdir}"]
         pipe = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([*command, *keys], env=environment, **pipe)
+        return subprocess.Popen(command(workdir, {**KEYS, **more}), env=environment, **pipe)
 
     return begin
 
@@ -80,14 +77,14 @@ def lines(name, count):
     return reached
 
 
+def half_written(workdir):
+    """Checkpoints that are being written, or whose writing was broken off."""
+    return [p for p in (workdir / "checkpoints").glob("*tmp*") if p.is_dir()]
+
+
 def writing(after):
     """The moment when a checkpoint is being written, not before `after` units are done."""
-
-    def reached(workdir):
-        folder = workdir / "checkpoints"
-        return position(workdir)["units"] >= after and any("tmp" in p.name for p in folder.iterdir())
-
-    return reached
+    return lambda workdir: position(workdir)["units"] >= after and half_written(workdir)
 
 
 def exists(name):
@@ -105,8 +102,8 @@ def send(process, workdir, reached, number):
 
 
 def same(one, two):
-    for name in RESULTS:
-        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    same_results(one, two)
+    assert scalars(one) == scalars(two)
     states = []
     for workdir in (one, two):
         checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
@@ -124,22 +121,50 @@ MOMENTS = {
 }
 
 
+def kill_at(moments, begin, workdir):
+    """Kills the run at every moment in turn; a kill that came too late for a half-written checkpoint is repeated."""
+    for reached in moments:
+        for _ in range(5):
+            process = begin()
+            send(process, workdir, reached, signal.SIGKILL)
+            assert process.returncode == -signal.SIGKILL
+            if "writing" not in reached.__qualname__ or half_written(workdir):
+                break
+        else:
+            pytest.fail("five kills hit no checkpoint in writing")
+
+
 @pytest.mark.parametrize("stage", [pytest.param(s, marks=pytest.mark.xdist_group(f"kill {s}")) for s in MOMENTS])
 def test_killed_anywhere_it_ends_with_the_same_bits(stage, start, undisturbed, tmp_path):
-    for reached in MOMENTS[stage]:
-        process = start(tmp_path / "run", **{"checkpoint.minutes": 0})
-        send(process, tmp_path / "run", reached, signal.SIGKILL)
-        assert process.returncode == -signal.SIGKILL
-    finish(start(tmp_path / "run"))
-    same(undisturbed, tmp_path / "run")
+    workdir = tmp_path / "run"
+    kill_at(MOMENTS[stage], lambda: start(workdir, **{"checkpoint.minutes": 0}), workdir)
+    finish(start(workdir))
+    same(undisturbed, workdir)
+
+
+@pytest.mark.xdist_group("kill report")
+def test_killed_selections_of_another_run_end_with_the_same_bits(start, undisturbed, tmp_path):
+    keys = {"stages": "select,report", "init_from": undisturbed, "select.method": "magnitude_tuned", "select.orders": 2}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start(whole, **keys))
+    moments = [
+        exists("metrics.jsonl"),
+        lines("decisions.jsonl", 2),
+        exists("genotype.json"),
+        lines("decisions.jsonl", 8),
+    ]
+    kill_at(moments, lambda: start(killed, **keys), killed)
+    finish(start(killed, **keys))
+    same(whole, killed)
+    assert (whole / "genotype_order2.json").read_bytes() == (killed / "genotype_order2.json").read_bytes()
 
 
 @pytest.mark.xdist_group("kill search")
 def test_told_to_stop_it_saves_the_step_and_says_how_to_go_on(start, undisturbed, tmp_path):
     workdir = tmp_path / "run"
     for moment, number, code, where in [
-        (within(0, 0, 2), signal.SIGTERM, 143, "search epoch 1/2, after step "),
-        (within(3, 0, 1), signal.SIGINT, 130, "select decision 1/6, after step "),
+        (within(0, 0, 2), signal.SIGTERM, 143, "search epoch 1/2, after training step "),
+        (within(3, 0, 1), signal.SIGINT, 130, "select decision 1/6, after scoring step "),
         (lines("decisions.jsonl", 2), signal.SIGTERM, 143, "select "),
     ]:
         process = start(workdir, **{"checkpoint.minutes": 0})

@@ -4,18 +4,16 @@ import io
 import os
 import pty
 import re
-import struct
 import subprocess
 
 import pytest
-from tensorboardX.proto.event_pb2 import Event
 
 from darts_pt_jax import ops
 from darts_pt_jax.genotype import Genotype
 from experiments import timing
 from experiments.run import Unit
 from experiments.screen import Screen
-from tests.command import BENCH, command, lines, run
+from tests.command import BENCH, command, lines, run, scalars
 
 KEYS = {**BENCH, "search.alpha": "learned", "search.epochs": 1, "select.interval": 1}
 
@@ -39,31 +37,21 @@ def done(tmp_path_factory):
     return workdir, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
 
 
-def events(workdir):
-    """(tag, step, value) of every scalar, read by the format's own definition: length, checksum, event, checksum."""
-    (file,) = (workdir / "tensorboard").iterdir()
-    content, at, found = file.read_bytes(), 0, []
-    while at < len(content):
-        (length,) = struct.unpack_from("<Q", content, at)
-        event = Event.FromString(content[at + 12 : at + 12 + length])
-        found += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
-        at += length + 16
-    return found
-
-
 @pytest.mark.xdist_group("screen")
 def test_a_terminal_shows_a_bar_and_at_the_end_what_was_chosen(done):
     _, shown = done
-    assert re.search(r"select decision \d+/6 .*\d+/2 loss \S+ accuracy \S+ \S+ images/s, \d:\d\d:\d\d left", shown)
+    assert re.search(
+        r"select decision \d+/6 scoring \d+/2 loss \S+ accuracy \S+ \S+ images/s, \d:\d\d:\d\d left", shown
+    )
     assert "search epoch 1/1: train_loss" in shown and "select decision 6/6: baseline" in shown
     assert "|---" not in shown, "tables are drawn, not written as Markdown"
-    assert re.search(r"normal +0 +input 0 +\w+", shown) and "of them compiling" in shown
+    assert re.search(r"normal +0 +input 0 +\w+ +\d+ of 64 images", shown) and "of them compiling" in shown
 
 
 @pytest.mark.xdist_group("screen")
 def test_tensorboard_has_the_numbers_of_the_records(done):
     workdir, _ = done
-    found = {(tag, step): value for tag, step, value in events(workdir)}
+    found = scalars(workdir)
     metrics, decisions = lines(workdir, "metrics.jsonl"), lines(workdir, "decisions.jsonl")
     assert len(metrics) == 7 and len(decisions) == 6
     for m in metrics:
@@ -81,8 +69,8 @@ def test_times_tell_seconds_compilation_and_images_of_every_phase(done):
     timings = lines(workdir, "timings.jsonl")
     assert all(t["finished"] and 0 <= t["compile_seconds"] <= t["seconds"] for t in timings)
     images = {kind: sum(t["images"] for t in timings if t["type"] == kind) for kind in ("epoch", "tuning epoch")}
-    steps = 64 // 32 + 64 // 32  # of training and of validation
-    assert images == {"epoch": steps * 32, "tuning epoch": 6 * steps * 32}
+    batches = 2 * (64 // 32) + 64 // 32  # two for each bilevel step, and validation
+    assert images == {"epoch": batches * 32, "tuning epoch": 6 * batches * 32}
     first, later = (t for t in timings if t["type"] == "tuning epoch" and t["number"] in ("1/6", "5/6"))
     assert timings[0]["compile_seconds"] > 10 * later["compile_seconds"], "compiled once"
     assert first["images"] == later["images"]
@@ -114,20 +102,21 @@ def test_elsewhere_than_on_a_terminal_a_long_unit_speaks_up(monkeypatch):
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
     units = [Unit("search", "epoch", f"{i}/3", None) for i in (1, 2, 3)]
     output, measures = io.StringIO(), lambda: {"loss": 1.5, "accuracy": 25.0}
-    with Screen(units, output) as screen:
+    screen = Screen(output)
+    with screen.showing(units):
         for unit in units:
             watch = timing.Stopwatch()
             screen.begin(unit)
             for step in range(10):
                 clock[0] += 15
                 watch.images += 30
-                screen.step(watch, step + 1, 10, 30, measures)
+                screen.step(watch, "training", step + 1, 10, 30, measures)
             screen.end(watch)
     assert output.getvalue().splitlines() == [
-        "search epoch 1/3: 4/10 loss 1.5 accuracy 25 2 images/s, 0:01:30 left",
-        "search epoch 1/3: 8/10 loss 1.5 accuracy 25 2 images/s, 0:00:30 left",
-        "search epoch 2/3: 4/10 loss 1.5 accuracy 25 2 images/s, 0:01:30 left (0:04:00 in all)",
-        "search epoch 2/3: 8/10 loss 1.5 accuracy 25 2 images/s, 0:00:30 left (0:03:00 in all)",
-        "search epoch 3/3: 4/10 loss 1.5 accuracy 25 2 images/s, 0:01:30 left (0:01:30 in all)",
-        "search epoch 3/3: 8/10 loss 1.5 accuracy 25 2 images/s, 0:00:30 left (0:00:30 in all)",
+        "search epoch 1/3: training 4/10 loss 1.5 accuracy 25 2 images/s, 0:01:30 left",
+        "search epoch 1/3: training 8/10 loss 1.5 accuracy 25 2 images/s, 0:00:30 left",
+        "search epoch 2/3: training 4/10 loss 1.5 accuracy 25 2 images/s, 0:01:30 left (0:04:00 in all)",
+        "search epoch 2/3: training 8/10 loss 1.5 accuracy 25 2 images/s, 0:00:30 left (0:03:00 in all)",
+        "search epoch 3/3: training 4/10 loss 1.5 accuracy 25 2 images/s, 0:01:30 left (0:01:30 in all)",
+        "search epoch 3/3: training 8/10 loss 1.5 accuracy 25 2 images/s, 0:00:30 left (0:00:30 in all)",
     ]

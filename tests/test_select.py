@@ -150,6 +150,9 @@ def test_selection_from_an_unfinished_run_at_any_kept_epoch_leaves_it_alone(tmp_
     with pytest.MonkeyPatch.context() as patch:  # broken off during the fourth epoch
         patch.setattr("experiments.search.epoch", broken_off_after(3))
         assert run(source, keys) == 1
+    searched = lines(source, "metrics.jsonl")
+    with (source / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "sea')  # as a kill leaves it
     before = digests(source)
     for epoch, folder in ((1, "snapshots"), (2, "checkpoints"), (0, "checkpoints")):
         workdir = tmp_path / f"from{epoch}"
@@ -157,7 +160,7 @@ def test_selection_from_an_unfinished_run_at_any_kept_epoch_leaves_it_alone(tmp_
         taken = epoch or 3
         theirs, ours = arrays(source, folder, taken), arrays(workdir, "snapshots", taken)
         assert all(np.array_equal(theirs[name], ours[name]) for name in theirs)
-        assert lines(workdir, "metrics.jsonl")[:taken] == lines(source, "metrics.jsonl")[:taken]
+        assert lines(workdir, "metrics.jsonl")[:taken] == searched[:taken]
         assert len(lines(workdir, "decisions.jsonl")) == 6 and (workdir / "report.md").exists()
     assert digests(source) == before
     assert run(source, keys) == 0, "it goes on as if nothing had been"

@@ -25,9 +25,14 @@ class NotPrepared(Unavailable):
     """The data set is not in the directory; the message leaves it to the caller to say what to do."""
 
 
+def installed() -> bool:
+    """Whether tensorflow-datasets is there."""
+    return _installed("tensorflow_datasets")
+
+
 def names() -> list[str]:
     """The registered data sets; none where tensorflow-datasets is not installed."""
-    if not _installed("tensorflow_datasets"):
+    if not installed():
         return []
     import tensorflow_datasets as tfds
 
@@ -49,7 +54,7 @@ def read(name: str, directory: str = "", download: bool = False) -> Images:
       Unavailable: tensorflow-datasets, TensorFlow or the data are missing.
       DataError: the data cannot be used, or not be prepared.
     """
-    if not _installed("tensorflow_datasets"):
+    if not installed():
         raise Unknown(f"{name!r} is read by tensorflow-datasets: pip install -e '.[tfds]'")
     import tensorflow_datasets as tfds
 

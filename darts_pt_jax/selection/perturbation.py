@@ -165,7 +165,7 @@ def decide_topology(
         scores = {k: v[:removed] + v[removed + 1 :] if isinstance(v, list) else v for k, v in scores.items()}
     return {
         "type": "topology", "kind": kind, "node": state - graph.inputs, "criterion": criterion, "topology": topology,
-        "passes": passes, "edges": passes[0]["edges"], "choice": remaining, "margin": passes[-1]["margin"],
+        "passes": passes, "edges": passes[0]["edges"], "choice": remaining, "margin": min(p["margin"] for p in passes),
     }  # fmt: skip
 
 
