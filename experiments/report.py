@@ -11,6 +11,7 @@ from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES, CellGraph, SearchSpace
 from experiments.rules import seed_of
+from experiments.scalars import Scalars
 from experiments.select import genotype_name
 from experiments.settings import Settings
 
@@ -35,13 +36,18 @@ class Records:
 
 
 def write(settings: Settings) -> str | None:
-    """Writes report.md and the drawings, unless they stand there already; returns what the screen shows of it."""
+    """Writes report.md and the drawings, unless they stand there already; returns what the screen shows of it.
+
+    TensorBoard's view is written anew before: a kill may have cut it short. report.md, the last, says that all is there.
+    """
     records, file = Records.read(settings), settings.workdir / "report.md"
     summary, details = build(settings, records)
     text = f"{summary}\n{details}"
     if file.exists() and file.read_text() == text:
         return None
     _draw(settings.workdir / "drawings", records)
+    if settings.config.tensorboard:
+        Scalars(settings.workdir / "tensorboard", records.metrics + records.decisions).close()
     record.write_text(file, text)
     return f"{summary}\n## Time\n\n{_times(settings)}\n"
 

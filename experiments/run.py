@@ -171,9 +171,8 @@ class Run:
             lines.truncate(sizes.get(lines.path.name, 0))
         self.timings.mend()
         if self.config.tensorboard:
-            self._scalars = Scalars(self.directory / "tensorboard")
-            for line in self.metrics.read() + self.decisions.read():
-                self._scalars.add(line)
+            records = self.metrics.read() + self.decisions.read()
+            self._scalars = Scalars(self.directory / "tensorboard", records)
         if newest is None:
             self._save(state)
         return state
@@ -213,6 +212,8 @@ class Run:
             self._save(state)
             self._heed("which is done")
         self._stop.saves = False
+        if self._scalars:
+            self._scalars.close()
 
     def _time(self, unit: Unit, finished: bool):
         watch = self._watch

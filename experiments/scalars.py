@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+from collections.abc import Iterable
 
 from tensorboardX import SummaryWriter
 
@@ -9,10 +10,16 @@ from tensorboardX import SummaryWriter
 class Scalars:
     """Writes the numbers of records as TensorBoard scalars into one directory."""
 
-    def __init__(self, directory: pathlib.Path):
-        """Begins the directory anew: whoever goes on with a run adds its records again."""
+    def __init__(self, directory: pathlib.Path, records: Iterable[dict]):
+        """Begins the directory anew, with the `records` so far."""
         shutil.rmtree(directory, ignore_errors=True)
         self._writer = SummaryWriter(str(directory), write_to_disk=True)
+        for record in records:
+            self.add(record)
+
+    def close(self):
+        """Sees everything to the file."""
+        self._writer.close()
 
     def add(self, record: dict):
         """Adds the numbers of a line of metrics.jsonl (by epoch) or decisions.jsonl (by decision)."""
