@@ -9,6 +9,9 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """Defaults of every key."""
     return ConfigDict({
+        "precision": "float32",  # float32; bfloat16 computes in it, with float32 weights and statistics
+        "matmul_precision": "default",  # of products of matrices on accelerators: default, high, highest
+        "compilation_cache": True,  # keeps compiled programs in the user's cache folder
         "seed": 0,  # of every stage that has none of its own
         "stages": "search,select,report",  # any of them, in this order
         "init_from": "",  # run directory to take the searched supernet from, instead of searching
@@ -40,6 +43,8 @@ def get_config() -> ConfigDict:
             "alpha_init": "noise",  # noise: 1e-3 N(0, 1) (code); zero (the paper's fixed alphas)
             "learning_rate": 0.025,  # cosine, by epoch, down to learning_rate_min
             "learning_rate_min": 0.001,
+            "gradients": "separate",  # separate: a program for alphas, one for weights; shared: one, half the compilation
+            "scan": "auto",  # an epoch as one program: on, off, auto (on accelerators)
             "momentum": 0.9,
             "weight_decay": 3e-4,
             "clip": 5.0,
@@ -60,6 +65,7 @@ def get_config() -> ConfigDict:
             "none_is_candidate": True,
             "images": 0,  # validation images to score on; 0: all
             "augment": True,  # score on augmented images (code)
+            "restrict_every": 0,  # decision points after which the excluded candidates are left out; 0: never
             "mask_batch": 0,  # removals evaluated at once; 0: all of an edge
         },
         "eval": {

@@ -44,6 +44,28 @@ class Decisions:
             return self.choose(record["kind"], record["edge"], record["choice_index"])
         return self.remove(record["kind"], [e for e in record["edges"] if e not in record["choice"]])
 
+    def to_lists(self) -> dict:
+        """The decisions as a JSON value."""
+        return jax.tree.map(lambda row: np.asarray(row).tolist(), {"operations": self.operations, "kept": self.kept})
+
+    @classmethod
+    def from_lists(cls, value: Mapping) -> "Decisions":
+        """The inverse of `to_lists`."""
+        types = {"operations": jnp.int32, "kept": bool}
+        return cls(
+            **{name: {k: jnp.asarray(row, type_) for k, row in value[name].items()} for name, type_ in types.items()}
+        )
+
+    def candidates(self, space: SearchSpace) -> dict[str, np.ndarray]:
+        """bool [E, O] by cell kind: the candidates that can still have a weight, for `SearchSpace.restricted`."""
+        operations, kept = jax.device_get((self.operations, self.kept))
+        left = {}
+        for kind, graph in space.cells.items():
+            chosen = operations[kind][:, None]
+            here = (chosen == UNDECIDED) | (chosen == np.arange(graph.width))
+            left[kind] = graph.candidate_mask & here & kept[kind][:, None]
+        return left
+
     def genotype(self, space: SearchSpace) -> Genotype:
         """The final architecture.
 

@@ -6,11 +6,15 @@ Every operation is a Flax module over images [B, H, W, C] with the attributes of
 
 import functools
 from collections.abc import Callable
+from typing import ClassVar
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from darts_pt_jax import kernels
 
 torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """PyTorch's default for convolutions and linear layers: U(-b, b) with b = 1/sqrt(fan_in)."""
@@ -19,22 +23,29 @@ torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 class Norm(nn.Module):
     """BatchNorm as PyTorch computes it: two-pass variance, epsilon 1e-5, running statistics with momentum 0.1.
 
-    The running variance is the biased one, as in Flax. Without `affine` it has no parameters.
+    The running variance is the biased one, as in Flax. Without `affine` it has no parameters. Statistics are float32
+    whatever the images are.
     """
 
     affine: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
-        return nn.BatchNorm(
-            use_running_average=not batch_statistics,
-            momentum=0.9,
-            epsilon=1e-5,
-            use_bias=self.affine,
-            use_scale=self.affine,
-            use_fast_variance=False,
-            name="norm",
-        )(x)
+        shape, epsilon = x.shape[-1:], 1e-5
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        running_variance = self.variable("batch_stats", "var", jnp.ones, shape)
+        wide = x.astype(jnp.float32)
+        if batch_statistics:
+            y, mean, variance = kernels.normalise(wide, epsilon)
+            if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+                running_mean.value = 0.9 * running_mean.value + 0.1 * mean
+                running_variance.value = 0.9 * running_variance.value + 0.1 * variance
+        else:
+            y = (wide - running_mean.value) * jax.lax.rsqrt(running_variance.value + epsilon)
+        if self.affine:
+            scale = self.param("scale", nn.initializers.ones, shape)
+            y = y * scale + self.param("bias", nn.initializers.zeros, shape)
+        return y.astype(x.dtype)
 
 
 class Operation(nn.Module):
@@ -45,6 +56,7 @@ class Operation(nn.Module):
       stride: 1, or 2 to halve height and width (rounding up).
       affine: whether BatchNorm has scale and bias (the retrained network has them, the supernet has not).
       pool_norm: whether BatchNorm follows pooling.
+      stacks: whether the operations of several edges that read the same images are faster computed as one, by vmap.
     """
 
     channels: int
@@ -52,14 +64,21 @@ class Operation(nn.Module):
     affine: bool = False
     pool_norm: bool = True
 
+    stacks: ClassVar[bool] = False
 
-def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1) -> jax.Array:
+
+def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolution of [B, H, W, C] with [k, k, C, D], odd k, symmetric zero padding that keeps the size at stride 1."""
-    pad = dilation * (kernel.shape[0] // 2)
+    if kernel.shape[:2] == (1, 1):  # a product of matrices stays one when kernels are stacked
+        return jnp.einsum("bhwc,cd->bhwd", x[:, ::stride, ::stride], kernel[0, 0].astype(x.dtype))
+    pad = kernel.shape[0] // 2
     return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), ((pad, pad), (pad, pad)), rhs_dilation=(dilation, dilation),
+        x,
+        kernel.astype(x.dtype),
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )  # fmt: skip
+    )
 
 
 class Conv(nn.Module):
@@ -76,10 +95,7 @@ class Conv(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """Depthwise k x k, then pointwise convolution, computed as the one dense convolution that they compose to.
-
-    XLA:CPU runs depthwise convolutions ten to a hundred times slower than dense ones; the parameters stay separate.
-    """
+    """Depthwise k x k, then pointwise convolution."""
 
     channels: int
     kernel: int
@@ -91,14 +107,14 @@ class SeparableConv(nn.Module):
         c = x.shape[-1]
         depthwise = self.param("depthwise", torch_uniform, (self.kernel, self.kernel, 1, c))
         pointwise = self.param("pointwise", torch_uniform, (1, 1, c, self.channels))
-        return convolve(x, jnp.swapaxes(depthwise, 2, 3) * pointwise, self.stride, self.dilation)
+        x = kernels.depthwise(x, depthwise[:, :, 0].astype(x.dtype), self.stride, self.dilation)
+        return convolve(x, pointwise)
 
 
-def average_pool(x: jax.Array, window: int, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]) -> jax.Array:
-    """Average pooling of [B, H, W, C] over the pixels inside the image: padding is not counted."""
-    total = nn.pooling.pool(x, 0.0, jax.lax.add, (window, window), (stride, stride), padding)
-    inside = [np.pad(np.ones(n), pad) for n, pad in zip(x.shape[1:3], padding, strict=True)]
-    rows, columns = (np.convolve(ones, np.ones(window), "valid")[::stride] for ones in inside)
+def average_pool(x: jax.Array, stride: int) -> jax.Array:
+    """3 x 3 average pooling of [B, H, W, C] over the pixels inside the image: padding is not counted."""
+    total = kernels.depthwise(x, jnp.ones((3, 3, x.shape[-1]), x.dtype), stride)
+    rows, columns = (np.convolve(np.ones(n), np.ones(3))[1:-1:stride] for n in x.shape[1:3])
     return total / np.asarray(np.outer(rows, columns)[:, :, None], x.dtype)
 
 
@@ -144,7 +160,8 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
         y = ReLUConvNorm(self.channels, 3, 2, affine=True, name="conv_a")(x, batch_statistics)
         y = ReLUConvNorm(self.channels, 3, 1, affine=True, name="conv_b")(y, batch_statistics)
-        shortcut = average_pool(x, 2, 2, ((0, x.shape[1] % 2), (0, x.shape[2] % 2)))
+        padding = ((0, x.shape[1] % 2), (0, x.shape[2] % 2))
+        shortcut = nn.avg_pool(x, (2, 2), (2, 2), padding, count_include_pad=False)
         return y + Conv(self.channels, 1, name="shortcut")(shortcut)
 
 
@@ -182,11 +199,7 @@ class Pool(Operation):
 
     @nn.compact
     def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
-        padding = ((1, 1), (1, 1))
-        if self.average:
-            x = average_pool(x, 3, self.stride, padding)
-        else:
-            x = nn.max_pool(x, (3, 3), (self.stride, self.stride), padding)
+        x = average_pool(x, self.stride) if self.average else kernels.max_pool(x, self.stride)
         return Norm(self.affine, name="norm")(x, batch_statistics) if self.pool_norm else x
 
 
@@ -194,6 +207,7 @@ class SepConv(Operation):
     """sep_conv: twice ReLU, separable convolution, BatchNorm; the stride stands in the first."""
 
     kernel: int = 3
+    stacks: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
@@ -207,6 +221,7 @@ class DilConv(Operation):
     """dil_conv: ReLU, separable convolution of dilation 2, BatchNorm."""
 
     kernel: int = 3
+    stacks: ClassVar[bool] = True
 
     @nn.compact
     def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
@@ -241,8 +256,22 @@ OPERATIONS: dict[str, Callable[..., nn.Module]] = {
 """Operations by name; a value makes the module from the attributes of `Operation`."""
 
 
-def has_parameters(name: str) -> bool:
-    """Whether an operation has parameters at stride 1 and without affine BatchNorm."""
-    key = jax.random.key(0)
-    rngs, x = {"params": key, "noise": key}, jnp.zeros((1, 4, 4, 2))
-    return "params" in jax.eval_shape(lambda: OPERATIONS[name](2).init(rngs, x, True))
+@functools.cache
+def has_parameters(name: str, stride: int = 1) -> bool:
+    """Whether an operation has parameters without affine BatchNorm."""
+    return "params" in _variables(name, stride, ("params", "noise"))
+
+
+@functools.cache
+def draws(name: str) -> bool:
+    """Whether an operation draws random numbers."""
+    try:
+        _variables(name, 1, ("params",))
+    except flax.errors.InvalidRngError:
+        return True
+    return False
+
+
+def _variables(name: str, stride: int, streams: tuple[str, ...]) -> dict:
+    rngs, x = dict.fromkeys(streams, jax.random.key(0)), jnp.zeros((1, 4, 4, 2))
+    return jax.eval_shape(lambda: OPERATIONS[name](2, stride).init(rngs, x, True))

@@ -15,12 +15,23 @@ RESIDUAL_BLOCK = "residual_block"
 
 @dataclasses.dataclass(frozen=True)
 class Edge:
-    """One edge of a cell: `source` and `target` are states (the cell's inputs first, then its nodes)."""
+    """One edge of a cell.
+
+    Attributes:
+      source, target: states (the cell's inputs first, then its nodes).
+      stride: 1 or 2.
+      candidates: the operations by position; None where one is excluded, so that the others keep their positions.
+    """
 
     source: int
     target: int
     stride: int
-    candidates: tuple[str, ...]
+    candidates: tuple[str | None, ...]
+
+    @property
+    def operations(self) -> tuple[tuple[int, str], ...]:
+        """Position and name of the candidates that are not excluded."""
+        return tuple((o, name) for o, name in enumerate(self.candidates) if name is not None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +107,18 @@ class SearchSpace:
     inputs_per_node: int | None = 2
     magnitude_ignores: tuple[str, ...] = ("none",)
     notation: str = "darts"
+
+    def restricted(self, allowed: Mapping[str, np.ndarray]) -> "SearchSpace":
+        """The space without the candidates that are False in `allowed`, bool [E, O] by cell kind."""
+        cells = {}
+        for kind, graph in self.cells.items():
+            rows = zip(graph.edges, allowed[kind], strict=True)
+            edges = (
+                dataclasses.replace(edge, candidates=tuple(n if ok else None for n, ok in zip(edge.candidates, row)))  # noqa: B905
+                for edge, row in rows
+            )
+            cells[kind] = dataclasses.replace(graph, edges=tuple(edges))
+        return dataclasses.replace(self, cells=cells)
 
     def choosable_nodes(self, kind: str) -> tuple[int, ...]:
         """States of `kind` that have more incoming edges than the final architecture keeps."""

@@ -12,10 +12,19 @@ from darts_pt_jax.checkpoints import Checkpoints
 from experiments.rules import ConfigError, flatten
 from experiments.settings import Settings
 
-FREE = ("stages", "data.path", "data.dir", "data.download", "checkpoint.minutes", "report.", "tensorboard")
+FREE = (
+    "stages",
+    "data.path",
+    "data.dir",
+    "data.download",
+    "checkpoint.minutes",
+    "report.",
+    "tensorboard",
+    "compilation_cache",
+)
 """Keys, or beginnings of keys, that may change between two commands on one run directory."""
 
-OF_THE_SUPERNET = ("seed", "space", "data.", "supernet.", "search.")
+OF_THE_SUPERNET = ("seed", "precision", "space", "data.", "supernet.", "search.")
 """Keys, or beginnings of keys, that a selection shares with the search that it takes the supernet from."""
 
 
@@ -39,8 +48,12 @@ def stored(directory: pathlib.Path) -> dict | None:
 
 
 def beginning() -> dict:
-    """The position before any work: `units` done, `sizes` of the records, loops `within` the unit at work."""
-    return {"units": 0, "sizes": {}, "within": []}
+    """The position before any work.
+
+    `units` done, `sizes` of the records, loops `within` the unit at work, the decisions by which the supernet is
+    `restricted`.
+    """
+    return {"units": 0, "sizes": {}, "within": [], "restricted": None}
 
 
 def position(directory: pathlib.Path) -> dict:
@@ -59,6 +72,11 @@ def position(directory: pathlib.Path) -> dict:
     return beginning()
 
 
+def _differing(one: dict, two: dict) -> list[str]:
+    """Keys of which two flat configs say different things, sorted."""
+    return [k for k in sorted(one.keys() | two.keys()) if one.get(k) != two.get(k)]
+
+
 def refuse_changes(settings: Settings, then: dict, free: tuple[str, ...]):
     """Holds the config against an earlier one.
 
@@ -71,8 +89,7 @@ def refuse_changes(settings: Settings, then: dict, free: tuple[str, ...]):
       ConfigError: another key differs.
     """
     now = flatten(settings.config)
-    changed = [k for k in sorted(now.keys() | then.keys()) if now.get(k) != then.get(k) and not k.startswith(free)]
-    if changed:
+    if changed := [k for k in _differing(now, then) if not k.startswith(free)]:
         values = ", ".join(f"{k} was {then.get(k)!r} and is {now.get(k)!r}" for k in changed)
         raise ConfigError(
             f"{settings.workdir} was begun with another config: {values}; set it back or name a new --workdir"
@@ -129,8 +146,7 @@ class Source:
         run = json.loads((directory / "run.json").read_text())
         self.data_sha256 = run["data_sha256"]
         theirs, ours = run["config"], flatten(settings.config)
-        shared = [k for k in sorted(ours.keys() | theirs.keys()) if k.startswith(OF_THE_SUPERNET) and k not in FREE]
-        if other := [k for k in shared if ours.get(k) != theirs.get(k)]:
+        if other := [k for k in _differing(ours, theirs) if k.startswith(OF_THE_SUPERNET) and not k.startswith(FREE)]:
             values = ", ".join(f"{k} is {theirs.get(k)!r} there and {ours.get(k)!r} here" for k in other)
             own = " (the selection's own seed is select.seed)" if other == ["seed"] else ""
             raise ConfigError(f"init_from {directory}: {values}: give the config that it was searched with{own}")

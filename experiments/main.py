@@ -8,6 +8,7 @@ import sys
 import traceback
 
 from experiments.interrupts import Interrupted, Interrupts
+from experiments.large_pages import use_large_pages
 
 
 def main(argv: list[str]) -> int:
@@ -48,4 +49,5 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
 
 
 if __name__ == "__main__":
+    use_large_pages()
     sys.exit(main(sys.argv))

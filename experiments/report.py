@@ -155,16 +155,12 @@ def _orders(space: SearchSpace, decisions: list[dict], orders: int) -> list[str]
             counts = [(chosen[kind, e, name], name) for name in edge.candidates]
             text = ", ".join(f"{name} {count}" for count, name in sorted(counts, key=lambda c: -c[0]) if count)
             agreed += max(counts)[0] == orders
-            lines.append(
-                _row(
-                    kind,
-                    e,
-                    _state_name(graph, edge.source),
-                    edge.target - graph.inputs,
-                    text,
-                    orders - dropped[kind, e],
-                )
+            source, target, kept = (
+                _state_name(graph, edge.source),
+                edge.target - graph.inputs,
+                orders - dropped[kind, e],
             )
+            lines.append(_row(kind, e, source, target, text, kept))
     edges = sum(len(graph.edges) for graph in space.cells.values())
     return [*lines, "", f"All selections agree on the operation of {agreed} of {edges} edges."]
 

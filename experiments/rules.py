@@ -73,6 +73,9 @@ _ANYTHING = Rule(lambda v: True, "")
 _POSITIVE, _NOT_NEGATIVE, _RATE = _number(1), _number(0), _number(0, open_low=True)
 
 RULES = {
+    "precision": _one_of(("float32", "bfloat16")),
+    "matmul_precision": _one_of(("default", "high", "highest")),
+    "compilation_cache": _ANYTHING,
     "seed": _number(0, 2**32 - 1),
     "init_from": _ANYTHING,
     "init_epoch": _NOT_NEGATIVE,
@@ -101,6 +104,8 @@ RULES = {
     "search.alpha_init": _one_of(("noise", "zero")),
     "search.learning_rate": _RATE,
     "search.learning_rate_min": _NOT_NEGATIVE,
+    "search.gradients": _one_of(("separate", "shared")),
+    "search.scan": _one_of(("auto", "on", "off")),
     "search.momentum": Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1"),
     "search.weight_decay": _NOT_NEGATIVE,
     "search.clip": _RATE,
@@ -121,6 +126,7 @@ RULES = {
     "select.none_is_candidate": _ANYTHING,
     "select.images": _NOT_NEGATIVE,
     "select.augment": _ANYTHING,
+    "select.restrict_every": _NOT_NEGATIVE,
     "select.mask_batch": _NOT_NEGATIVE,
     "eval.every": _POSITIVE,
     "eval.images": _NOT_NEGATIVE,

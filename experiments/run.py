@@ -17,11 +17,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from darts_pt_jax import bilevel, record
+from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.bilevel import Metrics, SearchState
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data import sources
-from darts_pt_jax.selection import perturbation
-from experiments import directory
+from experiments import directory, machine
 from experiments.directory import RunError, Source
 from experiments.interrupts import Interrupted, Interrupts
 from experiments.rules import ConfigError, seed_of
@@ -58,6 +58,7 @@ class Run:
         """Binds a run directory to its supernet and data."""
         self.config, self.directory = settings.config, settings.workdir
         self.training, self.source = training, source
+        self._whole, self._excluded = training, None
         self.metrics = record.JsonLines(self.directory / "metrics.jsonl")
         self.decisions = record.JsonLines(self.directory / "decisions.jsonl")
         self.timings = record.JsonLines(self.directory / "timings.jsonl")
@@ -70,13 +71,6 @@ class Run:
         """The root of one purpose's random numbers in a stage; each order of a selection is a seed of its own."""
         seed = seed_of(self.config, stage) + order
         return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
-
-    @functools.cache  # noqa: B019 (a run lives as long as its program)
-    def scorer(self, kind: str):
-        """The compiled scorer of one cell kind."""
-        select = self.config.select
-        evaluate = bilevel.make_evaluate(self.training.net, select.bn == "batch", select.augment)
-        return jax.jit(perturbation.make_scorer(evaluate, kind))
 
     def epoch(
         self, state: SearchState, key: jax.Array, learning_rate: float, sampling: str, number: int, last: bool
@@ -143,8 +137,18 @@ class Run:
             self.snapshots.save(epoch, state, {"epoch": epoch})
 
     def searched(self) -> SearchState:
-        """The supernet at the end of the search."""
+        """The supernet at the end of the search, whole again."""
+        self.training, self._excluded = self._whole, None
         return self.snapshots.restore(self.snapshots.latest(), self.training.abstract_state())
+
+    def restrict(self, state: SearchState) -> SearchState:
+        """Leaves out, from here on, what the decisions have excluded: in the state and in all that is computed."""
+        self._set_aside(state.decisions.to_lists())
+        return bilevel.restrict(state, self.training.abstract_state())
+
+    def _set_aside(self, decisions: dict):
+        self._excluded = decisions
+        self.training = self._whole.restricted(Decisions.from_lists(decisions))
 
     def write(self, name: str, text: str):
         """Writes a result file in one step."""
@@ -161,6 +165,8 @@ class Run:
         self._number = -1 if newest is None else newest
         self._done, self._within, sizes = position["units"], position["within"], position["sizes"]
         if self._done or self._within:
+            if position["restricted"]:
+                self._set_aside(position["restricted"])
             state = self._checkpoints.restore(newest, self.training.abstract_state())
             steps = f" and {self._within[-1]['done']} steps" if self._within else ""
             self._screen.say(f"continuing {self.directory} after {self._done} units{steps}")
@@ -180,7 +186,8 @@ class Run:
     def _save(self, state: SearchState):
         sizes = {lines.path.name: lines.size() for lines in (self.metrics, self.decisions)}
         self._number += 1
-        self._checkpoints.save(self._number, state, {"units": self._done, "sizes": sizes, "within": self._within})
+        position = {"units": self._done, "sizes": sizes, "within": self._within, "restricted": self._excluded}
+        self._checkpoints.save(self._number, state, position)
         self._saved = time.monotonic()
 
     def _heed(self, where: str):
@@ -269,11 +276,12 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
       stop: the signals that may interrupt.
 
     Raises:
-      ConfigError, DataError: the settings do not fit the run directory or the data.
-      ConfigError: a stage is requested before the one it needs.
+      ConfigError, DataError: the settings do not fit the run directory or the data, or a stage is requested before the
+        one it needs.
       RunError: work failed.
       Interrupted: a signal asked to stop.
     """
+    machine.prepare(settings.config)
     workdir, units = settings.workdir, [unit for stage in pipeline.values() for unit in stage]
     before, done = progress(settings, pipeline)
     screen = Screen()

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from tensorboardX import SummaryWriter
 
+from darts_pt_jax.selection import perturbation
+
 
 class Scalars:
     """Writes the numbers of records as TensorBoard scalars into one directory."""
@@ -15,7 +17,8 @@ class Scalars:
         shutil.rmtree(directory, ignore_errors=True)
         self._writer = SummaryWriter(str(directory), write_to_disk=True)
         for record in records:
-            self.add(record)
+            self._write(record)
+        self._writer.flush()
 
     def close(self):
         """Sees everything to the file."""
@@ -23,12 +26,14 @@ class Scalars:
 
     def add(self, record: dict):
         """Adds the numbers of a line of metrics.jsonl (by epoch) or decisions.jsonl (by decision)."""
+        self._write(record)
+        self._writer.flush()
+
+    def _write(self, record: dict):
         order = f"order_{record['order']}/" if record.get("order", 1) > 1 else ""
         if "decision" in record:
             name, step = f"{order}decision", record["decision"]
-            first = record["passes"][0] if "passes" in record else record
-            if "baseline" in first:
-                accuracy = 100 * first["baseline"]["correct"] / first["images"]
+            if (accuracy := perturbation.baseline_accuracy(record)) is not None:
                 self._writer.add_scalar(f"{name}/baseline_accuracy", accuracy, step)
             self._writer.add_scalar(f"{name}/margin", record["margin"], step)
         else:
@@ -36,4 +41,3 @@ class Scalars:
             for key, value in record.items():
                 if isinstance(value, float):
                     self._writer.add_scalar(f"{order}{record['stage']}/{key}", value, step)
-        self._writer.flush()

@@ -38,11 +38,13 @@ def _selection(config, order: int) -> list[Unit]:
         return f"{done}/{of} {of_order}".strip()
 
     middle, decided, tuned = [], 0, 0
-    for targets in points:
+    for point, targets in enumerate(points, 1):
         for target in targets:
             do = functools.partial(decide, order=order, number=decided, target=target)
             decided += 1
             middle.append(Unit("select", "decision", count(decided, decisions), do, "select.mask_batch"))
+        if select.restrict_every and point % select.restrict_every == 0:
+            middle.append(Unit("select", "restriction", count(point, len(points)), Run.restrict))
         for _ in range(min(select.interval, epochs - tuned)):
             last = tuned + 1 == epochs
             do = functools.partial(tune, order=order, number=tuned, decided=decided, last=last)
@@ -89,28 +91,25 @@ def decide(run: Run, state: SearchState, order: int, number: int, target: Target
     decision = by(run, state, order, number, target)
     run.record_decision(order=order + 1, decision=number + 1, **decision)
     if target.type == "operation":
-        chosen, scores = f"edge {decision['edge']} -> {decision['choice']}", decision
+        chosen = f"edge {decision['edge']} -> {decision['choice']}"
     else:
-        kept = ", ".join(map(str, decision["choice"]))
-        chosen, scores = f"node {decision['node']} keeps edges {kept}", decision.get("passes", [{}])[0]
-    base = {"baseline": 100 * scores["baseline"]["correct"] / scores["images"]} if "baseline" in scores else {}
-    run.say(base | {target.kind: chosen})
+        chosen = f"node {decision['node']} keeps edges {', '.join(map(str, decision['choice']))}"
+    accuracy = perturbation.baseline_accuracy(decision)
+    run.say(({} if accuracy is None else {"baseline": accuracy}) | {target.kind: chosen})
     return state.replace(decisions=state.decisions.apply(decision))
 
 
 def _by_perturbation(run: Run, state: SearchState, order: int, number: int, target: Target) -> dict:
     space, select = run.training.space, run.config.select
     key = jax.random.fold_in(run.key("select", "score", order), number)
-    if target.type == "operation":
-        barred = () if select.none_is_candidate else ("none",)
-        score = functools.partial(_score, run, state, target.kind, key)
-        return perturbation.decide_operation(score, space, target.kind, target.number, select.criterion, barred)
     passes = itertools.count()
 
     def score(masks):
-        return _score(run, state, target.kind, jax.random.fold_in(key, next(passes)), masks)
+        of_pass = key if target.type == "operation" else jax.random.fold_in(key, next(passes))
+        return _score(run, state, target.kind, of_pass, masks)
 
-    return perturbation.decide_topology(score, space, target.kind, target.number, select.criterion, select.topology)
+    barred = () if select.none_is_candidate else ("none",)
+    return perturbation.decide(score, space, target, select.criterion, select.topology, barred)
 
 
 def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.ndarray) -> dict:
@@ -124,7 +123,7 @@ def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.nd
     weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
     width = training.space.cells[kind].width + 1
     size = min(select.mask_batch or width, width)
-    scorer = functools.partial(run.scorer(kind), state.variables, weights)
+    scorer = functools.partial(run.training.scorer(kind), state.variables, weights)
 
     def fold(step, total, steps):
         keep = lambda i, state, total: (state, step(i, total))  # noqa: E731

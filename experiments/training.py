@@ -1,16 +1,21 @@
 """The supernet in training: jitted steps over epochs of images on the device, shared by search and tuning."""
 
+import copy
+import functools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from darts_pt_jax import architecture, bilevel
+from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.bilevel import Metrics, SearchState
 from darts_pt_jax.data import batches
 from darts_pt_jax.data.batches import Dataset
 from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.selection import perturbation
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supernet import Supernet
 
@@ -61,27 +66,46 @@ def split(config: ConfigDict, images: Images) -> tuple[Dataset, Dataset]:
 
 
 class Training:
-    """A supernet with its two halves of data and its compiled steps; the state is passed in and out."""
+    """A supernet with its two halves of data and its compiled programs; the state is passed in and out."""
 
     def __init__(self, config: ConfigDict, images: Images):
         """Builds the supernet for the images; compiles nothing yet."""
         search = config.search
         self.config = config
         self.space = SPACES[config.space]
-        self.net = Supernet(self.space, config.supernet.cells, config.supernet.channels, images.classes)
         self.train, self.valid = split(config, images)
         self.image_shape = images.train_images.shape[1:]
         self.weight_optimizer = bilevel.weight_optimizer(search.momentum, search.weight_decay, search.clip)
         self.alpha_optimizer = bilevel.alpha_optimizer(search.alpha_learning_rate, search.alpha_weight_decay)
         self.steps = self.train.size // search.batch_size
         self._draw = {name: jax.jit(draw, static_argnums=(1, 2, 3)) for name, draw in batches.SAMPLING.items()}
-        self._alpha_step = jax.jit(
-            self._on_batch(bilevel.make_alpha_step(self.net, self.alpha_optimizer)), donate_argnums=0
-        )
-        self._weight_step = jax.jit(
-            self._on_batch(bilevel.make_weight_step(self.net, self.weight_optimizer)), donate_argnums=0
-        )
-        self._evaluate = jax.jit(self._evaluation(bilevel.make_evaluate(self.net, False, False)))
+        supernet, dtype = config.supernet, jnp.dtype(config.precision)
+        self._compile(Supernet(self.space, supernet.cells, supernet.channels, images.classes, dtype))
+
+    def _compile(self, net: Supernet):
+        self.net = net
+        self.scorer = functools.cache(self._scorer)
+        self._evaluate = jax.jit(self._evaluation(bilevel.make_evaluate(net, False, False)))
+        alpha_update, weight_update = map(self._updating, self._updates())
+        if self.config.search.gradients == "shared":
+            gradient = jax.jit(bilevel.make_gradient(net, "params", "alphas"))
+            draw, alpha_update, weight_update = (
+                jax.jit(_batch),
+                *(jax.jit(update, donate_argnums=0) for update in (alpha_update, weight_update)),
+            )
+            self._alpha_step = _composed(draw, gradient, alpha_update)
+            self._weight_step = _composed(draw, gradient, weight_update)
+        else:
+            alpha = _composed(_batch, bilevel.make_gradient(net, "alphas"), alpha_update)
+            weight = _composed(_batch, bilevel.make_gradient(net, "params"), weight_update)
+            self._alpha_step, self._weight_step = (jax.jit(step, donate_argnums=0) for step in (alpha, weight))
+        self._epoch = jax.jit(self._scanned, donate_argnums=0)
+
+    def restricted(self, decisions: Decisions) -> "Training":
+        """The same with a supernet without the candidates that `decisions` exclude."""
+        other = copy.copy(self)
+        other._compile(self.net.clone(space=self.space.restricted(decisions.candidates(self.space))))
+        return other
 
     def initial_state(self, key: jax.Array) -> SearchState:
         """The state before the first step."""
@@ -95,6 +119,12 @@ class Training:
     def indices(self, key: jax.Array, dataset: Dataset, sampling: str, steps: int) -> jax.Array:
         """int32 [steps, B], the images of an epoch's batches."""
         return self._draw[sampling](key, dataset.size, steps, self.config.search.batch_size)
+
+    def _scorer(self, kind: str):
+        """The compiled scorer of one cell kind."""
+        select = self.config.select
+        evaluate = bilevel.make_evaluate(self.net, select.bn == "batch", select.augment)
+        return jax.jit(perturbation.make_scorer(evaluate, kind))
 
     def epoch(
         self, state: SearchState, key: jax.Array, learning_rate: float, sampling: str, fold
@@ -117,27 +147,45 @@ class Training:
         train_key, valid_key, step_key = jax.random.split(key, 3)
         train = self.indices(train_key, self.train, sampling, self.steps)
         valid = self.indices(valid_key, self.valid, "independent", self.steps)
-
-        def step(i, state, total):
-            alpha_key, weight_key = jax.random.split(jax.random.fold_in(step_key, i))
-            if self.config.search.alpha == "learned":
-                state, _ = self._alpha_step(state, Metrics.zero(), self.valid, valid, i, alpha_key)
-            return self._weight_step(state, total, self.train, train, i, weight_key, learning_rate)
-
-        batches = 2 if self.config.search.alpha == "learned" else 1
-        state, total = fold(
-            "training", step, state, Metrics.zero(), self.steps, batches * self.config.search.batch_size
-        )
+        passes = 2 if self.config.search.alpha == "learned" else 1
+        images = passes * self.config.search.batch_size
+        args = self.train, train, self.valid, valid, step_key, learning_rate
+        if self._scans():
+            step, steps, images = lambda i, state, total: self._epoch(state, total, *args), 1, images * self.steps
+        else:
+            step, steps = lambda i, state, total: self.step(i, state, total, *args), self.steps
+        state, total = fold("training", step, state, Metrics.zero(), steps, images)
         return state, _summary(total, "train")
 
-    def _on_batch(self, step):
-        def on_batch(state, total, dataset, indices, i, key, *args):
-            augment_key, noise_key = jax.random.split(key)
-            images, labels = batches.batch(dataset, indices[i], augment_key)
-            state, metrics = step(state, images, labels, noise_key, *args)
-            return state, total + metrics
+    def step(
+        self, i, state: SearchState, total: Metrics, train, train_indices, valid, valid_indices, key, learning_rate
+    ):
+        """Bilevel step `i` of an epoch, whose images are `train_indices` and `valid_indices` [steps, B]."""
+        alpha_key, weight_key = jax.random.split(jax.random.fold_in(key, i))
+        if self.config.search.alpha == "learned":
+            state, _ = self._alpha_step(state, Metrics.zero(), valid, valid_indices, i, alpha_key)
+        return self._weight_step(state, total, train, train_indices, i, weight_key, learning_rate)
 
-        return on_batch
+    def _scanned(self, state, total, *args):
+        def body(carry, i):
+            return self.step(i, *carry, *args), None
+
+        return jax.lax.scan(body, (state, total), jnp.arange(self.steps))[0]
+
+    def _scans(self) -> bool:
+        on_accelerator = jax.default_backend() != "cpu"
+        return {"auto": on_accelerator, "on": True, "off": False}[self.config.search.scan]
+
+    def _updates(self):
+        yield bilevel.make_alpha_update(self.alpha_optimizer)
+        yield bilevel.make_weight_update(self.weight_optimizer)
+
+    @staticmethod
+    def _updating(update):
+        def updating(state, total, gradients, metrics, stats, *args):
+            return update(state, gradients, stats, *args), total + metrics
+
+        return updating
 
     def validate(self, state: SearchState, key: jax.Array, fold) -> dict:
         """valid_loss and valid_accuracy on the validation half: running statistics, no augmentation.
@@ -166,3 +214,18 @@ def _summary(total: Metrics, name: str) -> dict:
     if not math.isfinite(loss):
         raise FloatingPointError(f"{name}_loss is {loss}: lower search.learning_rate, or look at the data")
     return {f"{name}_loss": loss / images, f"{name}_accuracy": 100 * correct / images}
+
+
+def _batch(dataset: Dataset, indices: jax.Array, i, key: jax.Array):
+    augment_key, noise_key = jax.random.split(key)
+    return *batches.batch(dataset, indices[i], augment_key), noise_key
+
+
+def _composed(draw, gradient, update):
+    """A step from its parts, each of which may be compiled or not."""
+
+    def step(state, total, dataset, indices, i, key, *args):
+        batch = draw(dataset, indices, i, key)
+        return update(state, total, *gradient(state, *batch), *args)
+
+    return step

@@ -189,33 +189,33 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-_KRIZHEVSKY = "https://www.cs.toronto.edu/~kriz/"
 _CIFAR10 = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
 _CIFAR100 = {"train": ("train",), "test": ("test",)}
 
+
+def _cifar_release(archive: str, checksum: str, *reader) -> Release:
+    return Release({archive: checksum}, "https://www.cs.toronto.edu/~kriz/", _cifar(*reader))
+
+
 RELEASES = {
     "cifar10": (
-        Release(
-            {"cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
-            _KRIZHEVSKY,
-            _cifar("cifar-10-batches-bin/{}.bin", _CIFAR10, functools.partial(_records, 1)),
+        _cifar_release(
+            "cifar-10-binary.tar.gz", "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            "cifar-10-batches-bin/{}.bin", _CIFAR10, functools.partial(_records, 1),
         ),
-        Release(
-            {"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"},
-            _KRIZHEVSKY,
-            _cifar("cifar-10-batches-py/{}", _CIFAR10, functools.partial(_batch, "labels", 32)),
+        _cifar_release(
+            "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a",
+            "cifar-10-batches-py/{}", _CIFAR10, functools.partial(_batch, "labels", 32),
         ),
     ),
     "cifar100": (
-        Release(
-            {"cifar-100-binary.tar.gz": "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"},
-            _KRIZHEVSKY,
-            _cifar("cifar-100-binary/{}.bin", _CIFAR100, functools.partial(_records, 2)),
+        _cifar_release(
+            "cifar-100-binary.tar.gz", "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+            "cifar-100-binary/{}.bin", _CIFAR100, functools.partial(_records, 2),
         ),
-        Release(
-            {"cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85"},
-            _KRIZHEVSKY,
-            _cifar("cifar-100-python/{}", _CIFAR100, functools.partial(_batch, "fine_labels", 32)),
+        _cifar_release(
+            "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85",
+            "cifar-100-python/{}", _CIFAR100, functools.partial(_batch, "fine_labels", 32),
         ),
     ),
     "svhn_cropped": (
@@ -247,5 +247,5 @@ RELEASES = {
             _imagenet16_120,
         ),
     ),
-}
+}  # fmt: skip
 """The known data sets. SHA-256 are those of tensorflow-datasets, MD5 those of the CIFAR page and of NAS-Bench-201's code."""

@@ -183,13 +183,13 @@ def load(
 def _tfds(source: str, directory: str, download: bool) -> Images:
     from darts_pt_jax.data import from_tfds
 
-    names = from_tfds.names()
-    expected = f"{', '.join(SOURCES)}, or a tensorflow-datasets name"
-    if not names:
-        expected += ", which needs pip install -e '.[tfds]'"
     try:
         return from_tfds.read(source, directory, download)
     except from_tfds.Unknown:
+        names = from_tfds.names()
+        expected = f"{', '.join(SOURCES)}, or a tensorflow-datasets name"
+        if not names:
+            expected += ", which needs pip install -e '.[tfds]'"
         raise DataError(f"data.source is {source!r}, expected {expected}{guess(source, [*SOURCES, *names])}") from None
     except from_tfds.NotPrepared as error:
         raise DataError(

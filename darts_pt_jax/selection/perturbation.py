@@ -6,7 +6,7 @@ scores alone and can be made again from a record of them. Nothing here knows how
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -169,6 +169,26 @@ def decide_topology(
     }  # fmt: skip
 
 
+def decide(
+    score: Score,
+    space: SearchSpace,
+    target: Target,
+    criterion: str = "acc",
+    topology: str = "leave_one_out",
+    barred: Sequence[str] = (),
+) -> dict:
+    """`decide_operation` or `decide_topology`, as the target asks."""
+    if target.type == "operation":
+        return decide_operation(score, space, target.kind, target.number, criterion, barred)
+    return decide_topology(score, space, target.kind, target.number, criterion, topology)
+
+
+def baseline_accuracy(record: Mapping) -> float | None:
+    """Accuracy in percent of the unmasked supernet when a recorded decision was taken; None without scores."""
+    scores = record["passes"][0] if "passes" in record else record
+    return 100 * scores["baseline"]["correct"] / scores["images"] if "baseline" in scores else None
+
+
 def select(
     space: SearchSpace,
     points: Iterable[Sequence[Target]],
@@ -203,12 +223,8 @@ def select(
             weights = architecture.edge_weights(space, alphas, decisions)
             scorer = functools.partial(scorers[target.kind], variables, weights)
             score = make_score(scorer, space.cells[target.kind].width + 1, batches)
-            if target.type == "operation":
-                record = decide_operation(score, space, target.kind, target.number, criterion)
-            else:
-                record = decide_topology(score, space, target.kind, target.number, criterion, topology)
-            records.append(record)
-            decisions = decisions.apply(record)
+            records.append(decide(score, space, target, criterion, topology))
+            decisions = decisions.apply(records[-1])
         if tune:
             variables, alphas = tune(variables, alphas, decisions)
     return decisions, records, variables
