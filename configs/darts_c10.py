@@ -13,4 +13,5 @@ def get_config():
     config.data.path = "data/cifar10.npz"  # python -m experiments.prepare cifar10
     config.data.mean = (0.49139968, 0.48215827, 0.44653124)
     config.data.std = (0.24703233, 0.24348505, 0.26158768)
+    config.select.restrict_every = 2
     return config

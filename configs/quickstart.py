@@ -14,5 +14,6 @@ def get_config():
     config.search.epochs = 10
     config.search.batch_size = 32
     config.search.sampling = "epoch"
+    config.search.gradients = "shared"
     config.select.interval = 1
     return config

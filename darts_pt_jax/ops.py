@@ -259,19 +259,23 @@ OPERATIONS: dict[str, Callable[..., nn.Module]] = {
 @functools.cache
 def has_parameters(name: str, stride: int = 1) -> bool:
     """Whether an operation has parameters without affine BatchNorm."""
-    return "params" in _variables(name, stride, ("params", "noise"))
+    return "params" in _variables(OPERATIONS[name](2, stride))
 
 
 @functools.cache
 def draws(name: str) -> bool:
     """Whether an operation draws random numbers."""
+    operation = OPERATIONS[name](2)
     try:
-        _variables(name, 1, ("params",))
+        jax.eval_shape(lambda v: operation.apply(v, _IMAGES, True, mutable=["batch_stats"]), _variables(operation))
     except flax.errors.InvalidRngError:
         return True
     return False
 
 
-def _variables(name: str, stride: int, streams: tuple[str, ...]) -> dict:
-    rngs, x = dict.fromkeys(streams, jax.random.key(0)), jnp.zeros((1, 4, 4, 2))
-    return jax.eval_shape(lambda: OPERATIONS[name](2, stride).init(rngs, x, True))
+_IMAGES = np.zeros((1, 4, 4, 2), np.float32)
+
+
+def _variables(operation: nn.Module) -> dict:
+    rngs = dict.fromkeys(("params", "noise"), jax.random.key(0))
+    return jax.eval_shape(lambda: operation.init(rngs, _IMAGES, True))

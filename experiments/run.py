@@ -95,15 +95,21 @@ class Run:
 
         Raises:
           Interrupted: a signal asked to stop; step and state are saved.
+          RunError: the loop was begun with another number of steps, on a device where `search.scan` means another.
         """
         number, self._loop = self._loop, self._loop + 1
         if number == len(self._within):
-            self._within.append({"done": 0, "sums": _plain(total)})
+            self._within.append({"done": 0, "of": steps, "sums": _plain(total)})
         loop, watch, previous = self._within[number], Stopwatch(), total
         total = jax.tree.unflatten(
             jax.tree.structure(total),
             [np.asarray(v, like.dtype) for v, like in zip(loop["sums"], jax.tree.leaves(total), strict=True)],
         )
+        if loop["of"] != steps:
+            raise RunError(
+                f"{self._unit.name} was left in {name} step {loop['done']} of {loop['of']}, which is of {steps} on this "
+                "device (search.scan): go on with it where it began, until the unit is done"
+            )
         for i in range(loop["done"], steps):
             state, total = step(i, state, total)
             jax.block_until_ready(previous)  # no more than two steps are under way

@@ -121,8 +121,7 @@ def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.nd
     indices = training.indices(index_key, training.valid, "epoch", steps)
     batches = [(training.valid, *b) for b in zip(indices, jax.random.split(batch_key, steps), strict=True)]
     weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
-    width = training.space.cells[kind].width + 1
-    size = min(select.mask_batch or width, width)
+    size = training.masks(kind)
     scorer = functools.partial(run.training.scorer(kind), state.variables, weights)
 
     def fold(step, total, steps):

@@ -126,6 +126,11 @@ class Training:
         evaluate = bilevel.make_evaluate(self.net, select.bn == "batch", select.augment)
         return jax.jit(perturbation.make_scorer(evaluate, kind))
 
+    def masks(self, kind: str) -> int:
+        """M, how many masks a call of a kind's scorer evaluates: by default all of an edge and the unmasked supernet."""
+        every = self.space.cells[kind].width + 1
+        return min(self.config.select.mask_batch or every, every)
+
     def epoch(
         self, state: SearchState, key: jax.Array, learning_rate: float, sampling: str, fold
     ) -> tuple[SearchState, dict]:

@@ -39,8 +39,8 @@ def test_batch_norm_uses_the_biased_batch_variance_and_momentum_a_tenth(key):
     y, updated = module.apply(variables, x, True, mutable=["batch_stats"])
     flat = np.asarray(x, np.float64).reshape(-1, 2)
     np.testing.assert_allclose(y, (x - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5), atol=1e-4)
-    np.testing.assert_allclose(updated["batch_stats"]["norm"]["mean"], 0.1 * flat.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(updated["batch_stats"]["norm"]["var"], 0.9 + 0.1 * flat.var(0), rtol=1e-4)
+    np.testing.assert_allclose(updated["batch_stats"]["mean"], 0.1 * flat.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(updated["batch_stats"]["var"], 0.9 + 0.1 * flat.var(0), rtol=1e-4)
     np.testing.assert_allclose(module.apply(variables, x, False), x / np.sqrt(1 + 1e-5), rtol=1e-6)
 
 
@@ -70,6 +70,10 @@ def test_factorized_reduce_reads_even_and_odd_pixels(key):
 def test_operations_without_parameters_are_known():
     free = [name for name in ops.OPERATIONS if not ops.has_parameters(name)]
     assert free == ["none", "noise", "skip_connect", "max_pool_3x3", "avg_pool_3x3"]
+
+
+def test_operations_that_draw_are_known():
+    assert [name for name in ops.OPERATIONS if ops.draws(name)] == ["noise"]
 
 
 def test_noise_depends_on_the_key_alone(key):

@@ -1,9 +1,15 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from darts_pt_jax import architecture, bilevel
+from darts_pt_jax.data.batches import Dataset
+from darts_pt_jax.selection import perturbation
+from darts_pt_jax.spaces import DARTS_OPERATIONS, RESIDUAL_BLOCK, S1_NORMAL, S1_REDUCE, SPACES, SearchSpace, dag
+from darts_pt_jax.supernet import Supernet
 from tests import tiny
 
 
@@ -77,3 +83,102 @@ def test_decided_rows_pass_no_gradient():
 def test_an_undecided_edge_has_no_genotype():
     with pytest.raises(ValueError, match=r"normal edges \[0, 1"):
         architecture.undecided(tiny.SPACE).genotype(tiny.SPACE)
+
+
+def small(name, normal, reduce):
+    """Two nodes a cell, a reduction cell before a normal one."""
+    cells = {"normal": dag(2, 2, normal), "reduce": dag(2, 2, reduce, reduction=True)}
+    return SearchSpace(f"small {name}", cells, lambda cells: ("reduce", "normal"), stem_multiplier=1)
+
+
+# Compiling takes nearly all of the time: spaces that are as small as they can be, with every operation, and with groups
+# of one edge, of two, and of unequal candidates at both strides.
+SOME, OTHERS = DARTS_OPERATIONS[:4], DARTS_OPERATIONS[4:]
+DARTS = {0: SOME, 1: OTHERS, 2: SOME, 3: OTHERS, 4: ("sep_conv_3x3", "dil_conv_3x3")}
+BENCH = dataclasses.replace(SPACES["nasbench201"], layout=lambda cells: ("normal", RESIDUAL_BLOCK, "normal"))
+SMALL = {
+    "darts": small("darts", DARTS, DARTS),
+    "s1": small("s1", S1_NORMAL, S1_REDUCE),
+    "s4": small("s4", ("noise", "sep_conv_3x3"), ("noise", "sep_conv_3x3")),
+    "tiny": tiny.SPACE,
+    "nasbench201": BENCH,
+}
+
+
+def both_forms(net, program, *args):
+    """What a program gives with a supernet and with its plain form: `program(net, state, *args)`."""
+    state = tiny.state(net, jax.random.key(5))
+    forms = net, net.clone(plain=True)
+    return [jax.device_get(jax.jit(lambda *args, form=form: program(form, *args))(state, *args)) for form in forms]
+
+
+def same_to_rounding(one, two, tolerance=1e-4):
+    """Relative to the largest number of each array, and to a millionth of the largest of all."""
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    largest = max(abs(leaf).max() for leaf in jax.tree.leaves(two))
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(two), strict=True):
+        limit = tolerance * abs(b).max() + 1e-6 * largest
+        np.testing.assert_allclose(a, b, rtol=0, atol=limit, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.mark.parametrize("space", SMALL)
+def test_gradients_and_their_change_with_the_alphas_are_those_of_the_plain_form(space, key):
+    net = Supernet(SMALL[space], 1, 2, 3)
+    images, labels = jax.random.normal(key, (4, 8, 8, 2)), jnp.arange(4) % 3
+
+    def program(net, state, images, labels, direction):
+        gradient = bilevel.make_gradient(net, "params", "alphas")
+
+        def of_alphas(alphas):
+            gradients, metrics, stats = gradient(state.replace(alphas=alphas), images, labels, key)
+            return gradients, (metrics.loss, stats)
+
+        gradients, change, (loss, stats) = jax.jvp(of_alphas, (state.alphas,), (direction,), has_aux=True)
+        return {"gradients": gradients, "change": change}, {"loss": loss, "stats": stats}
+
+    direction = architecture.init_alphas(net.space, jax.random.key(6), 1.0)
+    (one, one_stats), (two, two_stats) = both_forms(net, program, images, labels, direction)
+    same_to_rounding(one_stats, two_stats)
+    for name in ("gradients", "change"):
+        for of in ("params", "alphas"):
+            same_to_rounding(one[name][of], two[name][of])
+            assert max(abs(leaf).max() for leaf in jax.tree.leaves(two[name][of])) > 1e-3
+
+
+@pytest.mark.parametrize("space", SMALL)
+def test_logits_statistics_and_scores_are_those_of_the_plain_form(space, key):
+    net = Supernet(SMALL[space], 1, 2, 3)
+    images, labels = jax.random.randint(key, (4, 8, 8, 2), 0, 256).astype(jnp.uint8), jnp.arange(4) % 3
+    half = np.full(2, 0.5, np.float32)
+    edge = next(e for e, edge in enumerate(net.space.cells["normal"].edges) if len(edge.candidates) > 1)
+    masks = jnp.asarray(architecture.without_operations(net.space, "normal", edge)[:2])
+
+    def program(net, state, images, labels, masks):
+        weights, x = tiny.weights(net, state), (images / 255.0 - 0.5) / 0.5
+        logits, updated = net.apply(state.variables, x, weights, True, mutable=["batch_stats"], rngs={"noise": key})
+        trained = {"params": state.params, **updated}
+        running, kept = net.apply(trained, x, weights, False, mutable=["batch_stats"], rngs={"noise": key})
+        batch = Dataset(images, labels, half, half, 0, False), jnp.arange(4), key
+        scores = [
+            perturbation.make_scorer(bilevel.make_evaluate(net, batch_statistics, False), "normal")(
+                trained, weights, masks, batch
+            ).loss
+            for batch_statistics in (True, False)
+        ]
+        return {"logits": logits, "running": running, "scores": scores, "stats": updated["batch_stats"]}, kept
+
+    (one, one_kept), (two, two_kept) = both_forms(net, program, images, labels, masks)
+    same_to_rounding(one, two)
+    for kept, stats in ((one_kept, one), (two_kept, two)):
+        jax.tree.map(np.testing.assert_array_equal, kept["batch_stats"], stats["stats"])
+    assert not np.allclose(two["logits"], two["running"], atol=1e-3)
+    assert all(abs(np.diff(scores)).min() > 1e-4 for scores in two["scores"]), "masks matter"
+
+
+def test_a_published_space_has_the_logits_and_statistics_of_the_plain_form(key):
+    images = jax.random.normal(key, (4, 8, 8, 2))
+
+    def program(net, state, images):
+        return net.apply(state.variables, images, tiny.weights(net, state), True, mutable=["batch_stats"])
+
+    same_to_rounding(*both_forms(tiny.supernet("s1", channels=2), program, images))

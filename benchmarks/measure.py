@@ -1,0 +1,238 @@
+"""What the benchmark commands share: options, processes run alternately, rows, a Markdown table, a JSON file.
+
+Everything that is measured runs as a process of its own and prints a JSON line, ours (`benchmarks.ours`) as the peer.
+"""
+
+import argparse
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+SIZES = {
+    "darts": {"channels": 16, "cells": 8, "size": 32, "batch": 64},
+    "s2": {"channels": 16, "cells": 8, "size": 32, "batch": 64},
+    "nasbench201": {"channels": 16, "cells": 5, "size": 32, "batch": 64},
+}
+"""What is measured, by space, unless options say otherwise."""
+
+
+class Failure(RuntimeError):
+    """A measurement cannot be made; the message is one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One measured number, or two and their ratio.
+
+    Attributes:
+      name, size: what, and of what size.
+      ours, peer: medians, in `unit`.
+      ratio, spread: ours over the peer's; the smallest and the largest ratio of a pair run one after the other.
+      goal, limit: what is aimed at, and what must not be exceeded, by `ratio` if `of_ratio`, else by `ours`.
+      unit: "s", or "%".
+    """
+
+    name: str
+    size: str
+    ours: float
+    peer: float | None = None
+    ratio: float | None = None
+    goal: float | None = None
+    limit: float | None = None
+    spread: tuple[float, float] | None = None
+    unit: str = "s"
+    of_ratio: bool = True
+
+    @classmethod
+    def compared(cls, name: str, size: str, ours: Sequence[float], peer: Sequence[float] | None, **more) -> "Row":
+        """The row of seconds measured alternately, of which the n-th are a pair; None without a peer."""
+        if peer is None:
+            return cls(name, size, statistics.median(ours), **more)
+        pairs = [one / other for one, other in zip(ours, peer, strict=True)]
+        own, others = statistics.median(ours), statistics.median(peer)
+        return cls(name, size, own, others, own / others, spread=(min(pairs), max(pairs)), **more)
+
+    def cells(self) -> list[str]:
+        """The row as the table shows it."""
+        unit = "" if self.of_ratio else self.unit
+        spread = f" ({self.spread[0]:.2f} to {self.spread[1]:.2f})" if self.spread else ""
+        ratio = "-" if self.ratio is None else f"{self.ratio:.2f}{spread}"
+        measured = [_number(self.ours, self.unit), _number(self.peer, self.unit), ratio]
+        return [self.name, self.size, *measured, _number(self.goal, unit), _number(self.limit, unit)]
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f} {unit}".strip() if value >= 100 else f"{value:.3g} {unit}".strip()
+
+
+class Table:
+    """A Markdown table that is printed as it grows, and written to `json_file`, if there is one, after every row."""
+
+    HEADER = ("what", "size", "ours", "peer", "ratio (spread)", "goal", "never above")
+
+    def __init__(self, json_file: pathlib.Path | None, header: Sequence[str] = HEADER):
+        """Prints the head."""
+        self._json_file, self._rows, self.torch = json_file, [], None
+        self._print(header)
+        self._print(["---"] * len(header))
+
+    def add(self, row: Row):
+        """Adds a row."""
+        self.add_line(row.cells(), dataclasses.asdict(row))
+
+    def add_line(self, cells: Iterable[str], value: dict):
+        """Adds a row of another form: what is printed, and what is written."""
+        self._print(cells)
+        self._rows.append(value)
+        if self._json_file:
+            content = {"machine": machine(), "versions": versions(self.torch), "rows": self._rows}
+            self._json_file.write_text(json.dumps(content, indent=1) + "\n")
+
+    @staticmethod
+    def _print(cells: Iterable[str]):
+        print("|", " | ".join(cells), "|", flush=True)
+
+
+def machine() -> dict:
+    """Name of the processor, cores of this process, and memory in GB."""
+    name = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return {"processor": name, "cores": cores, "memory_gb": round(memory, 1)}
+
+
+def versions(torch: str | None) -> dict:
+    """Versions of what ran; `torch` is the peer's, if it says so."""
+    ours = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")}
+    return ours | {"python": platform.python_version(), "torch": torch}
+
+
+def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> str:
+    """The standard output of a process.
+
+    Raises:
+      Failure: it cannot be started or fails; the message ends with its last line.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | (env or {}))
+    except OSError as error:
+        raise Failure(f"{command[0]}: {error.strerror}") from error
+    if done.returncode:
+        last = (done.stderr.strip() or done.stdout.strip() or "it says nothing").splitlines()[-1]
+        raise Failure(f"{shlex.join(command)} exits with {done.returncode}: {last}")
+    return done.stdout
+
+
+def ask(command: Sequence[str], env: Mapping[str, str] | None = None) -> dict:
+    """The JSON value in the last line that a process prints.
+
+    Raises:
+      Failure: there is none.
+    """
+    lines = run(command, env).strip().splitlines()
+    try:
+        return dict(json.loads(lines[-1]))
+    except (IndexError, TypeError, ValueError) as error:
+        raise Failure(f"{shlex.join(command)} prints no JSON object in its last line") from error
+
+
+def alternate(commands: Mapping[str, Sequence[str]], times: int) -> dict[str, list[dict]]:
+    """Runs every command, one after the other, `times` times over; what each answered.
+
+    Raises:
+      Failure: one fails, or two of them do not have supernets of the same size.
+    """
+    answers = {name: [] for name in commands}
+    for _ in range(times):
+        for name, command in commands.items():
+            answers[name].append(ask(command))
+    counts = {name: of_one[0].get("parameters") for name, of_one in answers.items()}
+    if len(set(counts.values())) > 1:
+        raise Failure(f"the supernets differ in their parameters: {counts}")
+    return answers
+
+
+def column(answers: Sequence[dict], key: str) -> list[float]:
+    """One number of every answer.
+
+    Raises:
+      Failure: it is not there.
+    """
+    if missing := [answer for answer in answers if not isinstance(answer.get(key), float)]:
+        raise Failure(f"expected seconds under {key!r} in {json.dumps(missing[0])}")
+    return [answer[key] for answer in answers]
+
+
+def parser(text: str, peer: bool = False, sizes: bool = True) -> argparse.ArgumentParser:
+    """A command's options: those that all have, and those of commands that measure a peer too, or take sizes."""
+    options = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write machine, versions and rows there")
+    if sizes:
+        for name in SIZES["darts"]:
+            options.add_argument(f"--{name}", type=int, help="instead of the usual, for trying")
+        options.add_argument("--runs", type=int, default=3, help="timed runs of a process (default: 3)")
+        options.add_argument("--only", type=lambda text: text.split(","), metavar="NAME[,NAME]", help="only these rows")
+    if peer:
+        options.add_argument("--peer", type=shlex.split, metavar="COMMAND", help="the peer, less its size options")
+        options.add_argument("--alternations", type=int, default=3, help="how often both are run (default: 3)")
+    return options
+
+
+def chosen(names: Iterable[str], only: Sequence[str] | None) -> list[str]:
+    """The names that --only leaves.
+
+    Raises:
+      Failure: it names another.
+    """
+    names = list(names)
+    if unknown := set(only or ()) - set(names):
+        raise Failure(f"--only names {', '.join(sorted(unknown))}, the rows are {', '.join(names)}")
+    return [name for name in names if only is None or name in only]
+
+
+def sizes(args: argparse.Namespace, space: str) -> dict[str, int]:
+    """channels, cells, size and batch: the usual of a space, or the command's."""
+    return {name: getattr(args, name) or usual for name, usual in SIZES[space].items()}
+
+
+def size_words(args: argparse.Namespace, space: str) -> str:
+    """`sizes`, for the table."""
+    return "{channels} channels, {cells} cells, {size}x{size}, batch {batch}".format(**sizes(args, space))
+
+
+def with_sizes(command: Sequence[str], args: argparse.Namespace, space: str, *more: object) -> list[str]:
+    """The peer's command line, or ours, completed."""
+    options = {"space": space, **sizes(args, space), "runs": args.runs}
+    return [*command, *(f"--{name}={value}" for name, value in options.items()), *map(str, more)]
+
+
+def ours(args: argparse.Namespace, space: str, *more: object) -> list[str]:
+    """The command line of our measurements."""
+    return with_sizes([sys.executable, "-m", "benchmarks.ours"], args, space, *more)
+
+
+def command(main: Callable[[], None]) -> Callable[[], None]:
+    """Has a command end with one line and exit code 1 where a measurement fails."""
+
+    @functools.wraps(main)
+    def guarded():
+        try:
+            main()
+        except Failure as failure:
+            sys.exit(f"error: {' '.join(str(failure).split())}")
+
+    return guarded

@@ -1,0 +1,58 @@
+"""One measurement of our programs, as a process of its own; the command line is that of the peer.
+
+    python -m benchmarks.ours --space darts --channels 16 --cells 8 --size 32 --batch 64 --what step,score
+
+Prints a JSON line: sizes, `parameters` of the whole supernet, what --what asks for (`benchmarks.programs` says in what
+units), and `peak_memory_gb` of the process. Nothing is read from a compilation cache unless --cache says so.
+"""
+
+import argparse
+import json
+import resource
+import sys
+
+from experiments.large_pages import use_large_pages
+
+WHAT = ("forward", "score", "score_reduce", "pipeline", "records", "step")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--space", default="darts")
+    numbers = {"channels": 16, "cells": 8, "size": 32, "batch": 64, "classes": 10, "runs": 3, "decided": 0}
+    for name, value in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=value, help=f"default: {value}")
+    parser.add_argument("--images", type=int, default=50000, help="of both halves together (default: 50000)")
+    parser.add_argument("--gradients", choices=("separate", "shared"), default="separate")
+    parser.add_argument("--what", default="forward,step,score", help=f"any of {','.join(WHAT)}")
+    parser.add_argument("--cache", action="store_true", help="keep compiled programs as experiments.main does")
+    args = parser.parse_args()
+    if unknown := set(args.what.split(",")) - set(WHAT):
+        parser.error(f"--what names {', '.join(sorted(unknown))}, expected any of {', '.join(WHAT)}")
+    return args
+
+
+def main():
+    """Prints the line."""
+    args = parse()
+    import jax  # not earlier: the process may have begun anew
+
+    from benchmarks import programs
+    from experiments import machine
+
+    config = programs.make_config(args)
+    if args.cache:
+        machine.prepare(config)
+    else:
+        jax.config.update("jax_enable_compilation_cache", False)
+    asked = [name for name in WHAT if name in args.what.split(",")]
+    answer = vars(args) | programs.measure(config, args, asked)
+    unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
+    answer["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 3)
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    use_large_pages()
+    main()

@@ -1,0 +1,159 @@
+"""The forms of operations that suit XLA:CPU against their plain forms: values, gradients, gradients of gradients."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from darts_pt_jax import kernels
+
+SIZES = [8, 7]
+DEPTHWISE = [  # kernel, stride, dilation, size
+    (3, 1, 1, 8), (3, 2, 1, 7), (5, 1, 1, 7), (5, 2, 1, 8), (3, 1, 2, 7), (3, 2, 2, 8), (5, 1, 2, 8), (5, 2, 2, 7),
+]  # fmt: skip
+
+
+def normals(seed, *shapes):
+    keys = jax.random.split(jax.random.key(seed), len(shapes))
+    return tuple(jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True))
+
+
+def first(outputs):
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def described(function, args, twice=True):
+    """Outputs, the gradient under random cotangents, and how it changes (unless not `twice`) in a random direction."""
+
+    def gradient(*args):
+        def weighed(args):
+            outputs = function(*args)
+            (weights,) = normals(7, first(outputs).shape)
+            return (weights * jnp.sin(first(outputs))).sum(), outputs
+
+        return jax.grad(weighed, has_aux=True)(args)
+
+    return jax.jvp(gradient, args, normals(8, *(x.shape for x in args))) if twice else gradient(*args)
+
+
+def same(one, two, tolerance=2e-5):
+    """To rounding: relative to the largest number of each array."""
+    one, two = (jax.tree.leaves(jax.device_get(tree)) for tree in (one, two))
+    for a, b in zip(one, two, strict=True):
+        assert a.shape == b.shape and np.isfinite(a).all()
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * max(1, abs(b).max()))
+
+
+def same_forms(fast, plain, *args, twice=True):
+    one, two = (jax.jit(functools.partial(described, f, twice=twice))(args) for f in (fast, plain))
+    same(one, two)
+    for array in jax.tree.leaves(two):
+        assert array.any(), "the plain form says something"
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation", "size"), DEPTHWISE)
+def test_a_depthwise_convolution_is_a_sum_of_shifted_images(kernel, stride, dilation, size):
+    fast, plain = (lambda x, k, f=f: f(x, k, stride, dilation) for f in FORMS["depthwise"])
+    same_forms(fast, plain, *normals(0, (2, size, size, 3), (kernel, kernel, 3)))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_pooling_is_a_maximum_of_shifted_images(stride, size, ties):
+    (x,) = normals(0, (2, size, size, 3))
+    if ties:  # three values, so that most windows have their maximum several times: there the gradient jumps
+        x = jnp.clip(jnp.round(x), -1, 1)
+    fast, plain = (lambda x, f=f: f(x, stride) for f in FORMS["max_pool"])
+    same_forms(fast, plain, x, twice=not ties)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_normalisation_has_the_gradient_of_its_formula(size):
+    (x,) = normals(0, (4, size, size, 3))
+    fast, plain = (lambda x, f=f: f(3 * x + 2, 1e-5) for f in FORMS["normalise"])
+    same_forms(fast, plain, x)
+
+
+def test_mean_and_variance_of_a_normalisation_pass_no_gradient():
+    (x,) = normals(0, (4, 5, 5, 3))
+    assert not jax.grad(lambda x: sum(part.sum() for part in kernels.normalise(x, 1e-5)[1:]))(x).any()
+
+
+FORMS = {
+    "depthwise": (kernels.depthwise_shifted, kernels.depthwise_plain),
+    "max_pool": (kernels.max_pool, kernels.max_pool_plain),
+    "normalise": (kernels.normalise, kernels.normalise_plain),
+}
+STACKED = {  # arguments by name, shapes of the arguments, which of them are stacked
+    "depthwise, one image": ("depthwise", (2, 1), [(2, 7, 7, 3), (4, 3, 3, 3)], (None, 0)),
+    "depthwise, dilated": ("depthwise", (1, 2), [(4, 2, 7, 7, 3), (4, 3, 3, 3)], (0, 0)),
+    "depthwise, one kernel": ("depthwise", (1, 1), [(4, 2, 7, 7, 3), (3, 3, 3)], (0, None)),
+    "max_pool": ("max_pool", (2,), [(4, 2, 7, 7, 3)], (0,)),
+    "normalise": ("normalise", (1e-5,), [(4, 2, 7, 7, 3)], (0,)),
+}
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_stacked_under_vmap_the_forms_are_the_same(name):
+    form, static, shapes, axes = STACKED[name]
+    fast, plain = (jax.vmap(lambda *args, f=f: f(*args, *static), axes) for f in FORMS[form])
+    same_forms(fast, plain, *normals(0, *shapes))
+
+
+@pytest.mark.parametrize("name", ["depthwise", "normalise"])
+def test_the_gradient_is_the_numerical_one(name):
+    shapes, static = {"depthwise": ([(2, 7, 7, 3), (5, 5, 3)], (2, 1)), "normalise": ([(2, 7, 7, 3)], (1e-5,))}[name]
+    args, directions = normals(0, *shapes), normals(1, *shapes)
+    size = first(FORMS[name][0](*args, *static)).size
+
+    @jax.jit
+    def value(step):
+        moved = (x + step * d for x, d in zip(args, directions, strict=True))
+        (factor,) = normals(2, (size,))
+        return (factor * jnp.sin(first(FORMS[name][0](*moved, *static))).ravel()).sum()
+
+    slope = jax.grad(value)(0.0)
+    assert abs(slope) > 1
+    np.testing.assert_allclose(slope, (value(1e-2) - value(-1e-2)) / 2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("form", [kernels.depthwise_shifted, kernels.depthwise_plain])
+def test_bfloat16_stays_bfloat16_to_its_rounding(form):
+    wide = normals(0, (2, 7, 7, 3), (3, 3, 3), (2, 7, 7, 3))
+    x, kernel, g = (array.astype(jnp.bfloat16) for array in wide)
+    out, pull = jax.vjp(form, x, kernel)
+    wide_out, wide_pull = jax.vjp(kernels.depthwise_plain, *wide[:2])
+    results = (out, *pull(g))
+    assert {array.dtype for array in results} == {jnp.dtype(jnp.bfloat16)}
+    for array, expected in zip(results, (wide_out, *wide_pull(wide[2])), strict=True):
+        np.testing.assert_allclose(array.astype(jnp.float32), expected, atol=0.03 * abs(expected).max())
+
+
+def test_bfloat16_pools_and_the_sums_of_its_gradients_are_float32():
+    x = jnp.ones((64, 8, 8, 2), jnp.bfloat16)
+    assert kernels.max_pool(x).dtype == jax.grad(lambda x: kernels.max_pool(x).sum())(x).dtype == jnp.bfloat16
+    kernel = jnp.zeros((3, 3, 2), jnp.bfloat16)
+    gradient = jax.grad(lambda k: kernels.depthwise_shifted(x, k).sum().astype(jnp.float32))(kernel)
+    assert gradient[1, 1].tolist() == [4096, 4096], "in bfloat16, 256 + 1 is 256"
+    assert gradient[0, 0].tolist() == [3136, 3136]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_sharing_is_broadcasting(count):
+    (x,) = normals(0, (2, 3, 3, 2))
+    share = functools.partial(kernels.share, count=count)
+    same_forms(lambda x: kernels.share(x, count), lambda x: jnp.broadcast_to(x, (count, *x.shape)), x)
+    assert share(x).shape == (count, 2, 3, 3, 2)
+    (many,) = normals(0, (4, 2, 3, 3, 2))
+    same_forms(
+        jax.vmap(lambda x: kernels.share(x, count)), jax.vmap(lambda x: jnp.broadcast_to(x, (count, *x.shape))), many
+    )
+
+
+def test_a_meeting_point_changes_nothing():
+    (x,) = normals(0, (2, 3, 3, 2))
+    for many in (lambda f: f, jax.vmap):
+        same_forms(many(lambda x: kernels.meeting_point(2 * x) * x), many(lambda x: 2 * x * x), x)

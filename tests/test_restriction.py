@@ -1,0 +1,121 @@
+"""A supernet without the candidates that decisions have excluded computes what the whole one does."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from darts_pt_jax import architecture, bilevel
+from darts_pt_jax.architecture import Decisions
+from darts_pt_jax.selection import perturbation
+from darts_pt_jax.spaces import SPACES
+from tests import tiny
+
+DECISIONS = {  # kind, edge, candidate; kind, removed edges
+    "tiny": (
+        [("normal", 0, 1), ("normal", 1, 0), ("normal", 4, 2), ("normal", 6, 0), ("reduce", 0, 0), ("reduce", 3, 1)],
+        [("normal", [4]), ("reduce", [2, 3])],
+    ),
+    "nasbench201": ([("normal", 0, 0), ("normal", 1, 3), ("normal", 3, 1), ("normal", 4, 4)], []),
+}
+
+
+def decided(space):
+    decisions = architecture.undecided(SPACES[space])
+    chosen, removed = DECISIONS[space]
+    for kind, edge, candidate in chosen:
+        decisions = decisions.choose(kind, edge, candidate)
+    for kind, edges in removed:
+        decisions = decisions.remove(kind, edges)
+    return decisions
+
+
+def names(tree):
+    return {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def part(tree, like):
+    """The leaves of a tree that another of fewer leaves has, by name."""
+    leaves = dict(jax.tree_util.tree_leaves_with_path(tree))
+    return jax.tree_util.tree_map_with_path(lambda path, _: leaves[path], like)
+
+
+def same_to_rounding(one, two):
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * (1 + abs(b).max())), one, two)
+
+
+@pytest.mark.parametrize("space", DECISIONS)
+def test_what_decisions_exclude_may_be_left_out(space, key):
+    net, data = tiny.supernet(space), tiny.dataset(16)
+    optimizer, alphas = bilevel.weight_optimizer(clip=0.01), bilevel.alpha_optimizer(0.1)
+    state = bilevel.init_state(net, key, (8, 8, 2), optimizer, alphas, 0.5).replace(decisions=decided(space))
+    images, masks = (data.images / 255.0 - 0.5) * 2, np.ones((2, *state.alphas["normal"].shape), np.float32)
+    masks[1, 2, 0] = 0
+
+    def steps(net):
+        gradient = bilevel.make_gradient(net, "params", "alphas")
+        update, alpha_update = bilevel.make_weight_update(optimizer), bilevel.make_alpha_update(alphas)
+        scorer = perturbation.make_scorer(bilevel.make_evaluate(net, True, True), "normal")
+
+        @jax.jit
+        def two_steps(state):
+            passes, states = [], []
+            for _ in range(2):
+                gradients, metrics, stats = gradient(state, images, data.labels, key)
+                state = update(state, gradients, stats, 0.1)
+                state = alpha_update(state, gradients, stats)
+                passes.append((gradients, metrics))
+                states.append(state)
+            batch = data, np.arange(8), key
+            return passes, states, scorer(state.variables, tiny.weights(net, state), masks, batch)
+
+        return two_steps
+
+    other = net.clone(space=net.space.restricted(state.decisions.candidates(net.space)))
+    like = jax.eval_shape(lambda: bilevel.init_state(other, key, (8, 8, 2), optimizer, alphas))
+    rest = bilevel.restrict(state, like)
+    assert jax.tree.structure(rest) == jax.tree.structure(like)
+    jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype) or pytest.fail(f"{a} {b}"), rest, like)
+    whole, less = jax.device_get((steps(net)(state), steps(other)(rest)))
+    passes, states, scores = whole
+    assert names(rest.params) < names(state.params) and names(rest.batch_stats) < names(state.batch_stats)
+    assert optax.tree.norm(passes[0][0]["params"]) > 0.1, "the gradient is clipped"
+    same_to_rounding(less[0], part(passes, less[0]))
+    same_to_rounding(less[1], part(states, less[1]))
+    same_to_rounding(less[2], scores)
+    assert abs(scores.loss[1] - scores.loss[0]) > 1e-4
+    assert abs(part(states[0].params, rest.params)["head"]["kernel"] - state.params["head"]["kernel"]).max() > 1e-5
+    gradients = passes[0][0]["params"]
+    for name, leaf in ((jax.tree_util.keystr(path), x) for path, x in jax.tree_util.tree_leaves_with_path(gradients)):
+        assert name in names(rest.params) or not leaf.any(), f"{name} was left out, but has a gradient"
+
+
+def test_the_candidates_left_are_those_undecided_and_kept():
+    space = tiny.SPACE
+    left = decided("tiny").candidates(space)
+    assert [row.tolist() for row in left["normal"][[0, 1, 2, 4]]] == [
+        [False, True, False, False],
+        [True, False, False, False],
+        [True, True, False, False],
+        [False, False, False, False],
+    ]
+    restricted = space.restricted(left)
+    assert restricted.cells["normal"].edges[0].candidates == (None, "centred")
+    assert restricted.cells["normal"].edges[0].operations == ((1, "centred"),)
+    assert restricted.cells["normal"].edges[4].operations == ()
+    for kind, graph in space.cells.items():
+        assert restricted.cells[kind].width == graph.width
+        np.testing.assert_array_equal(restricted.cells[kind].candidate_mask, graph.candidate_mask)
+    everything = space.restricted(architecture.undecided(space).candidates(space))
+    assert everything == space
+
+
+@pytest.mark.parametrize("space", DECISIONS)
+def test_decisions_as_lists_come_back(space):
+    decisions = decided(space)
+    again = Decisions.from_lists(decisions.to_lists())
+    assert jax.tree.structure(decisions) == jax.tree.structure(again)
+    for one, two in zip(jax.tree.leaves(decisions), jax.tree.leaves(again), strict=True):
+        assert one.dtype == two.dtype
+        np.testing.assert_array_equal(one, two)
