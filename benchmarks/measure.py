@@ -211,7 +211,8 @@ def sizes(args: argparse.Namespace, space: str) -> dict[str, int]:
 
 def size_words(args: argparse.Namespace, space: str) -> str:
     """`sizes`, for the table."""
-    return "{channels} channels, {cells} cells, {size}x{size}, batch {batch}".format(**sizes(args, space))
+    cells = "cells a stage" if space == "nasbench201" else "cells"
+    return f"{{channels}} channels, {{cells}} {cells}, {{size}}x{{size}}, batch {{batch}}".format(**sizes(args, space))
 
 
 def with_sizes(command: Sequence[str], args: argparse.Namespace, space: str, *more: object) -> list[str]:

@@ -1,6 +1,7 @@
 """Seconds to score all removals of one edge on one batch; ours and the peer's run alternately.
 
-    python -m benchmarks.scoring --peer 'TORCH_ENVIRONMENT/bin/python benchmarks/torch_peer.py' --json scoring.json
+    python -m benchmarks.scoring --peer 'TORCH_ENVIRONMENT/bin/python benchmarks/torch_peer.py --what=score' \\
+        --json scoring.json
 
 Ours is one call for all removals and the unmasked supernet, one pass more than the peer's, with cropping and flipping.
 The peer goes through the whole supernet for each removal, so that its `score_edge_s`, of a normal edge, holds for a
@@ -29,7 +30,9 @@ def main():
         if not rows:
             continue
         what = {"normal": "score", "reduce": "score_reduce"}
-        commands = {n: measure.ours(args, space, f"--what={what[kind]}") for n, (_, kind, *_) in rows.items()}
+        commands = {
+            n: measure.ours(args, space, "--cache", f"--what={what[kind]}") for n, (_, kind, *_) in rows.items()
+        }
         if args.peer:
             commands["peer"] = measure.with_sizes(args.peer, args, space)
         answers = measure.alternate(commands, args.alternations)

@@ -1,9 +1,11 @@
 """Seconds of a bilevel step, first order, and what a run does beside its steps; ours and the peer's run alternately.
 
-    python -m benchmarks.steps --peer 'TORCH_ENVIRONMENT/bin/python benchmarks/torch_peer.py' --json steps.json
+    python -m benchmarks.steps --peer 'TORCH_ENVIRONMENT/bin/python benchmarks/torch_peer.py --what=step' \\
+        --json steps.json
 
 The peer's command is completed by --space, --channels, --cells, --size, --batch, --runs and --decided, and prints a JSON
-line with `bilevel_step_s` and `parameters`, as benchmarks/torch_peer.py does. Without a peer only ours is measured.
+line with `bilevel_step_s` and `parameters`, as benchmarks/torch_peer.py does. Without a peer only ours is measured. In
+the row "over our own with none decided" the column "peer" is our own step with none decided.
 """
 
 import argparse
@@ -68,7 +70,7 @@ def add_steps(table: Table, args: argparse.Namespace, space: str, cases: Mapping
 
 
 def _ours(args: argparse.Namespace, case: Case) -> list[str]:
-    options = "--what=step", f"--decided={case.decided}", f"--gradients={case.gradients}"
+    options = "--cache", "--what=step", f"--decided={case.decided}", f"--gradients={case.gradients}"
     return measure.ours(args, case.space, *options)
 
 
@@ -79,7 +81,7 @@ def _peer(case: Case) -> str:
 def add_beside(table: Table, args: argparse.Namespace, name: str):
     """Measures and adds a row of `BESIDE`."""
     words, space, what, steps, goal, limit = BESIDE[name]
-    answers = [measure.ask(measure.ours(args, space, f"--what={what},step"))]
+    answers = [measure.ask(measure.ours(args, space, "--cache", f"--what={what},step"))]
     (beside,), (step,) = measure.column(answers, f"{what}_s"), measure.column(answers, "bilevel_step_s")
     share = 100 * beside / (steps * step)
     size = measure.size_words(args, space)

@@ -86,19 +86,17 @@ class Training:
         self.net = net
         self.scorer = functools.cache(self._scorer)
         self._evaluate = jax.jit(self._evaluation(bilevel.make_evaluate(net, False, False)))
-        alpha_update, weight_update = map(self._updating, self._updates())
-        if self.config.search.gradients == "shared":
-            gradient = jax.jit(bilevel.make_gradient(net, "params", "alphas"))
-            draw, alpha_update, weight_update = (
-                jax.jit(_batch),
-                *(jax.jit(update, donate_argnums=0) for update in (alpha_update, weight_update)),
-            )
-            self._alpha_step = _composed(draw, gradient, alpha_update)
-            self._weight_step = _composed(draw, gradient, weight_update)
+        updates = {
+            "alphas": _counted(bilevel.make_alpha_update(self.alpha_optimizer)),
+            "params": _counted(bilevel.make_weight_update(self.weight_optimizer)),
+        }
+        if self.config.search.gradients == "shared" and self.config.search.alpha == "learned":
+            gradient = jax.jit(bilevel.make_gradient(net, *updates))
+            steps = [_composed(jax.jit(_batch), gradient, jax.jit(u, donate_argnums=0)) for u in updates.values()]
         else:
-            alpha = _composed(_batch, bilevel.make_gradient(net, "alphas"), alpha_update)
-            weight = _composed(_batch, bilevel.make_gradient(net, "params"), weight_update)
-            self._alpha_step, self._weight_step = (jax.jit(step, donate_argnums=0) for step in (alpha, weight))
+            parts = [(_batch, bilevel.make_gradient(net, of), update) for of, update in updates.items()]
+            steps = [jax.jit(_composed(*of_step), donate_argnums=0) for of_step in parts]
+        self._alpha_step, self._weight_step = steps
         self._epoch = jax.jit(self._scanned, donate_argnums=0)
 
     def restricted(self, decisions: Decisions) -> "Training":
@@ -181,17 +179,6 @@ class Training:
         on_accelerator = jax.default_backend() != "cpu"
         return {"auto": on_accelerator, "on": True, "off": False}[self.config.search.scan]
 
-    def _updates(self):
-        yield bilevel.make_alpha_update(self.alpha_optimizer)
-        yield bilevel.make_weight_update(self.weight_optimizer)
-
-    @staticmethod
-    def _updating(update):
-        def updating(state, total, gradients, metrics, stats, *args):
-            return update(state, gradients, stats, *args), total + metrics
-
-        return updating
-
     def validate(self, state: SearchState, key: jax.Array, fold) -> dict:
         """valid_loss and valid_accuracy on the validation half: running statistics, no augmentation.
 
@@ -224,6 +211,14 @@ def _summary(total: Metrics, name: str) -> dict:
 def _batch(dataset: Dataset, indices: jax.Array, i, key: jax.Array):
     augment_key, noise_key = jax.random.split(key)
     return *batches.batch(dataset, indices[i], augment_key), noise_key
+
+
+def _counted(update):
+    """An update that also adds the metrics of its batch to a total."""
+    return lambda state, total, gradients, metrics, stats, *args: (
+        update(state, gradients, stats, *args),
+        total + metrics,
+    )
 
 
 def _composed(draw, gradient, update):

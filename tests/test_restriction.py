@@ -8,7 +8,7 @@ import pytest
 from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.selection import perturbation
-from darts_pt_jax.spaces import SPACES
+from darts_pt_jax.supernet import Supernet
 from tests import tiny
 
 DECISIONS = {  # kind, edge, candidate; kind, removed edges
@@ -16,12 +16,15 @@ DECISIONS = {  # kind, edge, candidate; kind, removed edges
         [("normal", 0, 1), ("normal", 1, 0), ("normal", 4, 2), ("normal", 6, 0), ("reduce", 0, 0), ("reduce", 3, 1)],
         [("normal", [4]), ("reduce", [2, 3])],
     ),
-    "nasbench201": ([("normal", 0, 0), ("normal", 1, 3), ("normal", 3, 1), ("normal", 4, 4)], []),
+    "nasbench201": ([("normal", 0, 1), ("normal", 1, 3), ("normal", 3, 0), ("normal", 4, 4)], []),
 }
 
 
+HERE = {"tiny": tiny.SPACE, "nasbench201": tiny.BENCH}
+
+
 def decided(space):
-    decisions = architecture.undecided(SPACES[space])
+    decisions = architecture.undecided(HERE[space])
     chosen, removed = DECISIONS[space]
     for kind, edge, candidate in chosen:
         decisions = decisions.choose(kind, edge, candidate)
@@ -47,11 +50,11 @@ def same_to_rounding(one, two):
 
 @pytest.mark.parametrize("space", DECISIONS)
 def test_what_decisions_exclude_may_be_left_out(space, key):
-    net, data = tiny.supernet(space), tiny.dataset(16)
+    net, data = Supernet(HERE[space], 1, 4, 3), tiny.dataset(16)
     optimizer, alphas = bilevel.weight_optimizer(clip=0.01), bilevel.alpha_optimizer(0.1)
     state = bilevel.init_state(net, key, (8, 8, 2), optimizer, alphas, 0.5).replace(decisions=decided(space))
     images, masks = (data.images / 255.0 - 0.5) * 2, np.ones((2, *state.alphas["normal"].shape), np.float32)
-    masks[1, 2, 0] = 0
+    masks[1, 2, 1] = 0
 
     def steps(net):
         gradient = bilevel.make_gradient(net, "params", "alphas")
@@ -59,16 +62,16 @@ def test_what_decisions_exclude_may_be_left_out(space, key):
         scorer = perturbation.make_scorer(bilevel.make_evaluate(net, True, True), "normal")
 
         @jax.jit
+        def step(state):
+            gradients, metrics, stats = gradient(state, images, data.labels, key)
+            return (gradients, metrics), alpha_update(update(state, gradients, stats, 0.1), gradients, stats)
+
         def two_steps(state):
-            passes, states = [], []
-            for _ in range(2):
-                gradients, metrics, stats = gradient(state, images, data.labels, key)
-                state = update(state, gradients, stats, 0.1)
-                state = alpha_update(state, gradients, stats)
-                passes.append((gradients, metrics))
-                states.append(state)
+            first = step(state)
+            second = step(first[1])
             batch = data, np.arange(8), key
-            return passes, states, scorer(state.variables, tiny.weights(net, state), masks, batch)
+            scores = jax.jit(scorer)(state.variables, tiny.weights(net, state), masks, batch)
+            return (first[0], second[0]), (first[1], second[1]), scores
 
         return two_steps
 

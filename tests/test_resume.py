@@ -142,6 +142,19 @@ def test_killed_anywhere_it_ends_with_the_same_bits(stage, start, undisturbed, t
     same(undisturbed, workdir)
 
 
+@pytest.mark.xdist_group("kill select")
+def test_killed_after_a_restriction_it_ends_with_the_same_bits(start, undisturbed, tmp_path):
+    keys = {"stages": "select,report", "init_from": undisturbed, "select.restrict_every": 2}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start(whole, **keys))
+    # Units: the adoption, the beginning, then decision, tuning, decision, restriction, tuning, and so on.
+    moments = [within(6, 0, 2), within(7, 0, 1), lines("decisions.jsonl", 4), within(10, 0, 3), exists("genotype.json")]
+    kill_at(moments, lambda: start(killed, **keys, **{"checkpoint.minutes": 0}), killed)
+    finish(start(killed, **keys))
+    same(whole, killed)
+    assert json.loads((whole / "run.json").read_text())["config"]["select.restrict_every"] == 2
+
+
 @pytest.mark.xdist_group("kill report")
 def test_killed_selections_of_another_run_end_with_the_same_bits(start, undisturbed, tmp_path):
     keys = {"stages": "select,report", "init_from": undisturbed, "select.method": "magnitude_tuned", "select.orders": 2}

@@ -140,6 +140,44 @@ def test_orders_are_selections_of_seeds_of_their_own_and_are_counted(selected, t
         assert row.endswith(f"| {2 - sum(dropped)} |")
 
 
+@of_one_search
+def test_leaving_out_what_is_excluded_changes_no_decision(selected):
+    whole, _, _ = selected(**{"select.criterion": "loss"})
+    less, _, _ = selected(**{"select.criterion": "loss", "select.restrict_every": 2})
+    assert len(less) == 22 and all(recomputed(d) == d["choice"] for d in less)
+    assert [d["choice"] for d in less] == [d["choice"] for d in whole]
+    for one, two in zip(whole, less, strict=True):
+        for a, b in zip(one.get("passes", [one]), two.get("passes", [two]), strict=True):
+            assert a["loss"] == pytest.approx(b["loss"], rel=1e-4) and a["images"] == b["images"] == 64
+        assert one.get("candidates") == two.get("candidates")
+
+
+@of_one_search
+def test_every_order_begins_with_the_whole_supernet(selected, searched, tmp_path):
+    keys = {"select.interval": 1, "select.restrict_every": 8, "select.order": "fixed"}
+    both, metrics, _ = selected(**keys, **{"select.orders": 2})
+    second = [d for d in both if d["order"] == 2]
+    assert [d["candidates"] for d in second[:18]] == [d["candidates"] for d in both[:18]]
+    assert all(recomputed(d) == d["choice"] for d in both) and len(second) == 22
+    single, alone, _ = selected(**keys, **{"select.seed": 1})
+    assert [{**d, "order": 1} for d in second] == single
+    tuned = [{**m, "order": 1} for m in metrics if m.get("order") == 2]
+    assert tuned == [m for m in alone if m["stage"] == "select"] and len(tuned) == 11
+    sizes = [sum(a.size for name, a in arrays(*place).items() if name.startswith(".params"))
+             for place in ((searched, "snapshots"), (tmp_path / "0", "checkpoints"))]  # fmt: skip
+    assert sizes[1] < sizes[0]
+
+
+@of_one_search
+def test_restriction_is_fixed_by_the_first_decision(searched, tmp_path, capsys):
+    keys = {"init_from": searched, "select.interval": 0, "select.method": "magnitude_tuned"}
+    assert run(tmp_path / "run", SEARCHED, **keys, **{"stages": "select", "select.restrict_every": 9}) == 0
+    before = digests(tmp_path / "run")
+    assert run(tmp_path / "run", SEARCHED, **keys, **{"stages": "select", "select.restrict_every": 0}) == 2
+    assert "select.restrict_every was 9 and is 0" in capsys.readouterr().err
+    assert digests(tmp_path / "run") == before
+
+
 def arrays(workdir, folder, number=None):
     checkpoints = Checkpoints(workdir / folder, read_only=True)
     return checkpoints.arrays(number or checkpoints.latest())

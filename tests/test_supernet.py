@@ -1,5 +1,3 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +6,7 @@ import pytest
 from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.data.batches import Dataset
 from darts_pt_jax.selection import perturbation
-from darts_pt_jax.spaces import DARTS_OPERATIONS, RESIDUAL_BLOCK, S1_NORMAL, S1_REDUCE, SPACES, SearchSpace, dag
+from darts_pt_jax.spaces import DARTS_OPERATIONS, S1_NORMAL, S1_REDUCE, SearchSpace, dag
 from darts_pt_jax.supernet import Supernet
 from tests import tiny
 
@@ -95,13 +93,12 @@ def small(name, normal, reduce):
 # of one edge, of two, and of unequal candidates at both strides.
 SOME, OTHERS = DARTS_OPERATIONS[:4], DARTS_OPERATIONS[4:]
 DARTS = {0: SOME, 1: OTHERS, 2: SOME, 3: OTHERS, 4: ("sep_conv_3x3", "dil_conv_3x3")}
-BENCH = dataclasses.replace(SPACES["nasbench201"], layout=lambda cells: ("normal", RESIDUAL_BLOCK, "normal"))
 SMALL = {
     "darts": small("darts", DARTS, DARTS),
     "s1": small("s1", S1_NORMAL, S1_REDUCE),
     "s4": small("s4", ("noise", "sep_conv_3x3"), ("noise", "sep_conv_3x3")),
     "tiny": tiny.SPACE,
-    "nasbench201": BENCH,
+    "nasbench201": tiny.BENCH,
 }
 
 

@@ -1,5 +1,7 @@
 """A search space of the tests' own: other operations, three nodes, unequal numbers of candidates per edge."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -7,7 +9,7 @@ import numpy as np
 from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.data.batches import Dataset
 from darts_pt_jax.ops import Operation
-from darts_pt_jax.spaces import SPACES, SearchSpace, dag
+from darts_pt_jax.spaces import RESIDUAL_BLOCK, SPACES, SearchSpace, dag
 from darts_pt_jax.supernet import Supernet
 
 
@@ -28,6 +30,9 @@ SPACE = SearchSpace(
     layout=lambda cells: ("normal", "reduce") * cells,
     stem_multiplier=1,
 )
+
+BENCH = dataclasses.replace(SPACES["nasbench201"], layout=lambda cells: ("normal", RESIDUAL_BLOCK, "normal"))
+"""NAS-Bench-201 with fewer cells than its own layout can have."""
 
 SIZES = {"tiny": 1, "nasbench201": 1, "s4": 3}
 """Cells that make the smallest supernet with every cell kind."""

@@ -1,0 +1,96 @@
+"""The programs of training: every form of them computes the same, and each is compiled once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import quickstart
+from darts_pt_jax import architecture
+from darts_pt_jax.data import sources
+from darts_pt_jax.selection import perturbation
+from experiments.timing import Stopwatch
+from experiments.training import Training
+from tests.command import TINY
+
+
+def training(**keys):
+    config = quickstart.get_config()
+    shapes = {"data.examples": 96, "search.batch_size": 16, "search.gradients": "separate", "search.scan": "off"}
+    config.update_from_flattened_dict({**TINY, "select.images": 0, **shapes, **keys})
+    return Training(config, sources.load("digits", "", 0, config.data.examples))
+
+
+def in_order(name, step, state, total, steps, images):
+    for i in range(steps):
+        state, total = step(i, state, total)
+    return state, total
+
+
+def epoch(training, state, number=0):
+    return training.epoch(state, jax.random.key(number), 0.025, "epoch", in_order)
+
+
+def trained(**keys):
+    """State and metrics after an epoch, by default of three steps."""
+    one = training(**keys)
+    return jax.device_get(epoch(one, one.initial_state(jax.random.key(1))))
+
+
+@pytest.fixture(scope="module")
+def plainly():
+    return trained()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"search.gradients": "shared"}, {"search.scan": "on"}, {"search.gradients": "shared", "search.scan": "on"}],
+    ids=str,
+)
+@pytest.mark.xdist_group("training")
+def test_gradients_together_or_apart_and_steps_in_one_program_or_not_come_to_the_same(keys, plainly):
+    state, metrics = trained(**keys)
+    assert metrics["train_loss"] == pytest.approx(plainly[1]["train_loss"], rel=1e-4)
+    assert metrics["train_accuracy"] == plainly[1]["train_accuracy"]
+    assert jax.tree.structure(state) == jax.tree.structure(plainly[0])
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(plainly[0]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4, err_msg=jax.tree_util.keystr(path))
+    assert int(state.alpha_optimizer[1][0].count) == 3
+
+
+def test_bfloat16_is_what_activations_are_in_and_nothing_else():
+    keys = {"data.examples": 80, "search.batch_size": 40}  # one step
+    (wide, of_wide), (narrow, of_narrow) = (trained(precision=p, **keys) for p in ("float32", "bfloat16"))
+    assert jax.tree.map(np.result_type, narrow) == jax.tree.map(np.result_type, wide)
+    assert {leaf.dtype for leaf in jax.tree.leaves((narrow.params, narrow.batch_stats))} == {jnp.dtype("float32")}
+    assert of_narrow["train_loss"] == pytest.approx(of_wide["train_loss"], rel=0.05)
+    assert abs(of_narrow["train_loss"] - of_wide["train_loss"]) > 1e-5, "it does compute in bfloat16"
+    for one, two in zip(jax.tree.leaves(narrow.params), jax.tree.leaves(wide.params), strict=True):
+        np.testing.assert_allclose(one, two, atol=0.05)
+
+
+@pytest.mark.parametrize("scan", ["on", "off"])
+def test_two_epochs_and_the_scores_of_all_edges_of_a_kind_need_the_programs_of_the_first(scan):
+    one = training(**{"search.scan": scan})
+
+    def round_of_work(state, number):
+        state, _ = epoch(one, state, number)
+        one.validate(state, jax.random.key(number), in_order)
+        edge = (0, 6)[number]
+        masks = architecture.without_operations(one.space, "normal", edge)
+        indices = one.indices(jax.random.key(number), one.valid, "epoch", 1)
+        weights = architecture.edge_weights(one.space, state.alphas, state.decisions)
+        batches = [(one.valid, indices[0], jax.random.key(number))]
+        scorer = one.scorer("normal")
+        score = perturbation.make_score(
+            lambda *args: scorer(state.variables, weights, *args), one.masks("normal"), batches
+        )
+        return state.replace(decisions=state.decisions.choose("normal", edge, 1)), score(masks)
+
+    watch = Stopwatch()
+    state, first = round_of_work(one.initial_state(jax.random.key(1)), 0)
+    assert watch.compile_seconds > 0
+    watch = Stopwatch()
+    _, second = round_of_work(state, 1)
+    assert watch.compile_seconds == 0
+    assert len(first["loss"]) == len(second["loss"]) and first["loss"] != second["loss"]
