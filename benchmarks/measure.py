@@ -82,8 +82,13 @@ class Table:
     HEADER = ("what", "size", "ours", "peer", "ratio (spread)", "goal", "never above")
 
     def __init__(self, json_file: pathlib.Path | None, header: Sequence[str] = HEADER):
-        """Prints the head."""
+        """Prints the head.
+
+        Raises:
+          Failure: the file cannot be written.
+        """
         self._json_file, self._rows, self.torch = json_file, [], None
+        self._write()
         self._print(header)
         self._print(["---"] * len(header))
 
@@ -95,9 +100,16 @@ class Table:
         """Adds a row of another form: what is printed, and what is written."""
         self._print(cells)
         self._rows.append(value)
-        if self._json_file:
-            content = {"machine": machine(), "versions": versions(self.torch), "rows": self._rows}
+        self._write()
+
+    def _write(self):
+        if not self._json_file:
+            return
+        content = {"machine": machine(), "versions": versions(self.torch), "rows": self._rows}
+        try:
             self._json_file.write_text(json.dumps(content, indent=1) + "\n")
+        except OSError as error:
+            raise Failure(f"--json {self._json_file}: {error.strerror}") from error
 
     @staticmethod
     def _print(cells: Iterable[str]):

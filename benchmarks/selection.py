@@ -60,8 +60,8 @@ def main():
     args = parser.parse_args()
     if args.restrict_every < 1:
         parser.error("--restrict-every is less than 1")
+    table = Table(args.json, ("phase", "never", f"every {args.restrict_every}"))
     seconds, lines = measured(args.config, args.restrict_every, args.overrides)
-    table = Table(args.json, ("phase", *lines))
     for name, belongs in PHASES.items():
         row = {column: phase([line for line in lines[column] if belongs(line)]) for column in lines}
         table.add_line([name, *map(words, row.values())], {"phase": name, **row})

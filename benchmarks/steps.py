@@ -51,9 +51,9 @@ def add_steps(table: Table, args: argparse.Namespace, space: str, cases: Mapping
     """Measures `cases`, all of one space, and adds a row for each."""
     commands = {}
     for name, case in cases.items():
-        commands[name] = _ours(args, case)
         if args.peer:
             commands[_peer(case)] = measure.with_sizes(args.peer, args, space, f"--decided={case.decided}")
+        commands[name] = _ours(args, case)
         if case.decided:
             commands.setdefault(space, _ours(args, STEPS[space]))
     answers = measure.alternate(commands, args.alternations)

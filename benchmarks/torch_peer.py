@@ -4,7 +4,7 @@
 
 A program by itself: it needs torch, which the project does not, and nothing of the project. Structure and settings are
 the published ones (DARTS, section 3.1; NAS-Bench-201, section 2.1), computed as the published code computes them: one
-operation of one edge after the other, but none whose weight is zero. Parts are named as in darts_pt_jax.
+operation of one edge after the other, but none whose weight is zero.
 
 Prints a JSON line. Its seconds are medians of --runs, after one run that is not counted, and images lie in memory
 already: `forward_s` of a pass with the batch's statistics, without gradients; `bilevel_step_s` of an alpha step and a

@@ -12,8 +12,6 @@ import pytest
 
 from experiments import machine
 
-NEW = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0"}
-
 
 @pytest.mark.parametrize(
     ("one", "other"),
@@ -55,6 +53,7 @@ from experiments import machine
 config = quickstart.get_config()
 config.update(json.loads(sys.argv[1]))
 machine.prepare(config)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.jit(lambda x: x @ x + 1)(jax.numpy.ones((3, 3)))
 print(json.dumps([jax.config.jax_compilation_cache_dir, jax.config.jax_default_matmul_precision]))
 """
@@ -77,7 +76,7 @@ def prepared(keys, **environment):
 @pytest.mark.parametrize("wanted", [True, False])
 def test_programs_are_kept_in_the_folder_given_or_in_the_users_if_at_all(given, wanted, tmp_path):
     users, theirs = tmp_path / "users", tmp_path / "theirs"
-    environment = {**NEW, "XDG_CACHE_HOME": str(users), "HOME": str(users)}
+    environment = {"XDG_CACHE_HOME": str(users), "HOME": str(users)}
     if given:
         environment["JAX_COMPILATION_CACHE_DIR"] = str(theirs)
     folder, precision = prepared({"compilation_cache": wanted, "matmul_precision": "highest"}, **environment)

@@ -148,7 +148,7 @@ def test_killed_after_a_restriction_it_ends_with_the_same_bits(start, undisturbe
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(start(whole, **keys))
     # Units: the adoption, the beginning, then decision, tuning, decision, restriction, tuning, and so on.
-    moments = [within(6, 0, 2), within(7, 0, 1), lines("decisions.jsonl", 4), within(10, 0, 3), exists("genotype.json")]
+    moments = [within(6, 0, 2), lines("decisions.jsonl", 4), within(11, 0, 3)]
     kill_at(moments, lambda: start(killed, **keys, **{"checkpoint.minutes": 0}), killed)
     finish(start(killed, **keys))
     same(whole, killed)
