@@ -3,7 +3,8 @@
 Each has its plain form beside it, named `*_plain`; the tests hold the two against each other. Why not the plain forms: on
 XLA:CPU a grouped convolution takes some fifty times as long as the sum of shifted images that it is, the gradient of a
 reduce-window ten times as long as its forward pass, and differentiating through shifts multiplies the graph. No forward
-rule calls a decorated function, so that the gradients can be differentiated once more, forward: `jvp(grad(f))`.
+rule calls a decorated function, so that the gradients can be differentiated once more, forward: `jvp(grad(f))` (which at
+equal pixels under a maximum takes another of the possible derivatives).
 Measurements: docs/performance.md.
 """
 
