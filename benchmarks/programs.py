@@ -27,6 +27,7 @@ from darts_pt_jax.data.sources import Images
 from darts_pt_jax.record import JsonLines
 from experiments import directory
 from experiments.scalars import Scalars
+from experiments.timing import covered
 from experiments.training import Training
 
 
@@ -98,17 +99,13 @@ class Meter:
         """
         spans, self._spans = self._spans, []
         parts = {part: [s for s in spans if s[0] == event] for part, event in self.PARTS.items()}
-        seconds = {name: _covered(of_part) for name, of_part in {"all": spans, **parts}.items()}
+        seconds = {name: _seconds(of_part) for name, of_part in {"all": spans, **parts}.items()}
         programs = [[name, round(end - begin, 3)] for _, begin, end, name in parts["compile"] if end - begin >= 0.1]
         return {**seconds, "programs": programs}
 
 
-def _covered(spans: Sequence[tuple]) -> float:
-    total, last = 0.0, 0.0
-    for _, begin, end, _ in sorted(spans, key=lambda span: span[1:3]):  # inner ones lie within outer ones
-        total += max(0.0, end - max(begin, last))
-        last = max(last, end)
-    return round(total, 3)
+def _seconds(spans: Sequence[tuple]) -> float:
+    return round(covered((begin, end) for _, begin, end, _ in spans), 3)
 
 
 def forward(training: Training, state: SearchState, args: argparse.Namespace, meter: Meter) -> dict:

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Iterable
 
 import jax
 
@@ -17,6 +18,15 @@ def _compilations() -> list[tuple[float, float]]:
 
     jax.monitoring.register_event_time_span_listener(listen)
     return spans
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Seconds that lie in any of the spans (begin, end); those of inner functions lie within outer ones."""
+    total, last = 0.0, 0.0
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, last))
+        last = max(last, end)
+    return total
 
 
 class Stopwatch:
@@ -39,11 +49,7 @@ class Stopwatch:
     @property
     def compile_seconds(self) -> float:
         """Seconds of tracing, lowering and compiling (or reading from the compilation cache) among them."""
-        total, covered = 0.0, 0.0
-        for begin, end in sorted(_compilations()[self._first :]):  # spans of inner functions lie within outer ones
-            total += max(0.0, end - max(begin, covered))
-            covered = max(covered, end)
-        return total
+        return covered(_compilations()[self._first :])
 
     @property
     def images_per_second(self) -> float:
