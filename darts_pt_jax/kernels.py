@@ -31,10 +31,7 @@ def _apart(*static: int) -> Callable:
 
         @functools.wraps(function)
         def call(*args):
-            if not _on_cpu():
-                return function(*args)
-            with set_xla_metadata(inlineable="false"):
-                return compiled(*args)
+            return set_xla_metadata(compiled(*args), inlineable="false") if _on_cpu() else function(*args)
 
         return call
 
@@ -66,11 +63,11 @@ def _spread(x: jax.Array, stride: int, size: tuple[int, int]) -> jax.Array:
     return jax.lax.pad(x, jnp.zeros((), x.dtype), [*[(0, 0, 0)] * (x.ndim - 3), *ends, (0, 0, 0)])
 
 
-def _sums(images: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
-    """float32 sums [C] of several [B, H, W, C] in one pass: of every image first, then over the batch."""
+def _sums(images: Sequence[jax.Array]) -> jax.Array:
+    """float32 sums [N, C] of N arrays [B, H, W, C] in one pass: of every image first, then over the batch."""
     images = tuple(x.astype(jnp.float32) for x in images)
     add = lambda a, b: tuple(map(jnp.add, a, b))  # noqa: E731
-    return tuple(x.sum(0) for x in jax.lax.reduce(images, (jnp.float32(0),) * len(images), add, (1, 2)))
+    return jnp.stack(jax.lax.reduce(images, (jnp.float32(0),) * len(images), add, (1, 2))).sum(1)
 
 
 def depthwise_plain(x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1) -> jax.Array:
@@ -97,7 +94,7 @@ def _depthwise_to_x(kernel, g, size, stride, dilation):
 @_apart(2, 3, 4)
 def _depthwise_to_kernel(x, g, window, stride, dilation):
     shifts = _shifts(_pad(x, dilation * (window // 2)), window, stride, dilation, g.shape[-3:-1])
-    return jnp.stack(_sums([shift * g for shift in shifts])).reshape(window, window, x.shape[-1]).astype(x.dtype)
+    return _sums([shift * g for shift in shifts]).reshape(window, window, x.shape[-1]).astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -171,7 +168,7 @@ def normalise_plain(x: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array,
 @_apart()
 def _normalise_to_x(x, mean, scale, g):
     y = (x - mean) * scale
-    of_mean, of_scale = (total / (x.size / x.shape[-1]) for total in _sums([g, g * y]))
+    of_mean, of_scale = _sums([g, g * y]) / (x.size / x.shape[-1])
     return scale * (g - of_mean - y * of_scale)
 
 
