@@ -1,90 +1,111 @@
-"""What a run will take: seconds per call of each compiled program, measured here, times the calls that its config asks for.
+"""What a run will take: seconds of each compiled program, measured here, times the calls that its config asks for.
 
-    python -m benchmarks.cost --config=configs/s4_c10_small.py [--config.KEY=VALUE ...] [--run RUN_DIR] [--json FILE]
+    python -m benchmarks.cost --config configs/s4_c10_small.py --json cost.json [--run RUN_DIR] -- [--config.KEY=VALUE ...]
 
-Measures on the run's own data: three calls of each program after one that compiles. With `--run` the seconds that a real
-run of that config took (its timings.jsonl) stand beside. The programs are those of the whole supernet: a selection with
-`select.restrict_every` takes less.
+Measures on the run's own data, with no edge decided and with all decided and left out; between them, a selection with
+`select.restrict_every` is taken to get cheaper in proportion to the edges left out. Compiling is not part of it. With
+--run the seconds that a real run of that config took (its timings.jsonl, less compiling) stand beside. Checkpoints are
+predicted alone, as timings.jsonl leaves them out.
 """
 
+import argparse
 import collections
-import json
+import functools
+import itertools
 import math
 import pathlib
-import statistics
-import sys
 import tempfile
-import time
+from collections.abc import Iterable
 
 import jax
 import numpy as np
 
-from darts_pt_jax import architecture, record
-from darts_pt_jax.bilevel import Metrics
+from benchmarks import measure
+from benchmarks.measure import Table
+from benchmarks.programs import Meter
+from darts_pt_jax import architecture, bilevel, record
+from darts_pt_jax.bilevel import Metrics, SearchState
 from darts_pt_jax.checkpoints import Checkpoints
+from darts_pt_jax.data.sources import DataError
 from experiments import large_pages, machine, run, search, select, settings
+from experiments.rules import ConfigError
+from experiments.run import Unit
 from experiments.training import Training
 
-PHASES = ("search", "tuning", "scoring", "checkpoints")
+PHASES = {"epoch": "search", "tuning epoch": "tuning", "decision": "scoring"}
+"""Phases by the type of their units of work."""
 
 
-def median_seconds(call, repetitions: int = 3) -> float:
-    """Median seconds of `call()` after a first one, which compiles."""
-    jax.block_until_ready(call())
-    seconds = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
-def measure(training: Training) -> dict[str, float]:
-    """Seconds of one call of the bilevel step, of validation, of each kind's scorer, and of a checkpoint."""
+def programs(training: Training, state: SearchState, meter: Meter) -> dict[str, float]:
+    """Seconds of a call of the bilevel step, of validation, and of each kind's scorer. Uses the state up."""
     key = jax.random.key(0)
-    state = training.initial_state(key)
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoints, numbers = Checkpoints(pathlib.Path(folder) / "checkpoints", keep=1), iter(range(100))
-        seconds = {"checkpoint": median_seconds(lambda: checkpoints.save(next(numbers), state, {}))}
     train, valid = (training.indices(key, data, "epoch", 2) for data in (training.train, training.valid))
-    batch, weights = (
-        (training.valid, valid[0], key),
-        architecture.edge_weights(training.space, state.alphas, state.decisions),
-    )
-    seconds["validation"] = median_seconds(lambda: training.validate(state, key, one_step)["valid_loss"])
+    weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
+    seconds = {"validation": meter.seconds(lambda: training.validate(state, key, _one_step))}
     for kind, graph in training.space.cells.items():
         masks = np.ones((training.masks(kind), len(graph.edges), graph.width), np.float32)
-        seconds[kind] = median_seconds(lambda k=kind, m=masks: training.scorer(k)(state.variables, weights, m, batch))
+        score = functools.partial(training.scorer(kind), state.variables, weights, masks, (training.valid, valid[0], key))
+        seconds[kind] = meter.seconds(score)
+    current = state, Metrics.zero()
 
     def step():
-        nonlocal state
-        state, total = training.step(0, state, Metrics.zero(), training.train, train, training.valid, valid, key, 0.025)
-        return total
+        nonlocal current
+        current = training.step(0, *current, training.train, train, training.valid, valid, key, 0.025)
+        return current
 
-    seconds["step"] = median_seconds(step)
-    return seconds
+    return seconds | {"step": meter.seconds(step)}
 
 
-def one_step(name, step, state, total, steps, images):
+def _one_step(name, step, state, total, steps, images):
     """Stands for `Run.fold`: the first step only."""
     return step(0, state, total)
 
 
-def calls(config, training: Training) -> dict[str, collections.Counter]:
-    """How often each phase calls each program."""
-    units = [*search.units(config), *select.units(config)]
-    numbers = collections.defaultdict(collections.Counter)
-    for phase, type_ in (("search", "epoch"), ("tuning", "tuning epoch")):
-        epochs = sum(unit.type == type_ for unit in units)
-        validations = math.ceil(epochs / config.eval.every)
-        batches = (config.eval.images or training.valid.size) // config.search.batch_size
-        numbers[phase].update(step=epochs * training.steps, validation=validations * batches)
+def checkpoint(state: SearchState, meter: Meter) -> float:
+    """Seconds to save a state."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints, numbers = Checkpoints(pathlib.Path(folder) / "checkpoints", keep=1), itertools.count()
+        return meter.seconds(lambda: checkpoints.save(next(numbers), state, {}))
+
+
+def all_decided(training: Training, state: SearchState) -> tuple[Training, SearchState]:
+    """A supernet with one operation on each edge, by turns, and its part of the state."""
+    decisions = state.decisions
+    for kind, graph in training.space.cells.items():
+        for e, edge in enumerate(graph.edges):
+            decisions = decisions.choose(kind, e, e % len(edge.candidates))
+    other = training.restricted(decisions)
+    state = state.replace(decisions=decisions)
+    return other, bilevel.restrict(state, training.net, other.net, other.abstract_state())
+
+
+Calls = dict[str, collections.Counter]
+"""How often each phase calls (program, share of edges left out)."""
+
+
+def calls(config, training: Training, units: Iterable[Unit]) -> Calls:
+    """What the units of a run call."""
+    numbers, done, decided, left_out = collections.defaultdict(collections.Counter), collections.Counter(), 0, 0.0
+    edges = sum(len(graph.edges) for graph in training.space.cells.values())
     batches = (config.select.images or training.valid.size) // config.search.batch_size
+    validation = (config.eval.images or training.valid.size) // config.search.batch_size
+    of = collections.Counter(unit.type for unit in units)
+    of["tuning epoch"] //= config.select.orders
     for unit in units:
-        if unit.type == "decision":
+        done[unit.type] += 1
+        if unit.type == "begin":
+            done["tuning epoch"], decided, left_out = 0, 0, 0.0
+        elif unit.type == "restriction":
+            left_out = decided / edges
+        elif unit.type == "decision":
             target = unit.do.keywords["target"]
-            numbers["scoring"][target.kind] += batches * scorings(config, training, target)
-    numbers["checkpoints"]["checkpoint"] = len(units)
+            decided += target.type == "operation"
+            if config.select.method == "perturbation":
+                numbers["scoring"][target.kind, left_out] += batches * scorings(config, training, target)
+        elif phase := PHASES.get(unit.type):
+            numbers[phase]["step", left_out] += training.steps
+            if done[unit.type] == of[unit.type] or done[unit.type] % config.eval.every == 0:
+                numbers[phase]["validation", left_out] += validation
     return numbers
 
 
@@ -100,47 +121,84 @@ def scorings(config, training: Training, target) -> int:
 
 
 def taken(directory: pathlib.Path) -> dict[str, float]:
-    """Seconds of each phase of a run, less those of compiling."""
-    phase_of = {"epoch": "search", "tuning epoch": "tuning", "decision": "scoring"}
+    """Seconds of each phase of a run, less those of compiling.
+
+    Raises:
+      measure.Failure: there is nothing of a run.
+    """
     seconds = collections.Counter()
     for line in record.JsonLines(directory / "timings.jsonl").read():
-        if phase := phase_of.get(line["type"]):
+        if phase := PHASES.get(line["type"]):
             seconds[phase] += line["seconds"] - line["compile_seconds"]
+    if not seconds:
+        raise measure.Failure(f"--run {directory} has no timings.jsonl with units of work: name a run directory")
     return seconds
 
 
-def main(argv: list[str]) -> int:
-    """Prints the table; returns the exit code."""
-    own = {"run": "", "json": ""}
-    rest = []
-    for argument in argv:
-        name, _, value = argument.lstrip("-").partition("=")
-        if name in own:
-            own[name] = value
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = measure.parser(__doc__, sizes=False)
+    parser.add_argument("--config", required=True, help="the run's config file")
+    parser.add_argument("--run", type=pathlib.Path, metavar="RUN_DIR", help="a run of it, to compare with")
+    parser.add_argument("--runs", type=int, default=3, help="timed calls of each program (default: 3)")
+    parser.add_argument("overrides", nargs="*", metavar="--config.KEY=VALUE", help="of the run, after --")
+    return parser.parse_args()
+
+
+def prepared(args: argparse.Namespace) -> Training:
+    """The supernet of the run with its data.
+
+    Raises:
+      measure.Failure: config or data are not right.
+    """
+    try:
+        config = settings.parse(["cost", f"--config={args.config}", *args.overrides]).config
+        machine.prepare(config)
+        return Training(config, run.load_images(config))
+    except (ConfigError, DataError) as error:
+        raise measure.Failure(str(error)) from error
+
+
+@measure.command
+def main():
+    """Prints the table."""
+    args = parse()
+    real, training = taken(args.run) if args.run else {}, prepared(args)
+    config, meter = training.config, Meter(args.runs)
+    table = Table(args.json, ("phase", "calls", "predicted", "taken", "predicted / taken"))
+    state = training.initial_state(jax.random.key(0))
+    units = [*search.units(config), *select.units(config)]
+    numbers = calls(config, training, units)
+    ends = [{"checkpoint": checkpoint(state, meter)}]
+    if any(share for of_phase in numbers.values() for _, share in of_phase):
+        ends.append(programs(*all_decided(training, state), meter))
+    ends[0] |= programs(training, state, meter)
+    seconds = lambda name, share: ends[0][name] + share * (ends[-1].get(name, 0) - ends[0][name])  # noqa: E731
+    predicted = {}
+    for phase in [*PHASES.values(), "all of these"]:
+        if phase in numbers:
+            predicted[phase] = sum(count * seconds(*call) for call, count in numbers[phase].items())
+            of_program = collections.Counter()
+            for (name, _), count in numbers[phase].items():
+                of_program[name] += count
+            words = ", ".join(f"{count:,} {name} of {ends[0][name]:.3f} s" for name, count in of_program.items())
+        elif phase in PHASES.values():
+            continue
         else:
-            rest.append(argument)
-    asked = settings.parse(rest)
-    machine.prepare(asked.config)
-    training = Training(asked.config, run.load_images(asked.config))
-    seconds, numbers = measure(training), calls(asked.config, training)
-    real = taken(pathlib.Path(own["run"])) if own["run"] else {}
-    rows = []
-    print("| phase | calls | predicted s | taken s | predicted / taken |\n|---|---|---|---|---|")
-    for phase in PHASES:
-        predicted = sum(seconds[program] * count for program, count in numbers[phase].items())
-        each = ", ".join(
-            f"{count:,} {program} of {seconds[program]:.3f} s" for program, count in numbers[phase].items()
-        )
-        rows.append({"phase": phase, "predicted_s": predicted, "taken_s": real.get(phase)})
-        ratio = f"{real[phase]:.0f} | {predicted / real[phase]:.2f}" if phase in real else "- | -"
-        print(f"| {phase} | {each} | {predicted:.0f} | {ratio} |")
-    predicted, total = sum(row["predicted_s"] for row in rows), sum(real.values())
-    print(f"| all | | {predicted:.0f} | " + (f"{total:.0f} | {predicted / total:.2f} |" if real else "- | - |"))
-    if own["json"]:
-        pathlib.Path(own["json"]).write_text(json.dumps({"seconds_per_call": seconds, "rows": rows}, indent=1) + "\n")
-    return 0
+            predicted[phase], words = sum(predicted.values()), ""
+            real = real | {phase: sum(real.values())} if real else {}
+        add(table, phase, words, predicted[phase], real.get(phase))
+    words = f"{len(units):,} of {ends[0]['checkpoint']:.3f} s"
+    add(table, "checkpoints", words, len(units) * ends[0]["checkpoint"], None)
+
+
+def add(table: Table, phase: str, words: str, predicted: float, real: float | None):
+    """Adds a row."""
+    cells = ["-", "-"] if real is None else [f"{real:.0f} s", f"{predicted / real:.2f}"]
+    value = {"phase": phase, "calls": words, "predicted_s": predicted, "taken_s": real}
+    table.add_line([phase, words, f"{predicted:.0f} s", *cells], value)
 
 
 if __name__ == "__main__":
     large_pages.use_large_pages()
-    sys.exit(main(sys.argv))
+    main()

@@ -7,6 +7,7 @@ its own, in an environment that has torch; weights, images and edge weights trav
 """
 
 import argparse
+import itertools
 import pathlib
 import subprocess
 import sys
@@ -42,18 +43,17 @@ np.savez(outputs, logits=logits.numpy(), **{{k: v.detach().numpy() for k, v in n
 """
 
 
-def torch_names(params: dict, space: str) -> dict[tuple[str, ...], str]:
-    """Maps every parameter of ours, by path, to the peer's name."""
-    candidates = {kind: graph.edges for kind, graph in SPACES[space].cells.items()}
-    layout = SPACES[space].layout(CASES[space][1])
+def torch_names(net: Supernet, params: dict, space: str) -> dict[tuple[str, ...], list[str]]:
+    """Maps every parameter of ours, by path, to the peer's name, or to those of its rows."""
+    layout = net.space.layout(net.cells)
     names = {}
     for path, _ in jax.tree_util.tree_leaves_with_path(params):
         keys = tuple(p.key for p in path)
-        names[keys] = _torch_name(keys, space, layout, candidates)
+        names[keys] = [_torch_name(keys, space, layout, edge) for edge in net.edges_of(keys) or (None,)]
     return names
 
 
-def _torch_name(keys, space, layout, candidates) -> str:
+def _torch_name(keys, space, layout, edge) -> str:
     affine = {"kernel": "weight", "scale": "weight", "bias": "bias"}
     if keys[0] == "stem_conv":
         return "stem.0.weight"
@@ -72,16 +72,17 @@ def _torch_name(keys, space, layout, candidates) -> str:
         return f"{prefix}.body.{first + (1 if keys[2] == 'conv' else 2)}.{affine[keys[-1]]}"
     if keys[1].startswith("preprocess_"):
         return f"{prefix}.pre{keys[1][-1]}.{keys[2] + '.' if keys[2] in ('even', 'odd') else '1.'}weight"
-    edge = int(keys[1].removeprefix("edge_"))
+    graph = SPACES[space].cells[layout[index]]
+    (name,) = (group.operation for group in graph.groups if group.label == keys[1])
     # the peer's list of modules leaves out what is no module: NAS-Bench-201's none
-    modules = [name for name in candidates[layout[index]][edge].candidates if name != "none"]
-    prefix = f"{prefix}.edges.{edge}.modules_.{modules.index(keys[2])}"
-    if keys[2] == "skip_connect":
-        return f"{prefix}.{keys[4]}.weight"
-    if keys[2].startswith("nor_conv"):
+    modules = [candidate for candidate in graph.edges[edge].candidates if candidate != "none"]
+    prefix = f"{prefix}.edges.{edge}.modules_.{modules.index(name)}"
+    if name == "skip_connect":
+        return f"{prefix}.{keys[3]}.weight"
+    if name.startswith("nor_conv"):
         return f"{prefix}.1.weight"
-    first = {"conv": 0, "conv_a": 0, "conv_b": 4}[keys[3]]
-    return f"{prefix}.{first + {'depthwise': 1, 'pointwise': 2}[keys[4]]}.weight"
+    first = {"conv": 0, "conv_a": 0, "conv_b": 4}[keys[2]]
+    return f"{prefix}.{first + {'depthwise': 1, 'pointwise': 2}[keys[3]]}.weight"
 
 
 def compare(space: str, peer: pathlib.Path, python: str) -> tuple[float, float, int]:
@@ -100,13 +101,16 @@ def compare(space: str, peer: pathlib.Path, python: str) -> tuple[float, float, 
         theirs = dict(np.load(outputs))
     logits = theirs.pop("logits")
     variables = jax.eval_shape(lambda: net.init(jax.random.key(0), images, weights, True))
-    names = torch_names(variables["params"], space)
-    if sorted(names.values()) != sorted(theirs):
-        raise ValueError(f"{space}: the peer has other parameters: {sorted(set(names.values()) ^ set(theirs))[:5]}")
+    names = torch_names(net, variables["params"], space)
+    if sorted(itertools.chain(*names.values())) != sorted(theirs):
+        differing = set(itertools.chain(*names.values())) ^ set(theirs)
+        raise ValueError(f"{space}: the peer has other parameters: {sorted(differing)[:5]}")
 
     def copied(path, leaf):
-        value = theirs[names[tuple(p.key for p in path)]]
-        value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+        keys = tuple(p.key for p in path)
+        rows = [theirs[name] for name in names[keys]]
+        rows = [row.transpose(2, 3, 1, 0) if row.ndim == 4 else row.T for row in rows]
+        value = np.stack(rows) if net.edges_of(keys) else rows[0]
         if value.shape != leaf.shape:
             raise ValueError(f"{space}: {path} is {leaf.shape}, the peer's is {value.shape}")
         return value

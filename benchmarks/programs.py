@@ -59,8 +59,9 @@ def make(config: ConfigDict, args: argparse.Namespace) -> tuple[Training, Search
         for kind, graph in training.space.cells.items():
             for edge in range(args.decided):
                 decisions = decisions.choose(kind, edge, edge % len(graph.edges[edge].candidates))
-        training = training.restricted(decisions)
-        state = bilevel.restrict(state.replace(decisions=decisions), training.abstract_state())
+        whole, training = training, training.restricted(decisions)
+        state = state.replace(decisions=decisions)
+        state = bilevel.restrict(state, whole.net, training.net, training.abstract_state())
     return training, jax.block_until_ready(state), parameters
 
 

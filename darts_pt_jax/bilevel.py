@@ -5,6 +5,7 @@ from collections.abc import Callable
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from darts_pt_jax import architecture
@@ -78,12 +79,11 @@ def init_state(
 ) -> SearchState:
     """A fresh state for images of `image_shape` [H, W, C]."""
     weight_key, alpha_key = jax.random.split(key)
-    shape = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     initial_alphas = architecture.init_alphas(net.space, alpha_key, alpha_scale)
     decisions = architecture.undecided(net.space)
     mixture = architecture.edge_weights(net.space, initial_alphas, decisions)
     rngs = {"params": weight_key, "noise": weight_key}
-    variables = net.lazy_init(rngs, shape, mixture, batch_statistics=True)
+    variables = net.init(rngs, jnp.zeros((1, *image_shape)), mixture, batch_statistics=True)
     params = variables["params"]
     return SearchState(
         params, variables["batch_stats"], initial_alphas, weights.init(params), alphas.init(initial_alphas), decisions
@@ -178,7 +178,16 @@ def make_weight_update(optimizer: optax.GradientTransformation) -> Update:
     return update
 
 
-def restrict(state: SearchState, like: SearchState) -> SearchState:
-    """The part of a state that a supernet of fewer candidates has: the leaves of `like`, found by their names."""
+def restrict(state: SearchState, whole: Supernet, part: Supernet, like: SearchState) -> SearchState:
+    """What a supernet of fewer candidates has of a state: the leaves of `like`, by name, and the rows of its groups.
+
+    `state` is of `whole`, `like` of `part`. Any part of a state will do, such as gradients.
+    """
     leaves = dict(jax.tree_util.tree_leaves_with_path(state))
-    return jax.tree_util.tree_map_with_path(lambda path, _: leaves[path], like)
+
+    def pick(path, _):
+        names = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]
+        before, after = whole.edges_of(names), part.edges_of(names)
+        return leaves[path] if before == after else leaves[path][np.searchsorted(before, after)]
+
+    return jax.tree_util.tree_map_with_path(pick, like)

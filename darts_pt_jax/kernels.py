@@ -63,11 +63,17 @@ def _spread(x: jax.Array, stride: int, size: tuple[int, int]) -> jax.Array:
     return jax.lax.pad(x, jnp.zeros((), x.dtype), [*[(0, 0, 0)] * (x.ndim - 3), *ends, (0, 0, 0)])
 
 
-def _sums(images: Sequence[jax.Array]) -> jax.Array:
-    """float32 sums [N, C] of N arrays [B, H, W, C] in one pass: of every image first, then over the batch."""
-    images = tuple(x.astype(jnp.float32) for x in images)
-    add = lambda a, b: tuple(map(jnp.add, a, b))  # noqa: E731
-    return jnp.stack(jax.lax.reduce(images, (jnp.float32(0),) * len(images), add, (1, 2))).sum(1)
+def _sums(images: Sequence[jax.Array], of_channels: bool = True) -> jax.Array:
+    """float32 sums [N, C] (or [N]) of N arrays [B, H, W, C] in one pass: of every image first, then over the batch."""
+    sums = tuple(x.astype(jnp.float32) for x in images)
+    for axes in ((1, 2), (0,) if of_channels else (0, 1)):
+        sums = jax.lax.reduce(sums, (jnp.float32(0),) * len(sums), lambda a, b: tuple(map(jnp.add, a, b)), axes)
+    return jnp.stack(sums)
+
+
+def relu(x: jax.Array) -> jax.Array:
+    """max(x, 0), whose derivative at 0 is 0, as one primitive: what Flax's takes to trace adds up in a supernet."""
+    return jax.lax.select(x <= 0, jnp.zeros_like(x), x)
 
 
 def depthwise_plain(x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1) -> jax.Array:
@@ -166,6 +172,14 @@ def normalise_plain(x: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array,
 
 
 @_apart()
+def _moments(x):
+    """Mean and biased variance [C] in one pass: about the mean of the first image, so that what cancels is small."""
+    about = x[0].mean((0, 1))
+    mean, square = _sums([x - about, jnp.square(x - about)]) / (x.size / x.shape[-1])
+    return jnp.stack([about + mean, jnp.maximum(square - jnp.square(mean), 0)])
+
+
+@_apart()
 def _normalise_to_x(x, mean, scale, g):
     y = (x - mean) * scale
     of_mean, of_scale = _sums([g, g * y]) / (x.size / x.shape[-1])
@@ -174,16 +188,42 @@ def _normalise_to_x(x, mean, scale, g):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def normalise(x: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`normalise_plain`, whose gradient takes one pass for its sums; mean and variance pass no gradient on."""
-    return normalise_plain(x, epsilon)
+    """`normalise_plain`, which takes one pass for its sums, as its gradient; mean and variance pass no gradient on."""
+    return _normalise_forward(x, epsilon)[0]
 
 
 def _normalise_forward(x, epsilon):
-    y, mean, variance = normalise_plain(x, epsilon)
-    return (y, mean, variance), (x, mean, jax.lax.rsqrt(variance + epsilon))
+    mean, variance = _moments(x)
+    scale = jax.lax.rsqrt(variance + epsilon)
+    return ((x - mean) * scale, mean, variance), (x, mean, scale)
 
 
 normalise.defvjp(_normalise_forward, lambda epsilon, residuals, g: (_normalise_to_x(*residuals, g[0]),))
+
+
+def mixture_plain(weights: jax.Array, images: Sequence[jax.Array]) -> jax.Array:
+    """The sum of K arrays [B, H, W, C], each times its entry of `weights` [K]."""
+    return sum(weight.astype(x.dtype) * x for weight, x in zip(weights, images, strict=True))
+
+
+@_apart()
+def _mixture_to_weights(images, g):
+    return _sums([x * g for x in images], of_channels=False)
+
+
+@jax.custom_vjp
+def mixture(weights: jax.Array, images: tuple[jax.Array, ...]) -> jax.Array:
+    """`mixture_plain`, whose gradient in the weights is one pass over all arrays."""
+    return mixture_plain(weights, images)
+
+
+def _mixture_backward(residuals, g):
+    weights, images = residuals
+    to_images = tuple(weight.astype(g.dtype) * g for weight in weights)
+    return _mixture_to_weights(images, g).astype(weights.dtype), to_images
+
+
+mixture.defvjp(lambda weights, images: (mixture_plain(weights, images), (weights, images)), _mixture_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

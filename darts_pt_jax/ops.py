@@ -128,7 +128,7 @@ class ReLUConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
-        x = Conv(self.channels, self.kernel, self.stride, name="conv")(nn.relu(x))
+        x = Conv(self.channels, self.kernel, self.stride, name="conv")(kernels.relu(x))
         return Norm(self.affine, name="norm")(x, batch_statistics)
 
 
@@ -143,7 +143,7 @@ class FactorizedReduce(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
-        x = nn.relu(x)
+        x = kernels.relu(x)
         odd = jnp.pad(x[:, 1:, 1:], ((0, 0), (0, 1), (0, 1), (0, 0)))
         half = self.channels // 2
         even = Conv(half, 1, name="even")(x[:, ::2, ::2])
@@ -212,7 +212,7 @@ class SepConv(Operation):
     @nn.compact
     def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
         for part, stride in (("a", self.stride), ("b", 1)):
-            x = SeparableConv(self.channels, self.kernel, stride, name=f"conv_{part}")(nn.relu(x))
+            x = SeparableConv(self.channels, self.kernel, stride, name=f"conv_{part}")(kernels.relu(x))
             x = Norm(self.affine, name=f"norm_{part}")(x, batch_statistics)
         return x
 
@@ -225,7 +225,7 @@ class DilConv(Operation):
 
     @nn.compact
     def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
-        x = SeparableConv(self.channels, self.kernel, self.stride, dilation=2, name="conv")(nn.relu(x))
+        x = SeparableConv(self.channels, self.kernel, self.stride, dilation=2, name="conv")(kernels.relu(x))
         return Norm(self.affine, name="norm")(x, batch_statistics)
 
 
@@ -256,26 +256,36 @@ OPERATIONS: dict[str, Callable[..., nn.Module]] = {
 """Operations by name; a value makes the module from the attributes of `Operation`."""
 
 
+@functools.partial(jax.jit, static_argnames=("name", "channels", "stride", "pool_norm"))
+def init(key: jax.Array, name: str, channels: int, stride: int = 1, pool_norm: bool = True) -> dict:
+    """Variables of an operation of the supernet, whose BatchNorm is not affine: "params" and "batch_stats"."""
+    operation = OPERATIONS[name](channels, stride, pool_norm=pool_norm)
+    variables = operation.init({"params": key, "noise": key}, jnp.zeros((1, 4, 4, channels)), True)
+    return {"params": {}, "batch_stats": {}, **variables}
+
+
 @functools.cache
+def _shapes(name: str, stride: int, pool_norm: bool = True) -> dict:
+    return jax.eval_shape(lambda: init(jax.random.key(0), name, 2, stride, pool_norm))
+
+
 def has_parameters(name: str, stride: int = 1) -> bool:
     """Whether an operation has parameters without affine BatchNorm."""
-    return "params" in _variables(OPERATIONS[name](2, stride))
+    return bool(_shapes(name, stride)["params"])
+
+
+def has_statistics(name: str, stride: int, pool_norm: bool) -> bool:
+    """Whether an operation has running statistics."""
+    return bool(_shapes(name, stride, pool_norm)["batch_stats"])
 
 
 @functools.cache
 def draws(name: str) -> bool:
     """Whether an operation draws random numbers."""
-    operation = OPERATIONS[name](2)
+    x = jnp.zeros((1, 4, 4, 2))
+    apply = functools.partial(OPERATIONS[name](2).apply, batch_statistics=True, mutable=["batch_stats"])
     try:
-        jax.eval_shape(lambda v: operation.apply(v, _IMAGES, True, mutable=["batch_stats"]), _variables(operation))
+        jax.eval_shape(apply, _shapes(name, 1), x)
     except flax.errors.InvalidRngError:
         return True
     return False
-
-
-_IMAGES = np.zeros((1, 4, 4, 2), np.float32)
-
-
-def _variables(operation: nn.Module) -> dict:
-    rngs = dict.fromkeys(("params", "noise"), jax.random.key(0))
-    return jax.eval_shape(lambda: operation.init(rngs, _IMAGES, True))

@@ -35,6 +35,28 @@ class Edge:
 
 
 @dataclasses.dataclass(frozen=True)
+class Group:
+    """The edges of a cell that leave one state with one operation at one stride.
+
+    Attributes:
+      source, operation, stride: what they have in common.
+      edges: their numbers, ascending.
+      candidates: the operation's position on each.
+    """
+
+    source: int
+    operation: str
+    stride: int
+    edges: tuple[int, ...]
+    candidates: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """Names the group's variables."""
+        return f"from_{self.source}_{self.operation}" + ("" if self.stride == 1 else f"_stride_{self.stride}")
+
+
+@dataclasses.dataclass(frozen=True)
 class CellGraph:
     """The graph of one cell kind.
 
@@ -61,6 +83,15 @@ class CellGraph:
     def incoming(self, state: int) -> tuple[int, ...]:
         """Numbers of the edges that end in `state`, by ascending source."""
         return tuple(i for i, edge in enumerate(self.edges) if edge.target == state)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The candidates by source, operation and stride, in the order of their first edges."""
+        members = {}
+        for e, edge in enumerate(self.edges):
+            for o, name in edge.operations:
+                members.setdefault((edge.source, name, edge.stride), []).append((e, o))
+        return tuple(Group(*key, *zip(*pairs, strict=True)) for key, pairs in members.items())
 
     @property
     def width(self) -> int:

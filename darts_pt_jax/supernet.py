@@ -3,52 +3,31 @@
 The edge weights, one array [E, O] for every cell kind, are explicit: alphas, masks, noise on alphas and decisions all
 act through them and through nothing else.
 
-The plain form computes one operation of one edge after the other. The grouped form, the default, computes together what
-leaves a state of a cell: operations without parameters once for all edges, and those that say so (`Operation.stacks`) as
-one, under vmap over the edges.
+Edges that leave a state with the same operation are a group, whose variables are stacked: arrays [G, ...] over its edges.
+An operation without parameters is one for its group. The plain form computes one operation of one edge after the other;
+the default computes operations without parameters once for the group, and those that say so (`Operation.stacks`) as one,
+under vmap over the edges.
 """
 
 import collections
-from collections.abc import Mapping
+import functools
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from darts_pt_jax import kernels, ops
-from darts_pt_jax.spaces import RESIDUAL_BLOCK, CellGraph, Edge, SearchSpace
+from darts_pt_jax.spaces import RESIDUAL_BLOCK, CellGraph, Group, SearchSpace
 
 EdgeWeights = Mapping[str, jax.Array]
 """float [E, O] by cell kind; entry [e, o] multiplies candidate o of edge e in every cell of the kind."""
 
 
-class MixedEdge(nn.Module):
-    """The sum of an edge's candidates, each times its weight (DARTS, equation 2).
-
-    Called with the edge's input, its weights [O], and what is computed already: a part of the sum, and the new running
-    statistics of the candidates in it, by name.
-    """
-
-    edge: Edge
-    channels: int
-    pool_norm: bool
-
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, weights: jax.Array, batch_statistics: bool, mixed=0.0, done: Mapping[str, Mapping] = {}
-    ) -> jax.Array:
-        for o, name in self.edge.operations:
-            if name not in done:
-                make = ops.OPERATIONS[name]
-                operation = make(self.channels, self.edge.stride, pool_norm=self.pool_norm, name=name)
-                mixed += weights[o].astype(x.dtype) * operation(x, batch_statistics)
-            elif done[name] and self.is_mutable_collection("batch_stats"):
-                self.put_variable("batch_stats", name, done[name])
-        return mixed
-
-
 class Cell(nn.Module):
-    """One searched cell.
+    """One searched cell. Its variables are those of its preprocessing, and by `Group.label` those of the candidates.
 
     Attributes:
       graph: the cell's graph.
@@ -66,64 +45,82 @@ class Cell(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: tuple[jax.Array, ...], weights: jax.Array, batch_statistics: bool) -> jax.Array:
-        states, done = list(inputs), {}
+        states, edges = list(inputs), collections.defaultdict(float)
+        noise = self.make_rng("noise") if any(ops.draws(g.operation) for g in self.graph.groups) else None
+        entries = jax.lax.split(weights.reshape(-1), (1,) * weights.size)
         if self.graph.inputs == 2:
             older = ops.FactorizedReduce if self.after_reduction else ops.ReLUConvNorm
             states[0] = older(self.channels, name="preprocess_0")(states[0], batch_statistics)
             states[1] = ops.ReLUConvNorm(self.channels, name="preprocess_1")(states[1], batch_statistics)
         for s in range(self.graph.inputs + self.graph.nodes):
             if s in self.graph.node_states:
-                states.append(self._node(s, states, weights, batch_statistics, done))
-            if not self.plain and not self.is_initializing():
-                states[s] = kernels.meeting_point(states[s])
-                done |= self._leaving(s, states[s], weights, batch_statistics)
+                states.append(sum(edges[e] for e in self.graph.incoming(s)))
+            states[s] = kernels.meeting_point(states[s])
+            for e, part in self._leaving(s, states[s], entries, batch_statistics, noise):
+                edges[e] += part
         return jnp.concatenate([states[s] for s in self.graph.outputs], -1)
 
-    def _node(self, node: int, states, weights, batch_statistics: bool, done: Mapping) -> jax.Array:
-        total = 0.0
-        for e in self.graph.incoming(node):
-            edge = self.graph.edges[e]
-            mixed = MixedEdge(edge, self.channels, self.pool_norm, name=f"edge_{e}")
-            total += mixed(states[edge.source], weights[e], batch_statistics, *done.get(e, ()))
-        return total
-
-    def _leaving(self, state: int, x: jax.Array, weights: jax.Array, batch_statistics: bool) -> dict:
-        """What the edges that leave a state share of their work: `MixedEdge`'s last two arguments, by edge."""
-        groups = collections.defaultdict(list)
-        for e, edge in enumerate(self.graph.edges):
-            for o, name in edge.operations if edge.source == state else ():
-                groups[name, edge.stride].append((e, o))
-        done = collections.defaultdict(lambda: [0.0, {}])
-        sums = collections.defaultdict(float)  # [G, B, H, W, C] by group of edges, split up at the end
-        for (name, stride), members in groups.items():
-            operation = ops.OPERATIONS[name](self.channels, stride, pool_norm=self.pool_norm, parent=None)
-            once = batch_statistics and not ops.has_parameters(name, stride)
-            if ops.draws(name) or not (once or getattr(operation, "stacks", False)):
+    def _leaving(
+        self, state: int, x: jax.Array, entries: Sequence[jax.Array], batch_statistics: bool, noise: jax.Array | None
+    ) -> Iterator[tuple[int, jax.Array]]:
+        """What the edges that leave a state are sums of: candidates times their weights (DARTS, equation 2)."""
+        stacks, single = collections.defaultdict(list), collections.defaultdict(list)
+        for group in self.graph.groups:
+            if group.source != state:
                 continue
-            edges = tuple(e for e, _ in members)
-            variables = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(self._variables_of(e, name) for e in edges))
-
-            def run(variables, x, operation=operation):
-                return operation.apply(variables, x, batch_statistics, mutable=["batch_stats"])
-
-            if once:
-                output, updated = jax.vmap(run, (0, None), (None, 0), axis_size=len(edges))(variables, x)
-                for e, o in members:
-                    done[e][0] += weights[e, o].astype(x.dtype) * output
+            weights = [entries[e * self.graph.width + o] for e, o in zip(group.edges, group.candidates, strict=True)]
+            stacked, outputs = self._outputs(group, x, batch_statistics, noise)
+            if stacked:
+                stacks[group.edges].append((jnp.concatenate(weights), outputs))
             else:
-                outputs, updated = jax.vmap(run)(variables, kernels.share(x, len(edges)))
-                factors = jnp.stack([weights[e, o] for e, o in members]).astype(x.dtype)
-                sums[edges] += factors[:, None, None, None, None] * outputs
-            for i, e in enumerate(edges):
-                done[e][1][name] = jax.tree.map(lambda leaf, i=i: leaf[i], updated.get("batch_stats", {}))
-        for edges, total in sums.items():
-            for e, part in zip(edges, jax.lax.split(total, (1,) * len(edges)), strict=True):
-                done[e][0] += part[0]
-        return dict(done)
+                for e, weight, y in zip(group.edges, weights, outputs, strict=True):
+                    single[e].append((weight, y))
+        mixture = kernels.mixture_plain if self.plain else kernels.mixture
+        for e, parts in single.items():
+            weights, outputs = zip(*parts, strict=True)
+            yield e, mixture(jnp.concatenate(weights), outputs)
+        for of, parts in stacks.items():
+            weights, outputs = zip(*parts, strict=True)
+            mixed = jax.vmap(mixture, (1, 0))(jnp.stack(weights), outputs)
+            yield from ((e, part[0]) for e, part in zip(of, jax.lax.split(mixed, (1,) * len(of)), strict=True))
 
-    def _variables_of(self, edge: int, name: str) -> dict:
-        of_edge = {collection: tree.get(f"edge_{edge}", {}) for collection, tree in self.variables.items()}
-        return {collection: tree[name] for collection, tree in of_edge.items() if name in tree}
+    def _outputs(
+        self, group: Group, x: jax.Array, batch_statistics: bool, noise: jax.Array | None
+    ) -> tuple[bool, jax.Array | list[jax.Array]]:
+        """What a candidate gives on each edge of its group, and whether that is one array."""
+        name, count, draws = group.operation, len(group.edges), ops.draws(group.operation)
+        of_norm = {"pool_norm": self.pool_norm}
+        own = ops.has_parameters(name, group.stride)
+        new = functools.partial(ops.init, name=name, channels=self.channels, stride=group.stride, **of_norm)
+        init = lambda key: _stacked([new(k) for k in jax.random.split(key, count)]) if own else new(key)  # noqa: E731
+        params, stats = {}, None
+        if own:  # Flax's `param` would make a new one each time, to compare the shapes
+            params = self.variable("params", group.label, lambda: init(self.make_rng("params"))["params"]).value
+        if ops.has_statistics(name, group.stride, **of_norm):
+            stats = self.variable("batch_stats", group.label, lambda: init(jax.random.key(0))["batch_stats"])
+        if self.is_initializing():
+            return False, count * [jnp.zeros_like(x[:, :: group.stride, :: group.stride])]
+        variables = {"params": params, "batch_stats": stats.value if stats else {}}
+        operation = ops.OPERATIONS[name](self.channels, group.stride, **of_norm, parent=None)
+
+        def run(variables, x, edge=None):
+            rngs = {"noise": jax.random.fold_in(noise, edge)} if draws else {}
+            y, updated = operation.apply(variables, x, batch_statistics, mutable=["batch_stats"], rngs=rngs)
+            return y, updated.get("batch_stats", {})
+
+        stacked = own and getattr(operation, "stacks", False) and not draws and not self.plain
+        if stacked:
+            outputs, updated = jax.vmap(run)(variables, kernels.share(x, count))
+        elif own or draws or self.plain:
+            of_edge = lambda i: jax.tree.map(lambda leaf: leaf[i], variables) if own else variables  # noqa: E731
+            outputs, updated = zip(*(run(of_edge(i), x, e) for i, e in enumerate(group.edges)), strict=True)
+            updated = _stacked(updated) if own else updated[0]
+        else:
+            output, updated = run(variables, x)
+            outputs = count * [output]
+        if stats and self.is_mutable_collection("batch_stats"):
+            stats.value = updated
+        return stacked, outputs
 
 
 class Supernet(nn.Module):
@@ -149,6 +146,16 @@ class Supernet(nn.Module):
     dtype: jnp.dtype = jnp.float32
     plain: bool = False
 
+    def edges_of(self, names: Sequence[str]) -> tuple[int, ...]:
+        """The edges whose variables are the rows of an array, given its names in the tree; () where rows are no edges."""
+        kinds = self.space.layout(self.cells)
+        for cell, label in itertools.pairwise(names):
+            graph = self.space.cells.get(kinds[int(cell[6:])]) if cell.startswith("cells_") else None
+            for group in graph.groups if graph else ():
+                if group.label == label and ops.has_parameters(group.operation, group.stride):
+                    return group.edges
+        return ()
+
     @nn.compact
     def __call__(self, images: jax.Array, edge_weights: EdgeWeights, batch_statistics: bool) -> jax.Array:
         channels = self.channels
@@ -167,10 +174,14 @@ class Supernet(nn.Module):
             previous, x = x, cell(inputs, edge_weights[kind], batch_statistics)
             after_reduction = graph.reduction
         if self.space.final_norm:
-            x = nn.relu(ops.Norm(affine=True, name="final_norm")(x, batch_statistics))
+            x = kernels.relu(ops.Norm(affine=True, name="final_norm")(x, batch_statistics))
         x = x.astype(jnp.float32).mean((1, 2))
         bound = x.shape[-1] ** -0.5
         return nn.Dense(self.classes, kernel_init=ops.torch_uniform, bias_init=_uniform(bound), name="head")(x)
+
+
+def _stacked(trees: Sequence) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def _uniform(bound: float):

@@ -149,8 +149,9 @@ class Run:
 
     def restrict(self, state: SearchState) -> SearchState:
         """Leaves out, from here on, what the decisions have excluded: in the state and in all that is computed."""
+        whole = self.training
         self._set_aside(state.decisions.to_lists())
-        return bilevel.restrict(state, self.training.abstract_state())
+        return bilevel.restrict(state, whole.net, self.training.net, self.training.abstract_state())
 
     def _set_aside(self, decisions: dict):
         self._excluded = decisions

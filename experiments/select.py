@@ -43,7 +43,7 @@ def _selection(config, order: int) -> list[Unit]:
             do = functools.partial(decide, order=order, number=decided, target=target)
             decided += 1
             middle.append(Unit("select", "decision", count(decided, decisions), do, "select.mask_batch"))
-        if select.restrict_every and point % select.restrict_every == 0:
+        if select.restrict_every and point % select.restrict_every == 0 and point < len(points):
             middle.append(Unit("select", "restriction", count(point, len(points)), Run.restrict))
         for _ in range(min(select.interval, epochs - tuned)):
             last = tuned + 1 == epochs

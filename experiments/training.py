@@ -90,12 +90,10 @@ class Training:
             "alphas": _counted(bilevel.make_alpha_update(self.alpha_optimizer)),
             "params": _counted(bilevel.make_weight_update(self.weight_optimizer)),
         }
-        if self.config.search.gradients == "shared" and self.config.search.alpha == "learned":
-            gradient = jax.jit(bilevel.make_gradient(net, *updates))
-            steps = [_composed(jax.jit(_batch), gradient, jax.jit(u, donate_argnums=0)) for u in updates.values()]
-        else:
-            parts = [(_batch, bilevel.make_gradient(net, of), update) for of, update in updates.items()]
-            steps = [jax.jit(_composed(*of_step), donate_argnums=0) for of_step in parts]
+        shared = self.config.search.gradients == "shared" and self.config.search.alpha == "learned"
+        both, draw = jax.jit(bilevel.make_gradient(net, *updates)), jax.jit(_batch)
+        gradients = {of: both if shared else jax.jit(bilevel.make_gradient(net, of)) for of in updates}
+        steps = [_composed(draw, gradients[of], jax.jit(u, donate_argnums=0)) for of, u in updates.items()]
         self._alpha_step, self._weight_step = steps
         self._epoch = jax.jit(self._scanned, donate_argnums=0)
 
@@ -222,7 +220,7 @@ def _counted(update):
 
 
 def _composed(draw, gradient, update):
-    """A step from its parts, each of which may be compiled or not."""
+    """A step from its parts, each compiled apart: XLA:CPU reads several small programs sooner than a large one."""
 
     def step(state, total, dataset, indices, i, key, *args):
         batch = draw(dataset, indices, i, key)

@@ -77,6 +77,16 @@ def test_normalisation_has_the_gradient_of_its_formula(size):
     same_forms(fast, plain, x)
 
 
+@pytest.mark.parametrize("case", ["offset", "outlier", "constant"])
+def test_the_moments_of_a_normalisation_are_exact_to_rounding(case):
+    (x,) = normals(0, (8, 8, 8, 2))
+    x = {"offset": x + 1000, "outlier": x.at[0, 0, 0].set(100), "constant": 0 * x + 3}[case]
+    wide = np.asarray(x, np.float64)
+    _, mean, variance = jax.jit(kernels.normalise, static_argnums=1)(x, 1e-5)
+    np.testing.assert_allclose(mean, wide.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(variance, wide.var((0, 1, 2)), rtol=2e-5)
+
+
 def test_mean_and_variance_of_a_normalisation_pass_no_gradient():
     (x,) = normals(0, (4, 5, 5, 3))
     assert not jax.grad(lambda x: sum(part.sum() for part in kernels.normalise(x, 1e-5)[1:]))(x).any()
@@ -139,6 +149,23 @@ def test_bfloat16_pools_and_the_sums_of_its_gradients_are_float32():
     gradient = jax.grad(lambda k: kernels.depthwise_shifted(x, k).sum().astype(jnp.float32))(kernel)
     assert gradient[1, 1].tolist() == [4096, 4096], "in bfloat16, 256 + 1 is 256"
     assert gradient[0, 0].tolist() == [3136, 3136]
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("many", [lambda f: f, jax.vmap])
+def test_a_mixture_has_the_gradient_of_its_formula(count, many):
+    stack = () if many is not jax.vmap else (3,)
+    weights, *images = normals(0, (*stack, count), *count * [(*stack, 2, 5, 5, 3)])
+    fast, plain = (
+        many(lambda weights, *images, f=f: f(weights, images)) for f in (kernels.mixture, kernels.mixture_plain)
+    )
+    same_forms(fast, plain, weights, *images)
+
+
+def test_relu_passes_no_gradient_at_zero_and_hides_nothing():
+    x = jnp.array([-1.0, 0.0, 2.0, jnp.nan])
+    np.testing.assert_array_equal(kernels.relu(x), [0, 0, 2, jnp.nan])
+    np.testing.assert_array_equal(jax.grad(lambda x: kernels.relu(x).sum())(x)[:3], [0, 0, 1])
 
 
 @pytest.mark.parametrize("count", [1, 3])
