@@ -19,7 +19,7 @@ class SearchState:
     """Everything that training and selection change. A checkpoint is this value.
 
     Attributes:
-      params: the supernet's weights, named by cell, edge and operation.
+      params: the supernet's weights, named by cell and operation (`spaces.Group`).
       batch_stats: BatchNorm's running statistics.
       alphas: architecture parameters.
       weight_optimizer: state of `weight_optimizer`.

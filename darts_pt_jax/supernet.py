@@ -106,7 +106,7 @@ class Cell(nn.Module):
         def run(variables, x, edge=None):
             rngs = {"noise": jax.random.fold_in(noise, edge)} if draws else {}
             y, updated = operation.apply(variables, x, batch_statistics, mutable=["batch_stats"], rngs=rngs)
-            return y, updated.get("batch_stats", {})
+            return y.astype(x.dtype), updated.get("batch_stats", {})
 
         stacked = own and getattr(operation, "stacks", False) and not draws and not self.plain
         if stacked:

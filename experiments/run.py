@@ -259,13 +259,17 @@ def _measures(total: Metrics) -> dict:
     return {"loss": loss / max(images, 1), "accuracy": 100 * correct / max(images, 1)}
 
 
+_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED", "Out of memory"
+"""What jax says: the second where the memory was for what another computation waits for."""
+
+
 @contextlib.contextmanager
 def _one_line(name: str, memory_advice: Callable[[], str]):
     """Turns failures that the user can mend into a `RunError` that says how."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _OUT_OF_MEMORY):
             raise
         raise RunError(f"{name}: out of memory: {memory_advice()}") from error
     except FloatingPointError as error:

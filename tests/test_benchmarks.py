@@ -1,0 +1,106 @@
+"""The benchmark commands, at sizes where their seconds mean nothing: what they print, write and refuse."""
+
+import json
+import shlex
+import sys
+
+import pytest
+
+from benchmarks import cost, measure
+from benchmarks.measure import Row
+from experiments import search, select, settings
+from experiments import run as runs
+from experiments.training import Training
+from tests.command import TINY, arguments, lines, run
+
+SIZES = ["--channels=2", "--cells=1", "--size=8", "--batch=4", "--runs=1"]
+
+
+def answers(**values):
+    """The command line of a peer that prints `values` after a line of its own."""
+    return [sys.executable, "-c", f"print('hello'); print({json.dumps(json.dumps(values))})"]
+
+
+def test_a_row_compares_medians_and_shows_the_spread_of_the_pairs():
+    row = Row.compared("step", "small", [2.0, 9.0, 3.0], [4.0, 6.0, 10.0], goal=0.4, limit=0.8)
+    assert (row.ours, row.peer, row.ratio, row.spread) == (3.0, 6.0, 0.5, (0.3, 1.5))
+    assert row.cells() == ["step", "small", "3 s", "6 s", "0.50 (0.30 to 1.50)", "0.4", "0.8"]
+    alone = Row.compared("step", "small", [2.0, 9.0, 3.0], None)
+    assert (alone.ours, alone.ratio) == (3.0, None) and alone.cells()[3:] == ["-", "-", "-", "-"]
+
+
+def test_processes_run_by_turns_and_the_last_line_counts(tmp_path):
+    log = tmp_path / "log"
+    say = f"open({str(log)!r}, 'a').write({{0!r}}); print('{{{{\"parameters\": 1, \"s\": 0.5}}}}')"
+    commands = {name: [sys.executable, "-c", say.format(name)] for name in "ab"}
+    assert measure.column(measure.alternate(commands, 3)["b"], "s") == [0.5] * 3
+    assert log.read_text() == "ababab"
+
+
+def test_a_peer_that_fails_or_is_another_network_is_an_error_of_one_line():
+    for command, message in (
+        (["no-such-program"], "no-such-program: No such file or directory"),
+        ([sys.executable, "-c", "import sys; sys.exit('no torch here')"], "exits with 1: no torch here"),
+        ([sys.executable, "-c", "print(3)"], "prints no JSON object in its last line"),
+        ([sys.executable, "-c", ""], "prints no JSON object in its last line"),
+    ):
+        with pytest.raises(measure.Failure, match=message):
+            measure.ask(command)
+    with pytest.raises(measure.Failure, match="differ in their parameters"):
+        measure.alternate({"ours": answers(parameters=1), "peer": answers(parameters=2)}, 1)
+    with pytest.raises(measure.Failure, match="expected seconds under 'score_s'"):
+        measure.column([measure.ask(answers(score_s=None))], "score_s")
+
+
+def test_a_command_prints_a_table_and_writes_what_it_says(tmp_path, capsys, monkeypatch):
+    """`benchmarks.steps` with our own program in the peer's place."""
+    from benchmarks import steps
+
+    file, peer = tmp_path / "steps.json", shlex.join([sys.executable, "-m", "benchmarks.ours", "--what=step"])
+    only = ["--only=nasbench201", "--alternations=1", f"--json={file}", f"--peer={peer}"]
+    monkeypatch.setattr(sys, "argv", ["steps", *SIZES, *only])
+    steps.main()
+    *_, printed = capsys.readouterr().out.splitlines()
+    content = json.loads(file.read_text())
+    (row,) = content["rows"]
+    assert {"processor", "cores", "memory_gb"} <= set(content["machine"]) and content["versions"]["jax"]
+    assert row["size"] == "2 channels, 1 cells a stage, 8x8, batch 4"
+    assert row["ratio"] == pytest.approx(row["ours"] / row["peer"]) and (row["goal"], row["limit"]) == (0.6, 0.9)
+    assert printed.startswith("| step, nasbench201 | 2 channels, 1 cells a stage, 8x8, batch 4 |")
+
+
+def test_a_command_that_cannot_measure_ends_with_one_line(tmp_path, monkeypatch):
+    from benchmarks import scoring
+
+    for options, message in (
+        (["--only=dart"], "error: --only names dart, the rows are darts"),
+        ([f"--json={tmp_path}/none/file"], "No such file or directory"),
+        (["--only=darts", f"--peer={shlex.join(answers(parameters=-1))}", "--alternations=1", "--cells=x"], 2),
+    ):
+        monkeypatch.setattr(sys, "argv", ["scoring", *SIZES, *options])
+        with pytest.raises(SystemExit) as failure:
+            scoring.main()
+        assert failure.value.code == message if isinstance(message, int) else message in failure.value.code
+
+
+@pytest.mark.parametrize("keys", [{"eval.every": 2, "select.interval": 1}, {"select.mask_batch": 2, "select.orders": 2}])
+def test_the_cost_model_counts_the_images_that_a_run_sees(tmp_path, keys):
+    keys = {**TINY, "select.restrict_every": 8, **keys}
+    assert run(tmp_path / "run", keys) == 0
+    config = settings.parse(arguments(tmp_path / "run", **keys)).config
+    training = Training(config, runs.load_images(config))
+    numbers = cost.calls(config, training, [*search.units(config), *select.units(config)])
+    batch = config.search.batch_size
+    images = {"validation": batch, "step": 2 * batch} | {k: training.masks(k) * batch for k in training.space.cells}
+    seen = dict.fromkeys(cost.PHASES.values(), 0)
+    for line in lines(tmp_path / "run", "timings.jsonl"):
+        if line["type"] in cost.PHASES:
+            seen[cost.PHASES[line["type"]]] += line["images"]
+    assert {p: sum(n * images[name] for (name, _), n in of.items()) for p, of in numbers.items()} == {
+        phase: count for phase, count in seen.items() if count
+    }
+    shares = {share for of_phase in numbers.values() for _, share in of_phase}
+    assert 0.0 in shares and len(shares) > 1 and max(shares) < 1
+    assert set(cost.taken(tmp_path / "run")) == set(numbers)
+    with pytest.raises(measure.Failure, match="name a run directory"):
+        cost.taken(tmp_path)
