@@ -1,11 +1,11 @@
 """What a run will take: seconds of each compiled program, measured here, times the calls that its config asks for.
 
-    python -m benchmarks.cost --config configs/s4_c10_small.py --json cost.json [--run RUN_DIR] -- [--config.KEY=VALUE ...]
+    python -m benchmarks.cost --config configs/s4_c10_small.py [--run RUN_DIR] -- [--config.KEY=VALUE ...]
 
 Measures on the run's own data, with no edge decided and with all decided and left out; between them, a selection with
 `select.restrict_every` is taken to get cheaper in proportion to the edges left out. Compiling is not part of it. With
 --run the seconds that a real run of that config took (its timings.jsonl, less compiling) stand beside. Checkpoints are
-predicted alone, as timings.jsonl leaves them out.
+only predicted, as timings.jsonl leaves them out.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import itertools
 import math
 import pathlib
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -44,8 +44,8 @@ def programs(training: Training, state: SearchState, meter: Meter) -> dict[str, 
     seconds = {"validation": meter.seconds(lambda: training.validate(state, key, _one_step))}
     for kind, graph in training.space.cells.items():
         masks = np.ones((training.masks(kind), len(graph.edges), graph.width), np.float32)
-        score = functools.partial(training.scorer(kind), state.variables, weights, masks, (training.valid, valid[0], key))
-        seconds[kind] = meter.seconds(score)
+        batch = training.valid, valid[0], key
+        seconds[kind] = meter.seconds(functools.partial(training.scorer(kind), state.variables, weights, masks, batch))
     current = state, Metrics.zero()
 
     def step():
@@ -68,8 +68,9 @@ def checkpoint(state: SearchState, meter: Meter) -> float:
         return meter.seconds(lambda: checkpoints.save(next(numbers), state, {}))
 
 
-def all_decided(training: Training, state: SearchState) -> tuple[Training, SearchState]:
-    """A supernet with one operation on each edge, by turns, and its part of the state."""
+def all_decided(training: Training) -> tuple[Training, SearchState]:
+    """A supernet with one operation on each edge, by turns, and a fresh state."""
+    state = training.initial_state(jax.random.key(0))
     decisions = state.decisions
     for kind, graph in training.space.cells.items():
         for e, edge in enumerate(graph.edges):
@@ -83,7 +84,7 @@ Calls = dict[str, collections.Counter]
 """How often each phase calls (program, share of edges left out)."""
 
 
-def calls(config, training: Training, units: Iterable[Unit]) -> Calls:
+def calls(config, training: Training, units: Sequence[Unit]) -> Calls:
     """What the units of a run call."""
     numbers, done, decided, left_out = collections.defaultdict(collections.Counter), collections.Counter(), 0, 0.0
     edges = sum(len(graph.edges) for graph in training.space.cells.values())
@@ -171,23 +172,19 @@ def main():
     numbers = calls(config, training, units)
     ends = [{"checkpoint": checkpoint(state, meter)}]
     if any(share for of_phase in numbers.values() for _, share in of_phase):
-        ends.append(programs(*all_decided(training, state), meter))
+        ends.append(programs(*all_decided(training), meter))
     ends[0] |= programs(training, state, meter)
-    seconds = lambda name, share: ends[0][name] + share * (ends[-1].get(name, 0) - ends[0][name])  # noqa: E731
+    seconds = lambda name, share: ends[0][name] + share * (ends[-1][name] - ends[0][name])  # noqa: E731
     predicted = {}
-    for phase in [*PHASES.values(), "all of these"]:
-        if phase in numbers:
-            predicted[phase] = sum(count * seconds(*call) for call, count in numbers[phase].items())
-            of_program = collections.Counter()
-            for (name, _), count in numbers[phase].items():
-                of_program[name] += count
-            words = ", ".join(f"{count:,} {name} of {ends[0][name]:.3f} s" for name, count in of_program.items())
-        elif phase in PHASES.values():
-            continue
-        else:
-            predicted[phase], words = sum(predicted.values()), ""
-            real = real | {phase: sum(real.values())} if real else {}
+    for phase, of_phase in numbers.items():
+        predicted[phase] = sum(count * seconds(*call) for call, count in of_phase.items())
+        of_program = collections.Counter()
+        for (name, _), count in of_phase.items():
+            of_program[name] += count
+        words = ", ".join(f"{count:,} {name} of {ends[0][name]:.3f} s" for name, count in of_program.items())
         add(table, phase, words, predicted[phase], real.get(phase))
+    total = sum(real[phase] for phase in predicted) if real else None
+    add(table, "all of these", "", sum(predicted.values()), total)
     words = f"{len(units):,} of {ends[0]['checkpoint']:.3f} s"
     add(table, "checkpoints", words, len(units) * ends[0]["checkpoint"], None)
 

@@ -1,10 +1,11 @@
-"""Depthwise convolution, max pooling and normalisation in forms that XLA:CPU runs fast, with gradients of their own.
+"""Depthwise convolution, max pooling, normalisation and mixing in forms that XLA:CPU runs fast.
 
-Each has its plain form beside it, named `*_plain`; the tests hold the two against each other. Why not the plain forms: on
+They have gradients of their own, and their plain forms beside them, named `*_plain`; the tests hold the two against each
+other. Why not the plain forms: on
 XLA:CPU a grouped convolution takes some fifty times as long as the sum of shifted images that it is, the gradient of a
 reduce-window ten times as long as its forward pass, and differentiating through shifts multiplies the graph. No forward
-rule calls a decorated function, so that the gradients can be differentiated once more, forward: `jvp(grad(f))` (which at
-equal pixels under a maximum takes another of the possible derivatives).
+rule calls a function with a gradient of its own, so that the gradients can be differentiated once more, forward:
+`jvp(grad(f))` (which at equal pixels under a maximum takes another of the possible derivatives).
 Measurements: docs/performance.md.
 """
 
@@ -72,7 +73,7 @@ def _sums(images: Sequence[jax.Array], of_channels: bool = True) -> jax.Array:
 
 
 def relu(x: jax.Array) -> jax.Array:
-    """max(x, 0), whose derivative at 0 is 0, as one primitive: what Flax's takes to trace adds up in a supernet."""
+    """max(x, 0), whose derivative at 0 is 0. (The time that Flax's takes to trace adds up in a supernet.)"""
     return jax.lax.select(x <= 0, jnp.zeros_like(x), x)
 
 
@@ -188,7 +189,7 @@ def _normalise_to_x(x, mean, scale, g):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def normalise(x: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`normalise_plain`, which takes one pass for its sums, as its gradient; mean and variance pass no gradient on."""
+    """`normalise_plain` with one pass for its sums, and one for its gradient's; mean, variance pass no gradient on."""
     return _normalise_forward(x, epsilon)[0]
 
 

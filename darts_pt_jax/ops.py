@@ -21,7 +21,7 @@ torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Norm(nn.Module):
-    """BatchNorm as PyTorch computes it: two-pass variance, epsilon 1e-5, running statistics with momentum 0.1.
+    """BatchNorm as PyTorch computes it: epsilon 1e-5, running statistics with momentum 0.1.
 
     The running variance is the biased one, as in Flax. Without `affine` it has no parameters. Statistics are float32
     whatever the images are.
@@ -272,6 +272,11 @@ def _shapes(name: str, stride: int, pool_norm: bool = True) -> dict:
 def has_parameters(name: str, stride: int = 1) -> bool:
     """Whether an operation has parameters without affine BatchNorm."""
     return bool(_shapes(name, stride)["params"])
+
+
+def differs_by_edge(name: str, stride: int = 1) -> bool:
+    """Whether an operation gives another output on each edge that leaves a state: it has parameters, or draws."""
+    return has_parameters(name, stride) or draws(name)
 
 
 def has_statistics(name: str, stride: int, pool_norm: bool) -> bool:

@@ -3,10 +3,10 @@
 The edge weights, one array [E, O] for every cell kind, are explicit: alphas, masks, noise on alphas and decisions all
 act through them and through nothing else.
 
-Edges that leave a state with the same operation are a group, whose variables are stacked: arrays [G, ...] over its edges.
-An operation without parameters is one for its group. The plain form computes one operation of one edge after the other;
-the default computes operations without parameters once for the group, and those that say so (`Operation.stacks`) as one,
-under vmap over the edges.
+Edges that leave a state with the same operation at the same stride are a group, whose variables are stacked: arrays
+[G, ...] over its edges. Operations that neither have parameters nor draw are the same on all of them, and have their
+variables once. The plain form computes one operation of one edge after the other; the default computes these once for a
+group, and those that say so (`Operation.stacks`) as one, under vmap over the edges.
 """
 
 import collections
@@ -27,7 +27,7 @@ EdgeWeights = Mapping[str, jax.Array]
 
 
 class Cell(nn.Module):
-    """One searched cell. Its variables are those of its preprocessing, and by `Group.label` those of the candidates.
+    """One searched cell. Its variables are those of its preprocessing, and those of the candidates by `Group.label`.
 
     Attributes:
       graph: the cell's graph.
@@ -68,8 +68,8 @@ class Cell(nn.Module):
         for group in self.graph.groups:
             if group.source != state:
                 continue
-            weights = [entries[e * self.graph.width + o] for e, o in zip(group.edges, group.candidates, strict=True)]
-            stacked, outputs = self._outputs(group, x, batch_statistics, noise)
+            weights = [entries[i] for i in self._entries(group)]
+            outputs, stacked = self._outputs(group, x, batch_statistics, noise)
             if stacked:
                 stacks[group.edges].append((jnp.concatenate(weights), outputs))
             else:
@@ -86,41 +86,45 @@ class Cell(nn.Module):
 
     def _outputs(
         self, group: Group, x: jax.Array, batch_statistics: bool, noise: jax.Array | None
-    ) -> tuple[bool, jax.Array | list[jax.Array]]:
-        """What a candidate gives on each edge of its group, and whether that is one array."""
-        name, count, draws = group.operation, len(group.edges), ops.draws(group.operation)
-        of_norm = {"pool_norm": self.pool_norm}
-        own = ops.has_parameters(name, group.stride)
-        new = functools.partial(ops.init, name=name, channels=self.channels, stride=group.stride, **of_norm)
-        init = lambda key: _stacked([new(k) for k in jax.random.split(key, count)]) if own else new(key)  # noqa: E731
+    ) -> tuple[jax.Array | Sequence[jax.Array], bool]:
+        """What a candidate gives on each edge of its group, and whether that is one array [G, B, H, W, C]."""
+        name, count, stride, draws = group.operation, len(group.edges), group.stride, ops.draws(group.operation)
+        by_edge, of_norm = ops.differs_by_edge(name, stride), {"pool_norm": self.pool_norm}
+        new = functools.partial(ops.init, name=name, channels=self.channels, stride=stride, **of_norm)
+        init = lambda key: _stacked([new(k) for k in jax.random.split(key, count)]) if by_edge else new(key)  # noqa: E731
         params, stats = {}, None
-        if own:  # Flax's `param` would make a new one each time, to compare the shapes
+        if ops.has_parameters(name, stride):  # Flax's `param` would make new ones each time, to compare the shapes
             params = self.variable("params", group.label, lambda: init(self.make_rng("params"))["params"]).value
-        if ops.has_statistics(name, group.stride, **of_norm):
+        if ops.has_statistics(name, stride, **of_norm):
             stats = self.variable("batch_stats", group.label, lambda: init(jax.random.key(0))["batch_stats"])
         if self.is_initializing():
-            return False, count * [jnp.zeros_like(x[:, :: group.stride, :: group.stride])]
+            return count * [jnp.zeros_like(x[:, ::stride, ::stride])], False
         variables = {"params": params, "batch_stats": stats.value if stats else {}}
-        operation = ops.OPERATIONS[name](self.channels, group.stride, **of_norm, parent=None)
+        operation = ops.OPERATIONS[name](self.channels, stride, **of_norm, parent=None)
 
-        def run(variables, x, edge=None):
-            rngs = {"noise": jax.random.fold_in(noise, edge)} if draws else {}
+        def run(variables, x, entry=None):
+            rngs = {"noise": jax.random.fold_in(noise, entry)} if draws else {}
             y, updated = operation.apply(variables, x, batch_statistics, mutable=["batch_stats"], rngs=rngs)
             return y.astype(x.dtype), updated.get("batch_stats", {})
 
-        stacked = own and getattr(operation, "stacks", False) and not draws and not self.plain
+        stacked = by_edge and getattr(operation, "stacks", False) and not draws and not self.plain
         if stacked:
             outputs, updated = jax.vmap(run)(variables, kernels.share(x, count))
-        elif own or draws or self.plain:
-            of_edge = lambda i: jax.tree.map(lambda leaf: leaf[i], variables) if own else variables  # noqa: E731
-            outputs, updated = zip(*(run(of_edge(i), x, e) for i, e in enumerate(group.edges)), strict=True)
-            updated = _stacked(updated) if own else updated[0]
+        elif by_edge or self.plain:
+            of_edge = lambda i: jax.tree.map(lambda leaf: leaf[i], variables) if by_edge else variables  # noqa: E731
+            entries = self._entries(group)
+            outputs, updated = zip(*(run(of_edge(i), x, entry) for i, entry in enumerate(entries)), strict=True)
+            updated = _stacked(updated) if by_edge else updated[0]
         else:
             output, updated = run(variables, x)
             outputs = count * [output]
         if stats and self.is_mutable_collection("batch_stats"):
             stats.value = updated
-        return stacked, outputs
+        return outputs, stacked
+
+    def _entries(self, group: Group) -> list[int]:
+        """Where a group's edge weights stand in the flat [E * O]."""
+        return [e * self.graph.width + o for e, o in zip(group.edges, group.candidates, strict=True)]
 
 
 class Supernet(nn.Module):
@@ -147,12 +151,12 @@ class Supernet(nn.Module):
     plain: bool = False
 
     def edges_of(self, names: Sequence[str]) -> tuple[int, ...]:
-        """The edges whose variables are the rows of an array, given its names in the tree; () where rows are no edges."""
+        """The edges whose variables are the rows of an array, given its names in a state; () where rows are no edges."""
         kinds = self.space.layout(self.cells)
         for cell, label in itertools.pairwise(names):
             graph = self.space.cells.get(kinds[int(cell[6:])]) if cell.startswith("cells_") else None
             for group in graph.groups if graph else ():
-                if group.label == label and ops.has_parameters(group.operation, group.stride):
+                if group.label == label and ops.differs_by_edge(group.operation, group.stride):
                     return group.edges
         return ()
 

@@ -164,7 +164,10 @@ def check(config: ConfigDict):
 
 
 def _check_space(space: SearchSpace):
-    for graph in space.cells.values():
+    for kind, graph in space.cells.items():
+        for e, edge in enumerate(graph.edges):
+            if len(set(edge.candidates)) < len(edge.candidates):
+                raise ConfigError(f"space {space.name}, {kind} edge {e} names a candidate twice: {edge.candidates}")
         for name in {name for edge in graph.edges for name in edge.candidates} - ops.OPERATIONS.keys():
             guess = sources.guess(name, ops.OPERATIONS) or " of ops.OPERATIONS"
             raise ConfigError(f"space {space.name} has the candidate {name!r}, which is no operation{guess}")

@@ -269,7 +269,7 @@ def _one_line(name: str, memory_advice: Callable[[], str]):
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _OUT_OF_MEMORY):
+        if not isinstance(error, MemoryError) and not any(said in str(error) for said in _OUT_OF_MEMORY):
             raise
         raise RunError(f"{name}: out of memory: {memory_advice()}") from error
     except FloatingPointError as error:

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from darts_pt_jax import bilevel
+from darts_pt_jax import bilevel, ops
 from tests import tiny
 
 
@@ -101,12 +101,17 @@ def test_each_step_moves_its_own_side_and_both_lower_the_loss(key):
 
 
 @pytest.mark.parametrize("space", ["tiny", "nasbench201"])
-def test_fresh_weights_have_the_shapes_of_flax_own_init_and_depend_on_the_key(space, key):
+def test_fresh_weights_are_those_of_the_operations_differ_by_edge_and_depend_on_the_key(space, key):
     net = tiny.supernet(space)
     state = tiny.state(net, key)
-    rngs = {"params": key, "noise": key}
-    full = jax.eval_shape(lambda: net.init(rngs, jnp.zeros((2, 8, 8, 2)), tiny.weights(net, state), True))
-    assert jax.tree.map(jnp.shape, full["params"]) == jax.tree.map(jnp.shape, state.params)
+    groups = [g for g in net.space.cells["normal"].groups if g.operation == "nor_conv_1x1"]
+    alone = ops.OPERATIONS["nor_conv_1x1"](4).init(key, jnp.zeros((1, 8, 8, 4)), True)["params"]
+    for group in groups:
+        rows = state.params["cells_0"][group.label]
+        shapes = jax.tree.map(lambda leaf, group=group: (len(group.edges), *leaf.shape), alone)
+        assert jax.tree.map(jnp.shape, rows) == shapes
+    kernels = np.concatenate([np.ravel(state.params["cells_0"][g.label]["block"]["conv"]["kernel"]) for g in groups])
+    assert len(set(kernels.tolist())) == kernels.size > 16 and 0.4 < abs(kernels).max() <= 0.5, "U(-b, b), b^2 = 1/4"
     other = tiny.state(net, jax.random.key(1))
     assert not np.array_equal(state.params["head"]["kernel"], other.params["head"]["kernel"])
     again = tiny.state(net, key)

@@ -151,6 +151,16 @@ def test_bfloat16_pools_and_the_sums_of_its_gradients_are_float32():
     assert gradient[0, 0].tolist() == [3136, 3136]
 
 
+@pytest.mark.parametrize("many", [lambda f: f, jax.vmap])
+def test_on_cpus_kernels_are_compiled_apart_from_what_uses_them(many):
+    x, kernel = normals(0, (4, 2, 7, 7, 3), (4, 3, 3, 3))
+    if many is not jax.vmap:
+        x, kernel = x[0], kernel[0]
+    gradient = jax.grad(lambda x, kernel: jnp.square(many(kernels.depthwise_shifted)(x, kernel)).sum(), (0, 1))
+    compiled = jax.jit(gradient).lower(x, kernel).compile().as_text()
+    assert compiled.count(" call(") >= 3, "the convolution, its gradient in the image, and in the kernel"
+
+
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("many", [lambda f: f, jax.vmap])
 def test_a_mixture_has_the_gradient_of_its_formula(count, many):
