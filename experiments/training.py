@@ -1,5 +1,6 @@
 """The supernet in training: jitted steps over epochs of images on the device, shared by search and tuning."""
 
+import concurrent.futures
 import copy
 import functools
 import math
@@ -93,8 +94,9 @@ class Training:
         shared = self.config.search.gradients == "shared" and self.config.search.alpha == "learned"
         both, draw = jax.jit(bilevel.make_gradient(net, *updates)), jax.jit(_batch)
         gradients = {of: both if shared else jax.jit(bilevel.make_gradient(net, of)) for of in updates}
-        steps = [_composed(draw, gradients[of], jax.jit(u, donate_argnums=0)) for of, u in updates.items()]
-        self._alpha_step, self._weight_step = steps
+        self._parts = {of: (draw, gradients[of], jax.jit(u, donate_argnums=0)) for of, u in updates.items()}
+        self._alpha_step, self._weight_step = (_composed(*parts) for parts in self._parts.values())
+        self._compiled = False
         self._epoch = jax.jit(self._scanned, donate_argnums=0)
 
     def restricted(self, decisions: Decisions) -> "Training":
@@ -163,9 +165,32 @@ class Training:
     ):
         """Bilevel step `i` of an epoch, whose images are `train_indices` and `valid_indices` [steps, B]."""
         alpha_key, weight_key = jax.random.split(jax.random.fold_in(key, i))
-        if self.config.search.alpha == "learned":
-            state, _ = self._alpha_step(state, Metrics.zero(), valid, valid_indices, i, alpha_key)
-        return self._weight_step(state, total, train, train_indices, i, weight_key, learning_rate)
+        weight_args = total, train, train_indices, i, weight_key, learning_rate
+        alpha_args = Metrics.zero(), valid, valid_indices, i, alpha_key
+        learned = self.config.search.alpha == "learned"
+        if not (self._compiled or self._scans()):
+            self._compile_parts(state, {"params": weight_args} | ({"alphas": alpha_args} if learned else {}))
+        if learned:
+            state, _ = self._alpha_step(state, *alpha_args)
+        return self._weight_step(state, *weight_args)
+
+    def _compile_parts(self, state: SearchState, args: dict[str, tuple]):
+        """Compiles what the steps are made of side by side, or reads it from the cache, while the next is traced."""
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            compiling = []
+
+            def compiled(function, *args):
+                traced = function.trace(*args)
+                compiling.append(pool.submit(traced.lower().compile))
+                return traced.out_info
+
+            for of, (total, dataset, indices, i, key, *more) in args.items():
+                draw, gradient, update = self._parts[of]
+                batch = compiled(draw, dataset, indices, i, key)
+                compiled(update, state, total, *compiled(gradient, state, *batch), *more)
+            for program in compiling:
+                program.result()
+        self._compiled = True
 
     def _scanned(self, state, total, *args):
         def body(carry, i):
