@@ -22,8 +22,8 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.measure import Table
-from benchmarks.programs import Meter
-from darts_pt_jax import architecture, bilevel, record
+from benchmarks.programs import Meter, with_decided
+from darts_pt_jax import architecture, record
 from darts_pt_jax.bilevel import Metrics, SearchState
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data.sources import DataError
@@ -66,18 +66,6 @@ def checkpoint(state: SearchState, meter: Meter) -> float:
     with tempfile.TemporaryDirectory() as folder:
         checkpoints, numbers = Checkpoints(pathlib.Path(folder) / "checkpoints", keep=1), itertools.count()
         return meter.seconds(lambda: checkpoints.save(next(numbers), state, {}))
-
-
-def all_decided(training: Training) -> tuple[Training, SearchState]:
-    """A supernet with one operation on each edge, by turns, and a fresh state."""
-    state = training.initial_state(jax.random.key(0))
-    decisions = state.decisions
-    for kind, graph in training.space.cells.items():
-        for e, edge in enumerate(graph.edges):
-            decisions = decisions.choose(kind, e, e % len(edge.candidates))
-    other = training.restricted(decisions)
-    state = state.replace(decisions=decisions)
-    return other, bilevel.restrict(state, training.net, other.net, other.abstract_state())
 
 
 Calls = dict[str, collections.Counter]
@@ -172,7 +160,7 @@ def main():
     numbers = calls(config, training, units)
     ends = [{"checkpoint": checkpoint(state, meter)}]
     if any(share for of_phase in numbers.values() for _, share in of_phase):
-        ends.append(programs(*all_decided(training), meter))
+        ends.append(programs(*with_decided(training, training.initial_state(jax.random.key(0))), meter))
     ends[0] |= programs(training, state, meter)
     seconds = lambda name, share: ends[0][name] + share * (ends[-1][name] - ends[0][name])  # noqa: E731
     predicted = {}

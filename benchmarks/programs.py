@@ -55,14 +55,19 @@ def make(config: ConfigDict, args: argparse.Namespace) -> tuple[Training, Search
     state = training.initial_state(jax.random.key(0))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     if args.decided:
-        decisions = state.decisions
-        for kind, graph in training.space.cells.items():
-            for edge in range(args.decided):
-                decisions = decisions.choose(kind, edge, edge % len(graph.edges[edge].candidates))
-        whole, training = training, training.restricted(decisions)
-        state = state.replace(decisions=decisions)
-        state = bilevel.restrict(state, whole.net, training.net, training.abstract_state())
+        training, state = with_decided(training, state, args.decided)
     return training, jax.block_until_ready(state), parameters
+
+
+def with_decided(training: Training, state: SearchState, count: int | None = None) -> tuple[Training, SearchState]:
+    """A supernet whose first `count` edges (all by default) of every kind have one operation left, by turns; its state."""
+    decisions = state.decisions
+    for kind, graph in training.space.cells.items():
+        for e, edge in enumerate(graph.edges[:count]):
+            decisions = decisions.choose(kind, e, e % len(edge.candidates))
+    part = training.restricted(decisions)
+    state = state.replace(decisions=decisions)
+    return part, bilevel.restrict(state, training.net, part.net, part.abstract_state())
 
 
 class Meter:

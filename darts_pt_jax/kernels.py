@@ -1,11 +1,11 @@
 """Depthwise convolution, max pooling, normalisation and mixing in forms that XLA:CPU runs fast.
 
 They have gradients of their own, and their plain forms beside them, named `*_plain`; the tests hold the two against each
-other. Why not the plain forms: on
-XLA:CPU a grouped convolution takes some fifty times as long as the sum of shifted images that it is, the gradient of a
-reduce-window ten times as long as its forward pass, and differentiating through shifts multiplies the graph. No forward
-rule calls a function with a gradient of its own, so that the gradients can be differentiated once more, forward:
-`jvp(grad(f))` (which at equal pixels under a maximum takes another of the possible derivatives).
+other. Why not the plain forms: on XLA:CPU a grouped convolution takes some fifty times as long as the sum of shifted
+images that it is, the gradient of a reduce-window ten times as long as its forward pass, and differentiating through
+shifts multiplies the graph. No forward rule calls a function with a gradient of its own, so that the gradients can be
+differentiated once more, forward: `jvp(grad(f))` (which at equal pixels under a maximum takes another of the possible
+derivatives).
 Measurements: docs/performance.md.
 """
 

@@ -92,11 +92,13 @@ class Cell(nn.Module):
         by_edge, of_norm = ops.differs_by_edge(name, stride), {"pool_norm": self.pool_norm}
         new = functools.partial(ops.init, name=name, channels=self.channels, stride=stride, **of_norm)
         init = lambda key: _stacked([new(k) for k in jax.random.split(key, count)]) if by_edge else new(key)  # noqa: E731
-        params, stats = {}, None
-        if ops.has_parameters(name, stride):  # Flax's `param` would make new ones each time, to compare the shapes
-            params = self.variable("params", group.label, lambda: init(self.make_rng("params"))["params"]).value
+        params, stats, own = {}, None, ops.has_parameters(name, stride)
+        if self.is_initializing():
+            made = init(self.make_rng("params") if own else jax.random.key(0))
+        if own:  # Flax's `param` would make new ones each time, to compare the shapes
+            params = self.variable("params", group.label, lambda: made["params"]).value
         if ops.has_statistics(name, stride, **of_norm):
-            stats = self.variable("batch_stats", group.label, lambda: init(jax.random.key(0))["batch_stats"])
+            stats = self.variable("batch_stats", group.label, lambda: made["batch_stats"])
         if self.is_initializing():
             return count * [jnp.zeros_like(x[:, ::stride, ::stride])], False
         variables = {"params": params, "batch_stats": stats.value if stats else {}}
