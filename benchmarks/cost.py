@@ -50,7 +50,7 @@ def programs(training: Training, state: SearchState, meter: Meter) -> dict[str, 
 
     def step():
         nonlocal current
-        current = training.step(0, *current, training.train, train, training.valid, valid, key, 0.025)
+        current = training.step(0, *current, training.train, train, training.valid, valid, key, 0.025, 0.0)
         return current
 
     return seconds | {"step": meter.seconds(step)}

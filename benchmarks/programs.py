@@ -132,7 +132,7 @@ def step(training: Training, state: SearchState, args: argparse.Namespace, meter
     keys = jax.random.split(jax.random.key(1), 3)
     train = training.indices(keys[0], training.train, "independent", 1 + meter.runs)
     valid = training.indices(keys[1], training.valid, "independent", 1 + meter.runs)
-    data = training.train, train, training.valid, valid, keys[2], 0.025
+    data = training.train, train, training.valid, valid, keys[2], 0.025, 0.0
     number, current = iter(range(1 + meter.runs)), (state, Metrics.zero())
 
     def run():

@@ -41,8 +41,14 @@ def get_config() -> ConfigDict:
             "sampling": "independent",  # independent: every batch is drawn afresh (code); epoch: shuffled passes
             "alpha": "learned",  # learned, fixed
             "alpha_init": "noise",  # noise: 1e-3 N(0, 1) (code); zero (the paper's fixed alphas)
+            "unrolled": "off",  # alphas' gradient after a step of the weights: exact, finite_difference (DARTS); off
+            "perturb": "none",  # edge weights while weights are trained: none, uniform (SDARTS-RS, code), gaussian (paper),
+            # adversarial (SDARTS-ADV)
+            "epsilon": 0.3,  # how far, at the end of the search and while tuning; epsilon_first at the beginning
+            "epsilon_first": 0.03,
             "learning_rate": 0.025,  # cosine, by epoch, down to learning_rate_min
             "learning_rate_min": 0.001,
+            "schedule_epochs": 0,  # epochs over which learning rate and epsilon go their way; 0: epochs
             "gradients": "separate",  # separate: a program for alphas, one for weights; shared: one, half the compilation
             "scan": "auto",  # an epoch as one program: on, off, auto (on accelerators)
             "momentum": 0.9,
@@ -53,7 +59,7 @@ def get_config() -> ConfigDict:
         },
         "select": {
             "seed": -1,  # of the order and of scoring's and tuning's batches; -1: seed
-            "method": "perturbation",  # perturbation, magnitude_tuned (PT-Mag), magnitude, random
+            "method": "perturbation",  # perturbation, magnitude_tuned (PT-Mag), magnitude, random, sgas, sgas_perturbation
             "orders": 1,  # selections from the one supernet; the n-th is that of select.seed + n - 1
             "criterion": "acc",  # acc, loss
             "order": "random",  # random, fixed, reference, or edges: "normal:4,0,5,2,3,1"
@@ -67,6 +73,16 @@ def get_config() -> ConfigDict:
             "augment": True,  # score on augmented images (code)
             "restrict_every": 0,  # decision points after which the excluded candidates are left out; 0: never
             "mask_batch": 0,  # removals evaluated at once; 0: all of an edge
+        },
+        "sgas": {  # of the select.methods sgas and sgas_perturbation, which decide while they go on with the search
+            "criterion": 1,  # 1: importance and certainty; 2: stability too
+            "batch_increase": 8,  # images that every decision point adds to a batch; each is another shape to compile
+        },
+        "curvature": {  # of the validation loss in the alphas: the Hessian's largest eigenvalue (RobustDARTS)
+            "every": 0,  # epochs of the search between two looks; 0: never
+            "images": 256,  # validation images that it is of
+            "stop": 0.0,  # ends the search where it was less than this share of now (RobustDARTS: 0.75); 0: never
+            "window": 5,  # looks whose mean is compared with that of as many before, to which the search then returns
         },
         "eval": {
             "every": 1,  # epochs between validations; the last epoch is always validated

@@ -38,10 +38,19 @@ class Decisions:
         row = self.kept[kind].at[np.asarray(edges, int)].set(False)
         return self.replace(kept={**self.kept, kind: row})
 
+    def open(self, kind: str) -> jax.Array:
+        """bool [E]: the edges that are neither decided nor removed."""
+        return (self.operations[kind] == UNDECIDED) & self.kept[kind]
+
     def apply(self, record: Mapping) -> "Decisions":
-        """Takes a recorded decision: "operation" chooses `choice_index` on `edge`, "topology" keeps `choice` of `edges`."""
+        """Takes a recorded decision.
+
+        "operation" chooses `choice_index` on `edge`, and removes the edges `pruned`, if it has any; "topology" keeps
+        `choice` of `edges`.
+        """
         if record["type"] == "operation":
-            return self.choose(record["kind"], record["edge"], record["choice_index"])
+            chosen = self.choose(record["kind"], record["edge"], record["choice_index"])
+            return chosen.remove(record["kind"], record.get("pruned", []))
         return self.remove(record["kind"], [e for e in record["edges"] if e not in record["choice"]])
 
     def to_lists(self) -> dict:
@@ -97,19 +106,30 @@ def init_alphas(space: SearchSpace, key: jax.Array, scale: float = 1e-3) -> Alph
     }
 
 
+def mixtures(space: SearchSpace, alphas: Alphas) -> dict[str, jax.Array]:
+    """Softmax of the alphas [E, O] over every edge's candidates, by cell kind (DARTS, equation 2)."""
+    return {
+        kind: jax.nn.softmax(jnp.where(graph.candidate_mask, alphas[kind], -jnp.inf), -1)
+        for kind, graph in space.cells.items()
+    }
+
+
 def edge_weights(space: SearchSpace, alphas: Alphas, decisions: Decisions) -> dict[str, jax.Array]:
-    """Edge weights [E, O] by cell kind: softmax over an edge's candidates, one-hot where decided, zero where removed.
+    """Edge weights [E, O] by cell kind: an edge's mixture, one-hot where decided, zero where removed.
 
     Decided and removed rows pass no gradient to the alphas. Nothing is renormalised, as in the reference code.
     """
-    weights = {}
-    for kind, graph in space.cells.items():
-        mixture = jax.nn.softmax(jnp.where(graph.candidate_mask, alphas[kind], -jnp.inf), -1)
-        chosen = decisions.operations[kind]
-        one_hot = jax.nn.one_hot(chosen, graph.width)
-        row = jnp.where((chosen == UNDECIDED)[:, None], mixture, one_hot)
-        weights[kind] = jnp.where(decisions.kept[kind][:, None], row, 0.0)
-    return weights
+    return decided(mixtures(space, alphas), decisions)
+
+
+def decided(weights: Mapping[str, jax.Array], decisions: Decisions) -> dict[str, jax.Array]:
+    """Edge weights [E, O] by cell kind with the rows of `decisions` in place of what is decided or removed."""
+    rows = {}
+    for kind, row in weights.items():
+        one_hot = jax.nn.one_hot(decisions.operations[kind], row.shape[-1])
+        kept = jnp.where(decisions.kept[kind][:, None], one_hot, 0.0)
+        rows[kind] = jnp.where(decisions.open(kind)[:, None], row, kept)
+    return rows
 
 
 def without_operations(space: SearchSpace, kind: str, edge: int) -> np.ndarray:

@@ -128,20 +128,24 @@ def make_evaluate(net: Supernet, batch_statistics: bool, augment: bool) -> Evalu
 
 
 Gradient = Callable[..., tuple[dict, Metrics, dict]]
-"""`gradient(state, images, labels, noise_key)`: gradients by name, metrics, the running statistics of the pass."""
+"""`gradient(state, *batch)`: gradients by name, metrics, the running statistics of the pass, whatever a batch is."""
 
 
 def make_gradient(net: Supernet, *of: str) -> Gradient:
     """The gradient of the mean loss over a batch in those of "params" and "alphas" that `of` names.
 
-    One gradient of both serves alpha steps and weight steps with half the compilation; each alone computes less.
+    One gradient of both serves alpha steps and weight steps with half the compilation; each alone computes less. Its
+    batch is images, labels, the key of what operations draw, and, in place of the edge weights that alphas and decisions
+    make, others.
     """
 
-    def gradient(state: SearchState, images, labels, noise_key):
+    def gradient(state: SearchState, images, labels, noise_key, edge_weights: EdgeWeights | None = None):
         def mean_loss(values):
             variables = {"params": values.get("params", state.params), "batch_stats": state.batch_stats}
-            mixture = architecture.edge_weights(net.space, values.get("alphas", state.alphas), state.decisions)
-            metrics, stats = forward(net, variables, mixture, images, labels, noise_key, True)
+            weights = edge_weights
+            if weights is None:
+                weights = architecture.edge_weights(net.space, values.get("alphas", state.alphas), state.decisions)
+            metrics, stats = forward(net, variables, weights, images, labels, noise_key, True)
             return metrics.loss / labels.shape[0], (metrics, stats)
 
         gradients, (metrics, stats) = jax.grad(mean_loss, has_aux=True)({name: getattr(state, name) for name in of})
@@ -154,14 +158,17 @@ Update = Callable[..., SearchState]
 
 
 def make_alpha_update(optimizer: optax.GradientTransformation) -> Update:
-    """First-order alpha step: `update(state, gradients, stats)` descends the validation loss in the alphas.
+    """Alpha step: `update(state, gradients, stats)` descends the validation loss in the alphas of open edges.
 
     As in the reference code the pass updates BatchNorm's running statistics.
     """
 
     def update(state: SearchState, gradients: dict, stats: dict) -> SearchState:
         updates, optimizer_state = optimizer.update(gradients["alphas"], state.alpha_optimizer, state.alphas)
-        alphas = optax.apply_updates(state.alphas, updates)
+        alphas = {
+            kind: jnp.where(state.decisions.open(kind)[:, None], row + updates[kind], row)
+            for kind, row in state.alphas.items()
+        }
         return state.replace(alphas=alphas, alpha_optimizer=optimizer_state, batch_stats=stats)
 
     return update

@@ -24,7 +24,7 @@ FREE = (
 )
 """Keys, or beginnings of keys, that may change between two commands on one run directory."""
 
-OF_THE_SUPERNET = ("seed", "precision", "space", "data.", "supernet.", "search.")
+OF_THE_SUPERNET = ("seed", "precision", "space", "data.", "supernet.", "search.", "curvature.")
 """Keys, or beginnings of keys, that a selection shares with the search that it takes the supernet from."""
 
 

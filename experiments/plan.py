@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from darts_pt_jax import architecture, bilevel
 from experiments.directory import Source
+from experiments.rules import SGAS
 from experiments.run import Unit, load_images, progress
 from experiments.settings import Settings
 from experiments.training import Training
@@ -39,12 +40,16 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
                 f"search         {config.search.epochs} epochs, {config.search.epochs * steps:,} steps of {batch} images"
             )
         elif stage == "select":
-            scored = f" on {per_score:,} images each" if config.select.method == "perturbation" else ""
-            what = f"{decisions} decisions{scored}, {tuning} tuning epochs of {steps:,} steps"
+            scored = f" on {per_score:,} images each" if "perturbation" in config.select.method else ""
+            of = "at most " if config.select.method in SGAS and config.sgas.batch_increase else ""
+            what = f"{decisions} decisions{scored}, {tuning} tuning epochs of {of}{steps:,} steps"
             print(f"select         {what if decisions else 'without images'}, by {config.select.method}")
         else:
             print("report         report.md, drawings")
-    kept = 2 + len({*config.checkpoint.snapshots, config.search.epochs})
+    epochs, looks = config.search.epochs, config.curvature.every
+    kept = 2 + len(
+        {*config.checkpoint.snapshots, *(range(looks, epochs, looks) if config.curvature.stop else ()), epochs}
+    )
     needed = _bytes(training.train) + _bytes(training.valid) + 2 * checkpoint + _residuals(training, state)
     print(f"memory         about {_human(needed)} for data, state, and what one weight step keeps for its gradient; "
           "on a CPU, the program and its compiler take some 3 GB besides")  # fmt: skip

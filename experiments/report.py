@@ -12,6 +12,7 @@ from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES, CellGraph, SearchSpace
 from experiments.rules import seed_of
 from experiments.scalars import Scalars
+from experiments.search import end_of_search
 from experiments.select import genotype_name
 from experiments.settings import Settings
 
@@ -56,7 +57,7 @@ def build(settings: Settings, records: Records) -> tuple[str, str]:
     """The report as Markdown: a summary, and details."""
     config, decisions = settings.config, records.decisions
     space, select = SPACES[config.space], config.select
-    searched = [m for m in records.metrics if m["stage"] == "search"][-1]
+    searched = end_of_search(records.metrics)
     names = [select.method] if select.orders == 1 else [f"{select.method}, order {n + 1}" for n in range(select.orders)]
     genotypes = dict(zip(names, records.genotypes, strict=True))
     if config.search.alpha == "learned" and select.method != "magnitude":
@@ -71,7 +72,7 @@ def build(settings: Settings, records: Records) -> tuple[str, str]:
     if space.notation == "nasbench201":
         summary += _benchmark(config.report.nasbench201, genotypes)
     details = ["## Operations", "", *_operations(space, genotypes), ""]
-    if select.method == "perturbation":
+    if "perturbation" in select.method:
         details += [_agreement(decisions, searched["edge_weights"], config.search.alpha), ""]
     for method, genotype in genotypes.items():
         details += [f"By {method}:", "", "```", genotype.text(space.notation), "```", ""]
@@ -118,8 +119,8 @@ def _accuracies(searched: dict, tuned: list[dict]) -> list[str]:
     rows += [("after selection" + (f", order {order}" if len(last) > 1 else ""), m) for order, m in last.items()]
     lines = _table("supernet", "training accuracy, %", "validation accuracy, %")
     for name, m in rows:
-        validated = f"{m['valid_accuracy']:.2f}" if "valid_accuracy" in m else "not looked at"
-        lines.append(_row(name, f"{m['train_accuracy']:.2f}", validated))
+        values = (m.get(f"{half}_accuracy") for half in ("train", "valid"))
+        lines.append(_row(name, *("not looked at" if v is None else f"{v:.2f}" for v in values)))
     note = "Training accuracy is that of the epoch's own augmented batches, validation that of unaugmented images with running statistics."
     return [*lines, "", note]
 

@@ -11,10 +11,14 @@ from ml_collections import ConfigDict
 from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.data import batches, sources
 from darts_pt_jax.genotype import genotype_of
-from darts_pt_jax.selection import direct, perturbation, schedule
+from darts_pt_jax.methods.sdarts import PERTURBATIONS
+from darts_pt_jax.methods.unrolled import ALPHA_GRADIENTS
+from darts_pt_jax.selection import direct, perturbation, schedule, sgas
 from darts_pt_jax.spaces import SPACES, SearchSpace
 
 STAGES = ("search", "select", "report")
+SGAS = ("sgas", "sgas_perturbation")
+"""Values of select.method that decide while they go on with the search."""
 
 
 class ConfigError(ValueError):
@@ -52,6 +56,10 @@ class Rule:
 def _one_of(names: Collection[str]) -> Rule:
     """A name out of `names`, which may still grow."""
     return Rule(lambda v: v in names, lambda v: f"one of {', '.join(names)}{sources.guess(v, names)}")
+
+
+def _one_of_numbers(numbers: Collection[int]) -> Rule:
+    return Rule(lambda v: v in numbers, f"one of {', '.join(map(str, numbers))}")
 
 
 def _number(low: float, high: float = math.inf, open_low: bool = False) -> Rule:
@@ -102,8 +110,13 @@ RULES = {
     "search.sampling": _one_of(batches.SAMPLING),
     "search.alpha": _one_of(("learned", "fixed")),
     "search.alpha_init": _one_of(("noise", "zero")),
+    "search.unrolled": _one_of(ALPHA_GRADIENTS),
+    "search.perturb": _one_of(PERTURBATIONS),
+    "search.epsilon": _number(0, 1),
+    "search.epsilon_first": _number(0, 1),
     "search.learning_rate": _RATE,
     "search.learning_rate_min": _NOT_NEGATIVE,
+    "search.schedule_epochs": _NOT_NEGATIVE,
     "search.gradients": _one_of(("separate", "shared")),
     "search.scan": _one_of(("auto", "on", "off")),
     "search.momentum": Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1"),
@@ -113,7 +126,7 @@ RULES = {
     "search.alpha_weight_decay": _NOT_NEGATIVE,
     "select.seed": _number(-1, 2**32 - 1),
     "select.method": _one_of(
-        collections.ChainMap(direct.SELECTORS, dict.fromkeys(("perturbation", "magnitude_tuned")))
+        collections.ChainMap(direct.SELECTORS, dict.fromkeys(("perturbation", "magnitude_tuned", *SGAS)))
     ),
     "select.orders": _POSITIVE,
     "select.criterion": _one_of(perturbation.CRITERIA),
@@ -128,6 +141,12 @@ RULES = {
     "select.augment": _ANYTHING,
     "select.restrict_every": _NOT_NEGATIVE,
     "select.mask_batch": _NOT_NEGATIVE,
+    "sgas.criterion": _one_of_numbers(sgas.CRITERIA),
+    "sgas.batch_increase": _NOT_NEGATIVE,
+    "curvature.every": _NOT_NEGATIVE,
+    "curvature.images": _POSITIVE,
+    "curvature.stop": Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1"),
+    "curvature.window": _POSITIVE,
     "eval.every": _POSITIVE,
     "eval.images": _NOT_NEGATIVE,
     "checkpoint.snapshots": Rule(lambda v: all(type(e) is int and e >= 1 for e in v), "whole numbers of at least 1"),
@@ -182,6 +201,22 @@ def _check_search(config: ConfigDict, space: SearchSpace):
         )
     if search.learning_rate_min > search.learning_rate:
         raise ConfigError(f"search.learning_rate_min is {search.learning_rate_min}, more than search.learning_rate")
+    if 0 < search.schedule_epochs < search.epochs:
+        raise ConfigError(
+            f"search.schedule_epochs is {search.schedule_epochs}, expected 0 or at least search.epochs ({search.epochs})"
+        )
+    if search.alpha == "fixed":
+        for key, idle in {"search.unrolled": "off", "curvature.every": 0}.items():
+            section, name = key.split(".")
+            if config[section][name] != idle:
+                raise ConfigError(f"{key} is {config[section][name]!r}, but search.alpha='fixed' trains no alphas")
+    if search.perturb != "none" and search.gradients == "shared":
+        raise ConfigError(
+            f"search.perturb is {search.perturb!r}, so that alphas and weights have no gradient in common: "
+            "set search.gradients=separate"
+        )
+    if config.curvature.stop and not config.curvature.every:
+        raise ConfigError(f"curvature.stop is {config.curvature.stop}, but curvature.every=0 never looks")
     if late := [e for e in config.checkpoint.snapshots if e > search.epochs]:
         raise ConfigError(f"checkpoint.snapshots names epoch {late[0]}, but search.epochs is {search.epochs}")
     if config.init_from and "search" in config.stages.split(","):
@@ -192,18 +227,20 @@ def _check_search(config: ConfigDict, space: SearchSpace):
 
 def _check_select(config: ConfigDict, space: SearchSpace):
     select = config.select
-    if select.method in ("magnitude", "magnitude_tuned") and config.search.alpha == "fixed":
+    if select.method in ("magnitude", "magnitude_tuned", *SGAS) and config.search.alpha == "fixed":
         raise ConfigError(
             f"select.method is {select.method!r}, but search.alpha='fixed' leaves no magnitude to select by"
         )
-    if select.method == "magnitude" and select.orders > 1:
-        raise ConfigError(f"select.orders is {select.orders}, but select.method='magnitude' has no order")
+    if select.method in ("magnitude", *SGAS) and select.orders > 1:
+        raise ConfigError(f"select.orders is {select.orders}, but select.method={select.method!r} has no order")
+    if select.method in SGAS:
+        _check_sgas(config, space)
     if (last := seed_of(config, "select") + select.orders - 1) >= 2**32:
         raise ConfigError(
             f"select.orders is {select.orders}, which leads to the seed {last}, expected at most {2**32 - 1}"
         )
     if not select.none_is_candidate:
-        if select.method != "perturbation" and "none" not in space.magnitude_ignores:
+        if "perturbation" not in select.method and "none" not in space.magnitude_ignores:
             raise ConfigError(f"select.none_is_candidate=False is for perturbation, select.method is {select.method!r}")
         for kind, graph in space.cells.items():
             if not graph.without(["none"]).any(1).all():
@@ -213,6 +250,17 @@ def _check_select(config: ConfigDict, space: SearchSpace):
             schedule.parse_order(select.order, space)
         except ValueError as error:
             raise ConfigError(f"select.order: {error}") from None
+
+
+def _check_sgas(config: ConfigDict, space: SearchSpace):
+    if reason := sgas.unfit(space):
+        raise ConfigError(f"select.method is {config.select.method!r}, but space is {space.name!r}, whose {reason}")
+    epochs = (config.init_epoch or config.search.epochs) + config.select.interval * len(sgas.decision_points(space))
+    if (schedule_epochs := config.search.schedule_epochs or config.search.epochs) < epochs:
+        raise ConfigError(
+            f"search.schedule_epochs is {schedule_epochs}, but select.method={config.select.method!r} goes on to epoch "
+            f"{epochs}: set it to that"
+        )
 
 
 def _check_table(config: ConfigDict, space: SearchSpace):

@@ -29,7 +29,7 @@ from experiments.scalars import Scalars
 from experiments.screen import Screen, words
 from experiments.settings import Settings
 from experiments.timing import Stopwatch
-from experiments.training import Training
+from experiments.training import Regime, Training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +73,17 @@ class Run:
         return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
 
     def epoch(
-        self, state: SearchState, key: jax.Array, learning_rate: float, sampling: str, number: int, last: bool
+        self, state: SearchState, key: jax.Array, regime: Regime, number: int, last: bool
     ) -> tuple[SearchState, dict]:
         """`Training.epoch`, validated if epoch `number` (from 0) is due or the last; the state and all metrics."""
-        state, metrics = self.training.epoch(state, key, learning_rate, sampling, self.fold)
+        state, metrics = self.training.epoch(state, key, regime, self.fold)
         if last or (number + 1) % self.config.eval.every == 0:
-            metrics |= self.training.validate(state, self.key("search", "valid"), self.fold)
+            metrics |= self.validate(state)
         return state, metrics
+
+    def validate(self, state: SearchState) -> dict:
+        """`Training.validate`."""
+        return self.training.validate(state, self.key("search", "valid"), self.fold)
 
     def fold(
         self, name: str, step, state: SearchState, total: Metrics, steps: int, images: int

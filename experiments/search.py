@@ -1,16 +1,20 @@
 """The stage `search`: bilevel training of the supernet, one unit of work per epoch."""
 
 import functools
+from collections.abc import Mapping, Sequence
 
 import jax
+import numpy as np
 import optax
+from ml_collections import ConfigDict
 
 from darts_pt_jax import architecture
 from darts_pt_jax.bilevel import SearchState
 from experiments.run import Run, Unit
+from experiments.training import Regime
 
 
-def units(config) -> list[Unit]:
+def units(config: ConfigDict) -> list[Unit]:
     """One unit for each epoch; none if the supernet comes from another run."""
     if config.init_from:
         return []
@@ -18,26 +22,71 @@ def units(config) -> list[Unit]:
     return [Unit("search", "epoch", f"{e + 1}/{epochs}", functools.partial(epoch, number=e)) for e in range(epochs)]
 
 
+def regime(config: ConfigDict, number: int) -> Regime:
+    """What epoch `number` (from 0) is trained under: the weights' cosine (DARTS, 3.1), SDARTS' growing perturbation."""
+    search = config.search
+    epochs = search.schedule_epochs or search.epochs
+    cosine = optax.cosine_decay_schedule(search.learning_rate, epochs, search.learning_rate_min / search.learning_rate)
+    epsilon = search.epsilon_first + (search.epsilon - search.epsilon_first) * number / epochs
+    return Regime(float(cosine(number)), search.sampling, search.batch_size, epsilon)
+
+
 def epoch(run: Run, state: SearchState, number: int) -> SearchState:
-    """Trains epoch `number` (from 0), validates and records."""
-    search = run.config.search
-    schedule = optax.cosine_decay_schedule(
-        search.learning_rate, search.epochs, search.learning_rate_min / search.learning_rate
+    """Trains epoch `number` (from 0), validates and records; does nothing once the search has been stopped."""
+    config, epochs = run.config, run.config.search.epochs
+    lines = [m for m in run.metrics.read() if m["stage"] == "search"]
+    if lines and "returned_to" in lines[-1]:
+        return state
+    key, now, last = (
+        jax.random.fold_in(run.key("search", "search"), number),
+        regime(config, number),
+        number + 1 == epochs,
     )
-    learning_rate = float(schedule(number))
-    key = jax.random.fold_in(run.key("search", "search"), number)
-    last = number + 1 == search.epochs
-    state, metrics = run.epoch(state, key, learning_rate, search.sampling, number, last)
+    state, metrics = run.epoch(state, key, now, number, last)
+    back = None
+    if config.curvature.every and (number + 1) % config.curvature.every == 0:
+        metrics["curvature"] = run.training.curvature(state, run.key("search", "curvature"))
+        values = {m["epoch"]: m["curvature"] for m in lines if "curvature" in m} | {number + 1: metrics["curvature"]}
+        back = stopping_epoch(values, config.curvature.window, config.curvature.stop)
+    ending = {} if back is None else {"returned_to": back}
     run.record_metrics(
-        stage="search", epoch=number + 1, learning_rate=learning_rate, **metrics, edge_weights=mixture(run, state)
-    )
-    if last or number + 1 in run.config.checkpoint.snapshots:
+        stage="search", epoch=number + 1, learning_rate=now.learning_rate, **metrics, **ending,
+        edge_weights=mixtures(run, state),
+    )  # fmt: skip
+    if last or number + 1 in config.checkpoint.snapshots or ("curvature" in metrics and config.curvature.stop):
         run.snapshot(number + 1, state)
-    run.say(metrics)
+    run.say(metrics | ending)
+    if back is not None:
+        state = run.snapshots.restore(back, run.training.abstract_state())
+        run.snapshot(epochs, state)
     return state
 
 
-def mixture(run: Run, state: SearchState) -> dict:
-    """The edge weights, as plain lists by cell kind."""
-    weights = architecture.edge_weights(run.training.space, state.alphas, state.decisions)
-    return architecture.as_lists(weights, run.training.space)
+def mixtures(run: Run, state: SearchState) -> dict:
+    """What the alphas weigh the candidates with, decided edges those of then: plain lists by cell kind."""
+    return architecture.as_lists(architecture.mixtures(run.training.space, state.alphas), run.training.space)
+
+
+def stopping_epoch(curvatures: Mapping[int, float], window: int, ratio: float) -> int | None:
+    """The epoch to go back to if the curvature has grown too fast (RobustDARTS, section 4.3), else None.
+
+    Args:
+      curvatures: dominant eigenvalues by epoch.
+      window: the last so many are averaged, and as many before them.
+      ratio: stops where the earlier mean is less than this share of the later; 0 never does.
+
+    Returns:
+      The last epoch of the earlier ones.
+    """
+    epochs = sorted(curvatures)[-2 * window :]
+    if len(epochs) < 2 * window:
+        return None
+    earlier, later = (np.mean([curvatures[e] for e in part]) for part in (epochs[:window], epochs[window:]))
+    return epochs[window - 1] if 0 < earlier < ratio * later else None
+
+
+def end_of_search(metrics: Sequence[dict]) -> dict:
+    """Of the lines of metrics.jsonl, that of the epoch whose supernet the search ended with."""
+    lines = {m["epoch"]: m for m in metrics if m["stage"] == "search"}
+    last = lines[max(lines)]
+    return lines[last.get("returned_to", last["epoch"])]

@@ -1,7 +1,7 @@
 """The supernet in training: jitted steps over epochs of images on the device, shared by search and tuning."""
 
-import concurrent.futures
 import copy
+import dataclasses
 import functools
 import math
 
@@ -10,15 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from darts_pt_jax import architecture, bilevel
+from darts_pt_jax import architecture, bilevel, curvature
 from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.bilevel import Metrics, SearchState
 from darts_pt_jax.data import batches
 from darts_pt_jax.data.batches import Dataset
 from darts_pt_jax.data.sources import DataError, Images
-from darts_pt_jax.selection import perturbation
+from darts_pt_jax.methods.sdarts import PERTURBATIONS
+from darts_pt_jax.methods.unrolled import ALPHA_GRADIENTS
+from darts_pt_jax.selection import perturbation, sgas
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supernet import Supernet
+from experiments.compiling import Programs
+from experiments.rules import SGAS
 
 
 def split(config: ConfigDict, images: Images) -> tuple[Dataset, Dataset]:
@@ -34,7 +38,14 @@ def split(config: ConfigDict, images: Images) -> tuple[Dataset, Dataset]:
         raise DataError(
             f"search.batch_size is {config.search.batch_size}, but a part of the training set has {smallest} images"
         )
-    for key in ("select.images", "eval.images"):
+    if config.select.method in SGAS:
+        points = len(sgas.decision_points(SPACES[config.space]))
+        if smallest < (largest := config.search.batch_size + points * config.sgas.batch_increase):
+            raise DataError(
+                f"sgas.batch_increase is {config.sgas.batch_increase}, which leads to batches of {largest}, but a part of "
+                f"the training set has {smallest} images"
+            )
+    for key in ("select.images", "eval.images", *(["curvature.images"] if config.curvature.every else [])):
         section, name = key.split(".")
         wanted = config[section][name]
         if wanted and not config.search.batch_size <= wanted <= count - border:
@@ -66,6 +77,23 @@ def split(config: ConfigDict, images: Images) -> tuple[Dataset, Dataset]:
     return halves[0], halves[1]
 
 
+@dataclasses.dataclass(frozen=True)
+class Regime:
+    """What an epoch's steps are taken under.
+
+    Attributes:
+      learning_rate: of the weights.
+      sampling: how the training half is drawn; the validation half is always drawn independently.
+      batch_size: images of a batch of each half.
+      epsilon: how far edge weights are perturbed (`methods.sdarts`).
+    """
+
+    learning_rate: float
+    sampling: str
+    batch_size: int
+    epsilon: float
+
+
 class Training:
     """A supernet with its two halves of data and its compiled programs; the state is passed in and out."""
 
@@ -84,20 +112,27 @@ class Training:
         self._compile(Supernet(self.space, supernet.cells, supernet.channels, images.classes, dtype))
 
     def _compile(self, net: Supernet):
+        search, scans = self.config.search, self._scans()
         self.net = net
         self.scorer = functools.cache(self._scorer)
         self._evaluate = jax.jit(self._evaluation(bilevel.make_evaluate(net, False, False)))
-        updates = {
-            "alphas": _counted(bilevel.make_alpha_update(self.alpha_optimizer)),
-            "params": _counted(bilevel.make_weight_update(self.weight_optimizer)),
-        }
-        shared = self.config.search.gradients == "shared" and self.config.search.alpha == "learned"
-        both, draw = jax.jit(bilevel.make_gradient(net, *updates)), jax.jit(_batch)
-        gradients = {of: both if shared else jax.jit(bilevel.make_gradient(net, of)) for of in updates}
-        self._parts = {of: (draw, gradients[of], jax.jit(u, donate_argnums=0)) for of, u in updates.items()}
-        self._alpha_step, self._weight_step = (_composed(*parts) for parts in self._parts.values())
-        self._compiled = False
+        self._programs, self._compiled = Programs(), set()
+        program = (lambda function, **_: function) if scans else self._programs  # an epoch that scans is one program
+        both = "params", "alphas"
+        shared = search.gradients == "shared" and search.alpha == "learned"
+        gradient = functools.cache(lambda *of: program(bilevel.make_gradient(net, *of)))
+        if shared:
+            gradient = functools.partial(lambda of_both, *_: of_both, gradient(*both))
+        self._batch, self._gradient = program(_batch), gradient("params")
+        self._alpha_gradient = ALPHA_GRADIENTS[search.unrolled](
+            gradient, program, momentum=search.momentum, weight_decay=search.weight_decay
+        )
+        self._perturb = PERTURBATIONS[search.perturb](net, program, scans)
+        self._alpha_update = program(bilevel.make_alpha_update(self.alpha_optimizer), donate_argnums=0)
+        self._weight_update = program(_counted(bilevel.make_weight_update(self.weight_optimizer)), donate_argnums=0)
         self._epoch = jax.jit(self._scanned, donate_argnums=0)
+        of_alphas = bilevel.make_gradient(net, "alphas")
+        self._product = jax.jit(curvature.make_product(lambda state, *batch: of_alphas(state, *_unaugmented(*batch))))
 
     def restricted(self, decisions: Decisions) -> "Training":
         """The same with a supernet without the candidates that `decisions` exclude."""
@@ -114,9 +149,11 @@ class Training:
         """The shapes of a state."""
         return jax.eval_shape(self.initial_state, jax.random.key(0))
 
-    def indices(self, key: jax.Array, dataset: Dataset, sampling: str, steps: int) -> jax.Array:
-        """int32 [steps, B], the images of an epoch's batches."""
-        return self._draw[sampling](key, dataset.size, steps, self.config.search.batch_size)
+    def indices(
+        self, key: jax.Array, dataset: Dataset, sampling: str, steps: int, batch_size: int | None = None
+    ) -> jax.Array:
+        """int32 [steps, B], the images of an epoch's batches; B is by default the config's."""
+        return self._draw[sampling](key, dataset.size, steps, batch_size or self.config.search.batch_size)
 
     def _scorer(self, kind: str):
         """The compiled scorer of one cell kind."""
@@ -129,16 +166,13 @@ class Training:
         every = self.space.cells[kind].width + 1
         return min(self.config.select.mask_batch or every, every)
 
-    def epoch(
-        self, state: SearchState, key: jax.Array, learning_rate: float, sampling: str, fold
-    ) -> tuple[SearchState, dict]:
+    def epoch(self, state: SearchState, key: jax.Array, regime: Regime, fold) -> tuple[SearchState, dict]:
         """One epoch of bilevel steps: alphas on the validation half (unless fixed), then weights on the training half.
 
         Args:
           state: consumed; its buffers are reused.
           key: decides images, augmentation and noise of the whole epoch.
-          learning_rate: of the weights.
-          sampling: how the training half is drawn; the validation half is always drawn independently.
+          regime: what the steps are taken under.
           fold: goes through the steps (`Run.fold`).
 
         Returns:
@@ -148,55 +182,47 @@ class Training:
           FloatingPointError: the loss is not finite.
         """
         train_key, valid_key, step_key = jax.random.split(key, 3)
-        train = self.indices(train_key, self.train, sampling, self.steps)
-        valid = self.indices(valid_key, self.valid, "independent", self.steps)
-        passes = 2 if self.config.search.alpha == "learned" else 1
-        images = passes * self.config.search.batch_size
-        args = self.train, train, self.valid, valid, step_key, learning_rate
+        batch_size, steps = regime.batch_size, self.train.size // regime.batch_size
+        train = self.indices(train_key, self.train, regime.sampling, steps, batch_size)
+        valid = self.indices(valid_key, self.valid, "independent", steps, batch_size)
+        images = (2 if self.config.search.alpha == "learned" else 1) * batch_size
+        args = self.train, train, self.valid, valid, step_key, regime.learning_rate, regime.epsilon
         if self._scans():
-            step, steps, images = lambda i, state, total: self._epoch(state, total, *args), 1, images * self.steps
+            step, steps, images = lambda i, state, total: self._epoch(state, total, *args), 1, images * steps
         else:
-            step, steps = lambda i, state, total: self.step(i, state, total, *args), self.steps
+            step = lambda i, state, total: self.step(i, state, total, *args)  # noqa: E731
         state, total = fold("training", step, state, Metrics.zero(), steps, images)
         return state, _summary(total, "train")
 
-    def step(
-        self, i, state: SearchState, total: Metrics, train, train_indices, valid, valid_indices, key, learning_rate
-    ):
-        """Bilevel step `i` of an epoch, whose images are `train_indices` and `valid_indices` [steps, B]."""
-        alpha_key, weight_key = jax.random.split(jax.random.fold_in(key, i))
-        weight_args = total, train, train_indices, i, weight_key, learning_rate
-        alpha_args = Metrics.zero(), valid, valid_indices, i, alpha_key
-        learned = self.config.search.alpha == "learned"
-        if not (self._compiled or self._scans()):
-            self._compile_parts(state, {"params": weight_args} | ({"alphas": alpha_args} if learned else {}))
-        if learned:
-            state, _ = self._alpha_step(state, *alpha_args)
-        return self._weight_step(state, *weight_args)
+    def step(self, i, state: SearchState, total: Metrics, train, train_indices, *args) -> tuple[SearchState, Metrics]:
+        """Bilevel step `i` of an epoch, whose images are `train_indices` and `valid_indices` [steps, B].
 
-    def _compile_parts(self, state: SearchState, args: dict[str, tuple]):
-        """Compiles what the steps are made of side by side, or reads it from the cache, while the next is traced."""
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            compiling = []
+        The first of a batch size compiles all its programs before it runs any.
+        """
+        args, batch_size = (i, state, total, train, train_indices, *args), train_indices.shape[-1]
+        if not (batch_size in self._compiled or self._scans()):
+            with self._programs.side_by_side():
+                self._step(*args)
+            self._compiled.add(batch_size)
+        return self._step(*args)
 
-            def compiled(function, *args):
-                traced = function.trace(*args)
-                compiling.append(pool.submit(traced.lower().compile))
-                return traced.out_info
-
-            for of, (total, dataset, indices, i, key, *more) in args.items():
-                draw, gradient, update = self._parts[of]
-                batch = compiled(draw, dataset, indices, i, key)
-                compiled(update, state, total, *compiled(gradient, state, *batch), *more)
-            for program in compiling:
-                program.result()
-        self._compiled = True
+    def _step(
+        self, i, state, total, train, train_indices, valid, valid_indices, key, learning_rate, epsilon
+    ) -> tuple[SearchState, Metrics]:
+        alpha_key, weight_key, perturb_key = jax.random.split(jax.random.fold_in(key, i), 3)
+        batch = self._batch(train, train_indices, i, weight_key)
+        if self.config.search.alpha == "learned":
+            valid_batch = self._batch(valid, valid_indices, i, alpha_key)
+            gradients, _, stats = self._alpha_gradient(state, batch, valid_batch, learning_rate)
+            state = self._alpha_update(state, gradients, stats)
+        batch = self._perturb(state, batch, perturb_key, epsilon)
+        return self._weight_update(state, total, *self._gradient(state, *batch), learning_rate)
 
     def _scanned(self, state, total, *args):
         def body(carry, i):
-            return self.step(i, *carry, *args), None
+            return self._step(i, *carry, *args), None
 
-        return jax.lax.scan(body, (state, total), jnp.arange(self.steps))[0]
+        return jax.lax.scan(body, (state, total), jnp.arange(args[1].shape[0]))[0]
 
     def _scans(self) -> bool:
         on_accelerator = jax.default_backend() != "cpu"
@@ -215,6 +241,24 @@ class Training:
 
         steps = (self.config.eval.images or self.valid.size) // batch_size
         return _summary(fold("validation", step, state, Metrics.zero(), steps, batch_size)[1], "valid")
+
+    def curvature(self, state: SearchState, key: jax.Array) -> float:
+        """Largest eigenvalue of the Hessian in the alphas of the mean loss over the first images of the validation half.
+
+        Over `curvature.images` unaugmented ones, by batches, each with its own statistics; `key` is as in `validate`.
+        """
+        batch_size = self.config.search.batch_size
+        count = self.config.curvature.images // batch_size
+        parts = np.arange(count * batch_size).reshape(count, batch_size)
+
+        def product(direction):
+            keys = (jax.random.fold_in(key, i) for i in range(count))
+            of_batches = [
+                self._product(state, direction, (self.valid, *part)) for part in zip(parts, keys, strict=True)
+            ]
+            return jax.tree.map(lambda *images: sum(images) / count, *of_batches)
+
+        return curvature.dominant_eigenvalue(product, state.alphas)
 
     def _evaluation(self, evaluate):
         def evaluation(state, total, batch):
@@ -236,19 +280,13 @@ def _batch(dataset: Dataset, indices: jax.Array, i, key: jax.Array):
     return *batches.batch(dataset, indices[i], augment_key), noise_key
 
 
+def _unaugmented(dataset: Dataset, indices: jax.Array, key: jax.Array):
+    return *batches.batch(dataset, indices, None), key
+
+
 def _counted(update):
     """An update that also adds the metrics of its batch to a total."""
     return lambda state, total, gradients, metrics, stats, *args: (
         update(state, gradients, stats, *args),
         total + metrics,
     )
-
-
-def _composed(draw, gradient, update):
-    """A step from its parts, each compiled apart: XLA:CPU reads several small programs sooner than a large one."""
-
-    def step(state, total, dataset, indices, i, key, *args):
-        batch = draw(dataset, indices, i, key)
-        return update(state, total, *gradient(state, *batch), *args)
-
-    return step

@@ -1,1 +1,1 @@
-"""How an architecture is read off a supernet: by perturbation, by magnitude, at random."""
+"""How an architecture is read off a supernet: by perturbation, by magnitude, greedily (SGAS), at random."""

@@ -10,9 +10,12 @@ from darts_pt_jax.architecture import Decisions, undecided
 from darts_pt_jax.spaces import SearchSpace
 
 
-def eligible_weights(space: SearchSpace, kind: str, weights: np.ndarray) -> np.ndarray:
-    """Edge weights [E, O] with -inf where there is no candidate, or one of `magnitude_ignores`."""
-    return np.where(space.cells[kind].without(space.magnitude_ignores), weights, -np.inf)
+def eligible_weights(
+    space: SearchSpace, kind: str, weights: np.ndarray, barred: Sequence[str] | None = None
+) -> np.ndarray:
+    """Edge weights [E, O] with -inf where there is no candidate, or one of `barred` (default: `magnitude_ignores`)."""
+    barred = space.magnitude_ignores if barred is None else barred
+    return np.where(space.cells[kind].without(barred), weights, -np.inf)
 
 
 def strongest(space: SearchSpace, edges: Sequence[int], strength: np.ndarray) -> list[int]:
@@ -64,10 +67,21 @@ def records(space: SearchSpace, weights: Mapping[str, np.ndarray], decisions: De
             yield topology_record(space, kind, state, strength, keep)
 
 
-def operation_record(space: SearchSpace, kind: str, edge: int, weights: np.ndarray, choice: int) -> dict:
-    """The choice of one candidate, from edge weights [E, O]; plain values, for `Decisions.apply`."""
+def operation_record(
+    space: SearchSpace,
+    kind: str,
+    edge: int,
+    weights: np.ndarray,
+    choice: int | None = None,
+    barred: Sequence[str] | None = None,
+) -> dict:
+    """The choice of one candidate, by default the one of the largest weight, from edge weights [E, O].
+
+    Plain values, for `Decisions.apply`; `barred` is that of `eligible_weights`.
+    """
     candidates = space.cells[kind].edges[edge].candidates
-    allowed = eligible_weights(space, kind, weights)[edge]
+    allowed = eligible_weights(space, kind, weights, barred)[edge]
+    choice = int(allowed.argmax()) if choice is None else choice
     return {
         "type": "operation", "kind": kind, "edge": edge, "candidates": candidates,
         "eligible": np.flatnonzero(np.isfinite(allowed)).tolist(),

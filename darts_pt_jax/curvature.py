@@ -1,0 +1,48 @@
+"""The curvature of the validation loss in the alphas, which foretells that a search degenerates (RobustDARTS, section 4)."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from darts_pt_jax.architecture import Alphas
+from darts_pt_jax.bilevel import Gradient, SearchState
+
+
+def make_product(gradient: Gradient):
+    """`product(state, direction, batch)`: the Hessian in the alphas times a direction, exact, by forward over reverse.
+
+    `gradient` is one of the alphas, direction and result are as the alphas.
+    """
+
+    def product(state: SearchState, direction: Alphas, batch) -> Alphas:
+        along = lambda alphas: gradient(state.replace(alphas=alphas), *batch)[0]["alphas"]  # noqa: E731
+        return jax.jvp(along, (state.alphas,), (direction,))[1]
+
+    return product
+
+
+def dominant_eigenvalue(product: Callable[[Alphas], Alphas], like: Alphas, tolerance: float = 1e-3) -> float:
+    """The largest eigenvalue of the symmetric `product`, by Lanczos' method.
+
+    Args:
+      product: the matrix times a vector.
+      like: a vector, for its structure and shapes.
+      tolerance: relative to the eigenvalue.
+
+    Raises:
+      FloatingPointError: a product is not finite.
+    """
+    flat, unravel = ravel_pytree(like)
+
+    def matvec(vector: np.ndarray) -> np.ndarray:
+        image = np.asarray(ravel_pytree(product(unravel(np.asarray(vector, flat.dtype).ravel())))[0], np.float64)
+        if not np.isfinite(image).all():
+            raise FloatingPointError("the Hessian in the alphas is not finite: lower search.learning_rate")
+        return image
+
+    start = np.random.default_rng(0).standard_normal(flat.size)
+    operator = LinearOperator((flat.size, flat.size), matvec, dtype=np.float64)
+    return float(eigsh(operator, k=1, which="LA", v0=start, tol=tolerance, return_eigenvectors=False)[0])
