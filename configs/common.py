@@ -97,3 +97,13 @@ def get_config() -> ConfigDict:
         },
         "tensorboard": True,  # scalars in the run directory's tensorboard/
     })  # fmt: skip
+
+
+def one_of(what: str, got: str, allowed):
+    """Refuses a config's argument that it does not have.
+
+    Raises:
+      ValueError: `got` is none of `allowed`.
+    """
+    if got not in allowed:
+        raise ValueError(f"{what} is {got!r}, expected one of {', '.join(allowed)}")

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import socket
+from collections.abc import Callable
 
 from darts_pt_jax import record
 from darts_pt_jax.checkpoints import Checkpoints
@@ -97,15 +98,26 @@ def refuse_changes(settings: Settings, then: dict, free: tuple[str, ...]):
 
 
 @contextlib.contextmanager
-def locked(directory: pathlib.Path):
-    """Keeps other processes of this machine out; the system frees the lock of a dead one."""
+def locked(directory: pathlib.Path, waiting: Callable[[str], None] | None = None):
+    """Keeps other processes of this machine out; the system frees the lock of a dead one.
+
+    Args:
+      directory: a run directory, or another.
+      waiting: told who else works on it, before waiting for them; by default that is an error.
+
+    Raises:
+      RunError: another process has the lock.
+    """
     with (directory / "lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
             owner = file.read().strip() or "another process"
-            raise RunError(f"{directory} is in use by {owner}: wait for it or end it") from error
+            if not waiting:
+                raise RunError(f"{directory} is in use by {owner}: wait for it or end it") from error
+            waiting(owner)
+            fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

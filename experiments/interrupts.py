@@ -10,13 +10,14 @@ class Interrupted(BaseException):
     """The program was told to stop; the message is one line.
 
     Attributes:
+      signal: the signal.
       code: the exit code, 128 + the signal's number.
     """
 
     def __init__(self, received: signal.Signals, message: str):
         """Names the signal that was received."""
         super().__init__(f"stopped by {received.name} {message}")
-        self.code = 128 + received
+        self.signal, self.code = received, 128 + received
 
 
 class Interrupts:

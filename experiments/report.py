@@ -100,12 +100,13 @@ def _draw(directory: pathlib.Path, records: Records):
             draw.save(draw.accuracy(taken, tuning), directory / f"accuracy{suffix}")
 
 
-def _table(*columns: str) -> list[str]:
+def table_head(*columns: str) -> list[str]:
     """The head of a Markdown table."""
     return ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
 
 
-def _row(*cells) -> str:
+def table_row(*cells) -> str:
+    """A row of a Markdown table."""
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
@@ -117,10 +118,10 @@ def _accuracies(searched: dict, tuned: list[dict]) -> list[str]:
     last = {m["order"]: m for m in tuned}  # of every order, the last epoch
     rows = [("at the end of the search", searched)]
     rows += [("after selection" + (f", order {order}" if len(last) > 1 else ""), m) for order, m in last.items()]
-    lines = _table("supernet", "training accuracy, %", "validation accuracy, %")
+    lines = table_head("supernet", "training accuracy, %", "validation accuracy, %")
     for name, m in rows:
         values = (m.get(f"{half}_accuracy") for half in ("train", "valid"))
-        lines.append(_row(name, *("not looked at" if v is None else f"{v:.2f}" for v in values)))
+        lines.append(table_row(name, *("not looked at" if v is None else f"{v:.2f}" for v in values)))
     note = "Training accuracy is that of the epoch's own augmented batches, validation that of unaugmented images with running statistics."
     return [*lines, "", note]
 
@@ -128,7 +129,7 @@ def _accuracies(searched: dict, tuned: list[dict]) -> list[str]:
 def _architecture(space: SearchSpace, decisions: list[dict], genotype: Genotype) -> list[str]:
     """Every kept edge with its operation and by how much it was chosen."""
     margins = {(d["kind"], d["edge"]): d for d in decisions if d["order"] == 1 and d["type"] == "operation"}
-    lines = _table("cell", "node", "from", "operation", "ahead of the next by")
+    lines = table_head("cell", "node", "from", "operation", "ahead of the next by")
     for kind, graph in space.cells.items():
         edges = {(edge.source, edge.target): e for e, edge in enumerate(graph.edges)}
         for number, node in enumerate(genotype.cells[kind]):
@@ -136,7 +137,9 @@ def _architecture(space: SearchSpace, decisions: list[dict], genotype: Genotype)
                 taken = margins[kind, edges[source, number + graph.inputs]]
                 units = {"acc": f"of {taken.get('images')} images", "loss": "in loss", None: "in weight"}
                 unit = units[taken.get("criterion")]
-                lines.append(_row(kind, number, _state_name(graph, source), operation, f"{taken['margin']:.4g} {unit}"))
+                lines.append(
+                    table_row(kind, number, _state_name(graph, source), operation, f"{taken['margin']:.4g} {unit}")
+                )
     return lines
 
 
@@ -149,7 +152,7 @@ def _orders(space: SearchSpace, decisions: list[dict], orders: int) -> list[str]
         else:
             dropped.update((d["kind"], e) for e in d["edges"] if e not in d["choice"])
     lines = [f"Of {orders} selections from the same supernet, this many chose each operation and kept each edge:", ""]
-    lines += _table("cell", "edge", "from", "to node", "operation", "kept")
+    lines += table_head("cell", "edge", "from", "to node", "operation", "kept")
     agreed = 0
     for kind, graph in space.cells.items():
         for e, edge in enumerate(graph.edges):
@@ -161,20 +164,22 @@ def _orders(space: SearchSpace, decisions: list[dict], orders: int) -> list[str]
                 edge.target - graph.inputs,
                 orders - dropped[kind, e],
             )
-            lines.append(_row(kind, e, source, target, text, kept))
+            lines.append(table_row(kind, e, source, target, text, kept))
     edges = sum(len(graph.edges) for graph in space.cells.values())
     return [*lines, "", f"All selections agree on the operation of {agreed} of {edges} edges."]
 
 
 def _operations(space: SearchSpace, genotypes: dict[str, Genotype]) -> list[str]:
-    lines = _table("cell", "operation", *genotypes)
+    lines = table_head("cell", "operation", *genotypes)
     for kind, graph in space.cells.items():
         names = dict.fromkeys(name for edge in graph.edges for name in edge.candidates)
         for name in names:
-            lines.append(_row(kind, name, *(genotype.operations(kind).count(name) for genotype in genotypes.values())))
+            lines.append(
+                table_row(kind, name, *(genotype.operations(kind).count(name) for genotype in genotypes.values()))
+            )
         if not graph.reduction:  # there, skip_connect has parameters
             free = [sum(not ops.has_parameters(o) for o in g.operations(kind)) for g in genotypes.values()]
-            lines.append(_row(kind, "*without parameters*", *free))
+            lines.append(table_row(kind, "*without parameters*", *free))
     return lines
 
 
@@ -191,14 +196,14 @@ def _benchmark(path: str, genotypes: dict[str, Genotype]) -> list[str]:
         return ["No accuracies: name a NAS-Bench-201 table by --config.report.nasbench201=FILE.npz.", ""]
     table = nasbench201.Table(path)
     names = ("c10_test", "c100_test", "in16_test")
-    lines = ["## NAS-Bench-201", "", *_table("architecture", *names, "rank of 15,625")]
+    lines = ["## NAS-Bench-201", "", *table_head("architecture", *names, "rank of 15,625")]
     for method, genotype in genotypes.items():
         arch = genotype.text("nasbench201")
         row = table.accuracies(arch)
-        lines.append(_row(f"by {method}", *(f"{row[n]:.2f}" for n in names), table.rank(arch)))
+        lines.append(table_row(f"by {method}", *(f"{row[n]:.2f}" for n in names), table.rank(arch)))
     baselines = {"random choice, median": np.median, "random choice, mean": np.mean, "the best there is": np.max}
     for name, statistic in baselines.items():
-        lines.append(_row(name, *(f"{statistic(table.column(n)):.2f}" for n in names), ""))
+        lines.append(table_row(name, *(f"{statistic(table.column(n)):.2f}" for n in names), ""))
     return [*lines, ""]
 
 
@@ -207,10 +212,10 @@ def _times(settings: Settings) -> str:
     phases = collections.defaultdict(lambda: np.zeros(3))
     for line in record.JsonLines(settings.workdir / "timings.jsonl").read():
         phases[f"{line['stage']} {line['type']}"] += line["seconds"], line["compile_seconds"], line["images"]
-    lines = _table("phase", "seconds", "of them compiling", "images", "images/s without compiling")
+    lines = table_head("phase", "seconds", "of them compiling", "images", "images/s without compiling")
     for name, (seconds, compiling, images) in phases.items():
         if seconds < 0.5 and not images:
             continue
         rate = f"{images / (seconds - compiling):.0f}" if images else ""
-        lines.append(_row(name, f"{seconds:.1f}", f"{compiling:.1f}", f"{images:,.0f}", rate))
+        lines.append(table_row(name, f"{seconds:.1f}", f"{compiling:.1f}", f"{images:,.0f}", rate))
     return "\n".join(lines)

@@ -27,11 +27,13 @@ class Settings:
       config: all values, checked.
       workdir: the run directory.
       plan: whether only to describe the run.
+      argv: its arguments, without the program.
     """
 
     config: ConfigDict
     workdir: pathlib.Path
     plan: bool
+    argv: tuple[str, ...]
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -57,11 +59,16 @@ def parse(argv: Sequence[str]) -> Settings:
         raise ConfigError(
             f"data.path is given, but data.source is {config.data.source!r}: add --config.data.source=npz"
         )
-    file_name = config_flags.get_config_filename(values["config"])
-    workdir = pathlib.Path(values.workdir or _default_workdir(config, pathlib.Path(file_name).stem))
+    workdir = pathlib.Path(values.workdir or _default_workdir(config, _name(values)))
     if config.init_from and workdir.resolve() == pathlib.Path(config.init_from).resolve():
         raise ConfigError(f"--workdir {workdir} is the run that init_from names, which is only read: name another")
-    return Settings(config, workdir, values.plan)
+    return Settings(config, workdir, values.plan, tuple(argv[1:]))
+
+
+def _name(values: flags.FlagValues) -> str:
+    """The config file's name with its argument."""
+    file, _, argument = config_flags.get_config_filename(values["config"]).partition(":")
+    return "-".join([pathlib.Path(file).stem, *filter(None, argument.split(","))])
 
 
 def _default_workdir(config: ConfigDict, name: str) -> str:

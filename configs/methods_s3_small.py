@@ -1,0 +1,36 @@
+"""The methods of the paper side by side, on S3 and CIFAR-10 averaged to 16x16: made for two CPU cores.
+
+    python -m experiments.main --config=configs/methods_s3_small.py:darts
+
+The argument is one of darts, sdarts_rs, sgas, fixed; --config.select.method chooses the selection.
+"""
+
+from configs import common
+
+METHODS = ("darts", "sdarts_rs", "sgas", "fixed")
+
+
+def get_config(method=METHODS[0]):
+    common.one_of("method", method, METHODS)
+    config = common.get_config()
+    config.data.path = "data/cifar10.npz"  # python -m experiments.prepare cifar10
+    config.space = "s3"
+    config.data.size = 16
+    config.data.examples = 5000
+    config.supernet.cells = 5
+    config.supernet.channels = 8
+    config.search.epochs = 14
+    config.search.sampling = "epoch"
+    config.select.interval = 1
+    config.select.images = 1024
+    config.eval.every = 2
+    if method == "sdarts_rs":
+        config.search.perturb = "uniform"
+    elif method == "sgas":
+        config.search.schedule_epochs = 30
+        config.select.method = "sgas"
+        config.select.interval = 2
+        config.sgas.batch_increase = 0
+    elif method == "fixed":
+        config.search.alpha = "fixed"
+    return config

@@ -1,0 +1,200 @@
+"""Several seeds of one config, and other selections from the same supernets, in one table.
+
+    python -m experiments.sweep --config=configs/nasbench201_c10_small.py --seeds=0,1,2,3
+
+Runs what is missing, goes on with what was interrupted, skips what is done, and goes past a run that fails. Every run is a
+run directory in --workdir (default: runs/CONFIG-sweep): seed0, and for each selection beside it seed0-magnitude and so
+on, from the supernet of seed0. The same command again goes on. Leaves table.md and table.json there.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from darts_pt_jax import nasbench201, ops, record
+from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.spaces import SPACES
+from experiments import directory, run, search, select, settings
+from experiments.directory import RunError
+from experiments.interrupts import Interrupted, Interrupts
+from experiments.report import table_head, table_row
+from experiments.rules import ConfigError
+from experiments.settings import Settings
+
+BESIDE = ("magnitude", "random")
+
+
+def parse(argv: Sequence[str]) -> tuple[pathlib.Path, dict[str, dict[int, Settings]]]:
+    """The sweep's directory, and the commands by selection and seed; nothing has run yet.
+
+    Raises:
+      ConfigError: a command is wrong.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("--config", required=True, metavar="FILE[:ARGUMENT]", help="as experiments.main takes it")
+    parser.add_argument("--seeds", default="0,1,2,3", metavar="N,N,...", help="of the runs (default: 0,1,2,3)")
+    parser.add_argument("--workdir", help="default: runs/CONFIG-sweep")
+    parser.add_argument(
+        "--beside", metavar="METHOD,...",
+        help="other select.methods to select by from the same supernets (default: magnitude and random where they can)",
+    )  # fmt: skip
+    args, overrides = parser.parse_known_args(argv)
+    try:
+        seeds = [int(seed) for seed in args.seeds.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds is {args.seeds!r}, expected whole numbers such as 0,1,2,3") from None
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"--seeds is {args.seeds!r}, which names a seed twice")
+    if fixed := [
+        a for a in overrides if a.lstrip("-").startswith(("config.seed=", "config.init_from=", "config.stages="))
+    ]:
+        raise ConfigError(f"{fixed[0]} is what the sweep sets itself: leave it out")
+    first = settings.parse(["sweep", f"--config={args.config}", *overrides])
+    workdir = pathlib.Path(args.workdir or str(first.workdir).removesuffix(f"-seed{first.config.seed}") + "-sweep")
+    own = first.config.select.method
+    commands = {own: {}}
+    for seed in seeds:
+        place = [f"--config={args.config}", *overrides, f"--config.seed={seed}"]
+        commands[own][seed] = settings.parse(["sweep", *place, f"--workdir={workdir / f'seed{seed}'}"])
+        for method in args.beside.split(",") if args.beside else BESIDE:
+            more = [
+                f"--workdir={workdir / f'seed{seed}-{method}'}", f"--config.init_from={workdir / f'seed{seed}'}",
+                "--config.stages=select,report", f"--config.select.method={method}",
+            ]  # fmt: skip
+            try:
+                if method != own:
+                    commands.setdefault(method, {})[seed] = settings.parse(["sweep", *place, *more])
+            except ConfigError:
+                if args.beside:
+                    raise
+    return workdir, {method: of_seeds for method, of_seeds in commands.items() if of_seeds}
+
+
+def finished(command: Settings) -> bool:
+    """Whether a command has nothing left to do.
+
+    Raises:
+      ConfigError: its run directory is of another config.
+    """
+    pipeline = {"search": search.units(command.config), "select": select.units(command.config), "report": []}
+    _, done = run.progress(command, pipeline)
+    return done == sum(map(len, pipeline.values())) and (command.workdir / "report.md").exists()
+
+
+def carry_out(command: Settings) -> int:
+    """Runs one command as a process of its own, after one that an earlier sweep has left; the exit code.
+
+    Raises:
+      Interrupted: a signal asked to stop; the process has had it too, and is done.
+    """
+    command.workdir.mkdir(parents=True, exist_ok=True)
+    with directory.locked(command.workdir, lambda owner: print(f"waiting for {owner}, which works on it", flush=True)):
+        pass
+    process = subprocess.Popen([sys.executable, "-m", "experiments.main", *command.argv], start_new_session=True)
+    stopped = None
+    while True:
+        try:
+            code = process.wait()
+        except Interrupted as received:  # the first asks the run to save, a second ends it
+            stopped = received
+            process.send_signal(received.signal)
+            continue
+        if stopped:
+            raise stopped
+        return code
+
+
+def measure(command: Settings) -> dict:
+    """What the table says of a finished run."""
+    metrics = record.JsonLines(command.workdir / "metrics.jsonl").read()
+    genotype = Genotype.from_json((command.workdir / "genotype.json").read_text())
+    space, table = SPACES[command.config.space], command.config.report.nasbench201
+    after = [m for m in metrics if m["stage"] == "select" and m["order"] == 1][-1]
+    values = {
+        "validation accuracy at the end of the search, %": search.end_of_search(metrics)["valid_accuracy"],
+        "validation accuracy after selection, %": after["valid_accuracy"],
+    }
+    for kind, graph in space.cells.items():
+        if not graph.reduction:
+            values[f"operations without parameters, {kind} cell"] = sum(
+                not ops.has_parameters(name) for name in genotype.operations(kind)
+            )
+    if table:
+        accuracies = nasbench201.Table(table).accuracies(genotype.text("nasbench201"))
+        values |= {f"{name}, %": accuracies[name] for name in ("c10_test", "c100_test", "in16_test")}
+    return {"values": values, "genotype": genotype.text(space.notation)}
+
+
+def write_table(workdir: pathlib.Path, seeds: Sequence[int], results: dict[str, dict[int, dict]]) -> str:
+    """Writes table.json and table.md; returns the latter."""
+    record.write_text(workdir / "table.json", json.dumps(results, indent=1) + "\n")
+    lines = table_head("", "selection", *(f"seed {s}" for s in seeds), "mean", "standard deviation", "best")
+    names = dict.fromkeys(name for of_seeds in results.values() for r in of_seeds.values() for name in r["values"])
+    for name in names:
+        for method, of_seeds in results.items():
+            numbers = [result["values"][name] for result in of_seeds.values()]
+            cells = [f"{of_seeds[s]['values'][name]:.4g}" if s in of_seeds else "missing" for s in seeds]
+            mean = f"{np.mean(numbers):.4g}" if numbers else ""
+            spread = f"{np.std(numbers, ddof=1):.2g}" if len(numbers) > 1 else ""
+            best = f"{max(numbers):.4g}" if numbers and name.endswith("%") else ""
+            lines.append(table_row(name, f"by {method}", *cells, mean, spread, best))
+    for method, of_seeds in results.items():
+        for seed, result in of_seeds.items():
+            lines += ["", f"By {method}, seed {seed}:", "", "```", result["genotype"], "```"]
+    text = "\n".join(lines) + "\n"
+    record.write_text(workdir / "table.md", text)
+    return text
+
+
+def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(text, flush=True)) -> int:
+    """Carries out a sweep and returns the exit code: that of `experiments.main`, 1 if a run failed."""
+    jax.config.update("jax_platforms", "cpu")  # the accelerator is for the runs
+    try:
+        with Interrupts():
+            workdir, commands = parse(argv)
+            seeds = list(next(iter(commands.values())))
+            workdir.mkdir(parents=True, exist_ok=True)
+            with directory.locked(workdir):
+                return _sweep(workdir, seeds, commands, say)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.code
+    except ConfigError as error:
+        return settings.fail(error, 2)
+    except RunError as error:
+        return settings.fail(error, 1)
+
+
+def _sweep(workdir: pathlib.Path, seeds: Sequence[int], commands: dict[str, dict[int, Settings]], say) -> int:
+    queue = [(method, seed) for seed in seeds for method in commands if seed in commands[method]]
+    todo = [(method, seed) for method, seed in queue if not finished(commands[method][seed])]
+    say(f"{len(queue)} runs, {len(queue) - len(todo)} of them done already")
+    failed, results = [], {method: {} for method in commands}
+    for method, seed in queue:
+        command = commands[method][seed]
+        if (method, seed) in todo:
+            say(f"{command.workdir}: experiments.main {' '.join(command.argv)}")
+            if code := carry_out(command):
+                failed.append(f"{command.workdir} (exit code {code})")
+                continue
+        results[method][seed] = measure(command)
+    say(write_table(workdir, seeds, results))
+    if failed:
+        raise RunError(
+            f"{len(failed)} of {len(queue)} runs failed: {', '.join(failed)}: the same command tries them again"
+        )
+    say(f"the table is in {workdir / 'table.md'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
