@@ -3,6 +3,8 @@
 A config file calls `get_config` and changes what it is about. `experiments/settings.py` checks the values.
 """
 
+from collections.abc import Iterable
+
 from ml_collections import ConfigDict
 
 
@@ -99,11 +101,33 @@ def get_config() -> ConfigDict:
     })  # fmt: skip
 
 
-def one_of(what: str, got: str, allowed):
-    """Refuses a config's argument that it does not have.
+PT, MAGNITUDE = {"select.method": "perturbation"}, {"select.method": "magnitude"}
+SDARTS_RS, SDARTS_ADV = {"search.perturb": "uniform"}, {"search.perturb": "adversarial"}
+SGAS = {"space": "darts_none", "search.epochs": 10, "search.schedule_epochs": 50, "search.sampling": "epoch"}
+METHODS = {
+    "darts": MAGNITUDE,
+    "darts_second_order": {"search.unrolled": "exact", **MAGNITUDE},
+    "darts_pt": PT,
+    "darts_pt_mag": {"select.method": "magnitude_tuned"},
+    "darts_pt_fixed": {"search.alpha": "fixed", **PT},
+    "sdarts_rs": {**SDARTS_RS, **MAGNITUDE},
+    "sdarts_rs_pt": {**SDARTS_RS, **PT},
+    "sdarts_adv": {**SDARTS_ADV, **MAGNITUDE},
+    "sdarts_adv_pt": {**SDARTS_ADV, **PT},
+    "sgas": {**SGAS, "select.method": "sgas"},
+    "sgas_pt": {**SGAS, "select.method": "sgas_perturbation"},
+}
+"""What the paper's methods set, on top of the defaults."""
+
+
+def arguments(text: str, *allowed: Iterable[str]) -> list[str]:
+    """The parts of a config's argument, such as "s2,svhn,darts_pt".
 
     Raises:
-      ValueError: `got` is none of `allowed`.
+      ValueError: they are not one of each of `allowed`.
     """
-    if got not in allowed:
-        raise ValueError(f"{what} is {got!r}, expected one of {', '.join(allowed)}")
+    parts = text.split(",")
+    if len(parts) != len(allowed) or any(part not in names for part, names in zip(parts, allowed, strict=True)):
+        expected = ", then a comma and ".join(f"one of {' '.join(names)}" for names in allowed)
+        raise ValueError(f"the argument after --config=FILE: is {text!r}, expected {expected}")
+    return parts

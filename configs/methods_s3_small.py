@@ -10,8 +10,8 @@ from configs import common
 METHODS = ("darts", "sdarts_rs", "sgas", "fixed")
 
 
-def get_config(method=METHODS[0]):
-    common.one_of("method", method, METHODS)
+def get_config(argument=""):
+    (method,) = common.arguments(argument, METHODS)
     config = common.get_config()
     config.data.path = "data/cifar10.npz"  # python -m experiments.prepare cifar10
     config.space = "s3"

@@ -67,11 +67,11 @@ def _second_order(hessian_product):
 
 def _exact_product(gradient: Callable[..., Gradient], program):
     """The mixed second derivative of the training loss times a direction of the weights, forward over reverse."""
-    of_alphas = gradient("alphas")
+    of_both = gradient("params", "alphas")  # forward mode enters custom rules only where reverse mode has been
 
     @program
     def hessian_product(state: SearchState, direction, train):
-        along = lambda params: of_alphas(state.replace(params=params), *train)[0]["alphas"]  # noqa: E731
+        along = lambda params: of_both(state.replace(params=params), *train)[0]["alphas"]  # noqa: E731
         return jax.jvp(along, (state.params,), (direction,))[1]
 
     return hessian_product

@@ -1,0 +1,16 @@
+"""The methods of the paper's Table 2 in the DARTS space on CIFAR-10, and those of its sections 6.2 and 6.3.
+
+    python -m experiments.main --config=configs/table2.py:sdarts_rs_pt
+
+The argument is one of darts, darts_second_order, darts_pt, darts_pt_mag, darts_pt_fixed, sdarts_rs, sdarts_rs_pt,
+sdarts_adv, sdarts_adv_pt, sgas, sgas_pt; those without pt select as their own papers do. Made for an accelerator.
+"""
+
+from configs import common, darts_c10
+
+
+def get_config(argument=""):
+    (method,) = common.arguments(argument, common.METHODS)
+    config = darts_c10.get_config()
+    config.update_from_flattened_dict(common.METHODS[method])
+    return config

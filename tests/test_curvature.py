@@ -1,0 +1,89 @@
+"""The Hessian's largest eigenvalue, and the search that stops on it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from darts_pt_jax import bilevel, curvature
+from experiments import search
+from experiments.training import Training
+from tests import tiny
+from tests.command import TINY, lines, run, same_results
+
+
+def test_the_largest_eigenvalue_is_that_of_the_dense_matrix(rng):
+    matrix = rng.standard_normal((15, 15)).astype(np.float32)
+    matrix = matrix + matrix.T
+    like = {"normal": jnp.zeros((3, 3)), "reduce": jnp.zeros((2, 3))}
+
+    def product(vector):
+        flat, unravel = ravel_pytree(vector)
+        return unravel(matrix @ flat)
+
+    expected = np.linalg.eigvalsh(matrix)
+    assert expected[0] < -expected[-1] / 2, "the most negative one is no candidate"
+    assert curvature.dominant_eigenvalue(product, like) == pytest.approx(expected[-1], rel=1e-3)
+
+
+def test_products_are_those_of_the_dense_hessian_of_a_supernet(key):
+    # so few and small images that no ReLU bends within the differences
+    net, data = tiny.supernet("nasbench201", channels=2), tiny.dataset(4, 4)
+    state, batch = tiny.state(net, key, 4), ((data.images / 255.0 - 0.5) * 2, data.labels, key)
+    gradient = bilevel.make_gradient(net, "alphas")
+    product = jax.jit(curvature.make_product(gradient))
+    flat, unravel = ravel_pytree(state.alphas)
+    slope = jax.jit(lambda flat: ravel_pytree(gradient(state.replace(alphas=unravel(flat)), *batch)[0])[0])
+    hessian = np.asarray(jax.jit(jax.jacfwd(slope))(flat))
+    direction = jax.random.normal(key, flat.shape)
+    image = ravel_pytree(product(state, unravel(direction), batch))[0]
+    np.testing.assert_allclose(image, hessian @ direction, rtol=1e-3, atol=1e-4 * abs(hessian).max())
+    radius = 1e-3 / np.linalg.norm(direction)
+    differences = (slope(flat + radius * direction) - slope(flat - radius * direction)) / (2 * radius)
+    np.testing.assert_allclose(image, differences, rtol=0.1, atol=0.02 * float(abs(image).max()))
+    value = curvature.dominant_eigenvalue(lambda d: product(state, d, batch), state.alphas)
+    assert value == pytest.approx(np.linalg.eigvalsh((hessian + hessian.T) / 2)[-1], rel=0.01)
+
+
+def test_what_is_not_finite_is_said():
+    with pytest.raises(FloatingPointError, match="Hessian in the alphas is not finite"):
+        curvature.dominant_eigenvalue(lambda v: v * np.nan, jnp.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("values", "window", "ratio", "epoch"),
+    [
+        ([1, 1, 1, 2], 2, 0.75, 2),  # 1 < 0.75 * 1.5
+        ([1, 1, 1, 1.6], 2, 0.75, None),
+        ([9, 1, 1, 1, 2], 2, 0.75, 3),
+        ([1, 4], 2, 0.75, None),
+        ([1, 4], 1, 0.75, 1),
+        ([1, 4], 1, 0.0, None),
+        ([-1, 4], 1, 0.75, None),
+    ],
+)
+def test_the_search_goes_back_where_the_curvature_grew_too_fast(values, window, ratio, epoch):
+    assert search.stopping_epoch(dict(enumerate(values, 1)), window, ratio) == epoch
+
+
+def test_a_stopped_search_ends_with_the_supernet_it_goes_back_to(tmp_path, monkeypatch):
+    keys = {**TINY, "search.epochs": 5, "curvature.every": 1, "curvature.images": 32, "select.method": "magnitude"}
+    assert run(tmp_path / "whole", keys) == 0
+    whole = lines(tmp_path / "whole", "metrics.jsonl")
+    measured = [m["curvature"] for m in whole if m["stage"] == "search"]
+    assert len(set(measured)) == 5 and np.isfinite(measured).all()
+    foretold = iter([1.0, 1.0, 4.0])
+    monkeypatch.setattr(Training, "curvature", lambda *_: next(foretold))
+    assert run(tmp_path / "stopped", keys, **{"curvature.stop": 0.75, "curvature.window": 1}) == 0
+    *searched, selected = lines(tmp_path / "stopped", "metrics.jsonl")
+    assert [m["epoch"] for m in searched] == [1, 2, 3] and searched[-1]["returned_to"] == 2
+    weights = whole[1]["edge_weights"]
+    for d in lines(tmp_path / "stopped", "decisions.jsonl"):
+        if d["type"] == "operation":
+            assert d["edge_weights"] == pytest.approx(weights[d["kind"]][d["edge"]], abs=1e-6)
+    assert selected["stage"] == "select"
+    assert f"{whole[1]['valid_accuracy']:.2f}" in (tmp_path / "stopped" / "report.md").read_text()
+    keys |= {"curvature.stop": 0.75, "curvature.window": 1, "stages": "select,report"}
+    assert run(tmp_path / "again", keys, init_from=tmp_path / "stopped") == 0
+    same_results(tmp_path / "stopped", tmp_path / "again")
