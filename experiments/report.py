@@ -96,7 +96,7 @@ def _draw(directory: pathlib.Path, records: Records):
             draw.save(draw.cell(genotype, kind), directory / f"{kind}{suffix}")
         taken = [d for d in records.decisions if d["order"] == order + 1]
         tuning = [m for m in records.metrics if m["stage"] == "select" and m["order"] == order + 1]
-        if tuning or any("baseline" in d or "passes" in d for d in taken):
+        if any(m["tuning_epoch"] for m in tuning) or any("baseline" in d or "passes" in d for d in taken):
             draw.save(draw.accuracy(taken, tuning), directory / f"accuracy{suffix}")
 
 

@@ -58,8 +58,8 @@ CASES = [
 
 
 def settings(case):
-    keys = {**TINY, "search.epochs": 2, "select.interval": 1, "search.gradients": "separate", "search.batch_size": 16}
-    keys |= {"data.examples": 48, "data.size": 4, "supernet.channels": 2, "select.images": 16, "eval.every": 2, **case}
+    keys = {**TINY, "search.epochs": 2, "select.interval": 1, "search.gradients": "separate", "search.batch_size": 32}
+    keys |= {"data.size": 4, "supernet.channels": 2, "select.images": 32, "eval.every": 2, **case}
     if case["search.alpha"] == "zero":
         keys |= {"search.alpha": "fixed", "search.alpha_init": "zero"}
     if "sgas" in case["select.method"]:

@@ -50,7 +50,8 @@ def test_magnitude_and_random_select_from_the_same_search(selected, searched):
 @of_one_search
 def test_statistics_augmentation_and_the_number_of_masks_at_once(selected):
     base, metrics, _ = selected()
-    assert len(metrics) == 1, "interval 0 tunes nothing"
+    assert [m["stage"] for m in metrics] == ["search", "select"] and "train_loss" not in metrics[1], "nothing is tuned"
+    assert metrics[1]["tuning_epoch"] == 0 and 0 <= metrics[1]["valid_accuracy"] <= 100
     parts, _, _ = selected(**{"select.mask_batch": 2})
     assert [d["choice"] for d in parts] == [d["choice"] for d in base]
     assert parts[0]["correct"] == base[0]["correct"] and parts[0]["loss"] == pytest.approx(base[0]["loss"], abs=1e-5)

@@ -1,0 +1,135 @@
+"""Sweeps: what they run and skip, the table, a run that fails, a sweep that is killed."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments import sweep
+
+KEYS = {
+    "space": "nasbench201", "supernet.cells": 1, "data.examples": 130, "data.size": 4, "supernet.channels": 2,
+    "search.epochs": 2, "search.batch_size": 32, "select.images": 32, "select.interval": 1, "tensorboard": False,
+}  # fmt: skip
+
+
+def arguments(workdir, seeds="0,1", *more, **keys):
+    overrides = [f"--config.{k}={v}" for k, v in {**KEYS, **keys}.items()]
+    return ["--config=configs/quickstart.py", f"--seeds={seeds}", f"--workdir={workdir}", *overrides, *more]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A sweep of two seeds in one go, and what it printed."""
+    workdir, printed = tmp_path_factory.mktemp("sweep") / "sweep", []
+    assert sweep.main(arguments(workdir), printed.append) == 0
+    return workdir, printed
+
+
+def records(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.xdist_group("sweep")
+def test_the_table_has_every_seed_mean_deviation_and_best_of_every_selection(done):
+    workdir, _ = done
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (workdir / "table.md").read_text().splitlines()
+            if line.startswith("| validation accuracy after")]  # fmt: skip
+    assert [row[1] for row in rows] == ["by perturbation", "by magnitude", "by random"]
+    for row, suffix in zip(rows, ("", "-magnitude", "-random"), strict=True):
+        values = [records(workdir / f"seed{seed}{suffix}")[-1]["valid_accuracy"] for seed in (0, 1)]
+        expected = [*values, statistics.mean(values), statistics.stdev(values), max(values)]
+        assert [float(cell) for cell in row[2:]] == pytest.approx(expected, rel=0.05)
+    table = json.loads((workdir / "table.json").read_text())
+    assert table["random"]["1"]["genotype"] == (workdir / "seed1-random" / "genotype.txt").read_text().strip()
+    search = [[m for m in records(workdir / f"seed1{s}") if m["stage"] == "search"] for s in ("", "-magnitude")]
+    assert search[0] == search[1], "the selections share the supernet"
+
+
+@pytest.mark.xdist_group("sweep")
+def test_what_is_done_is_skipped_and_what_is_missing_is_run(done):
+    workdir, printed = done
+    assert printed[0] == "6 runs, 0 of them done already"
+    shutil.rmtree(workdir / "seed1-random")
+    before, table = os.stat(workdir / "seed0" / "run.json"), (workdir / "table.md").read_text()
+    again = []
+    assert sweep.main(arguments(workdir), again.append) == 0
+    assert again[0] == "6 runs, 5 of them done already"
+    assert next(text for text in again if "experiments.main" in text).startswith(str(workdir / "seed1-random"))
+    assert (workdir / "table.md").read_text() == table
+    assert os.stat(workdir / "seed0" / "run.json").st_mtime_ns == before.st_mtime_ns
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
+    workdir = tmp_path / "sweep"
+    (workdir / "seed1-random").mkdir(parents=True)
+    (workdir / "seed1-random" / "mine.txt").write_text("in the way")
+    assert sweep.main(arguments(workdir, "0,1", "--beside=random"), print) == 2
+    assert "holds something else than a run" in capsys.readouterr().err and not (workdir / "seed0").exists()
+    shutil.rmtree(workdir / "seed1-random")
+    assert sweep.main(arguments(workdir, "0", "--beside=random"), print) == 0
+    shutil.rmtree(workdir / "seed0-random")
+    shutil.rmtree(workdir / "seed0" / "snapshots" / "2")  # no supernet to select from
+    assert sweep.main(arguments(workdir, "0,1", "--beside=random"), print) == 1
+    captured = capsys.readouterr()
+    assert f"1 of 4 runs failed: {workdir / 'seed0-random'} (exit code 2)" in captured.err
+    assert "| by random | missing |" in captured.out and (workdir / "seed1-random" / "report.md").exists()
+
+
+def test_a_killed_sweep_gives_the_same_table(done, tmp_path):
+    workdir = tmp_path / "sweep"
+    command = [sys.executable, "-m", "experiments.sweep", *arguments(workdir)]
+
+    def begun(name, file):
+        deadline = time.monotonic() + 300
+        while not (workdir / name / file).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    begun("seed0", "metrics.jsonl")
+    process.send_signal(signal.SIGKILL)  # its run goes on alone, and the next waits for it
+    process.wait()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    begun("seed1", "run.json")
+    process.send_signal(signal.SIGTERM)
+    output, error = process.communicate(timeout=300)
+    assert process.returncode == 143 and "stopped by SIGTERM" in error
+    assert "waiting for process" in output
+    assert not (workdir / "seed1" / "report.md").exists() and not (workdir / "table.md").exists()
+    assert sweep.main(arguments(workdir), print) == 0
+    assert (workdir / "table.md").read_bytes() == (done[0] / "table.md").read_bytes()
+    assert (workdir / "table.json").read_bytes() == (done[0] / "table.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds=0,x"], "--seeds is '0,x', expected whole numbers"),
+        (["--seeds=1,1"], "names a seed twice"),
+        (["--seeds=0", "--config.seed=3"], "--config.seed=3 is what the sweep sets itself"),
+        (["--seeds=0", "--config.search.epoch=3"], "did you mean search.epochs?"),
+        (["--seeds=0", "--beside=magnitde"], "expected one of"),
+        (["--seeds=0", "--beside=magnitude", "--config.search.alpha=fixed"], "leaves no magnitude to select by"),
+        (["--seeds=-1"], "seed is -1"),
+    ],
+)
+def test_a_wrong_command_is_refused_before_any_run(arguments, message, tmp_path, capsys):
+    place = ["--config=configs/quickstart.py", f"--workdir={tmp_path / 'sweep'}"]
+    assert sweep.main([*place, *arguments], print) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not (tmp_path / "sweep").exists()
+
+
+def test_fixed_alphas_have_no_magnitude_beside_them():
+    config = ["--config=configs/methods_s3_small.py:fixed", "--seeds=3"]
+    workdir, commands = sweep.parse(config)
+    assert workdir == pathlib.Path("runs/methods_s3_small-fixed-sweep") and list(commands) == ["perturbation", "random"]
+    assert commands["random"][3].config.init_from == str(workdir / "seed3")
