@@ -15,7 +15,8 @@ def get_config() -> ConfigDict:
         "matmul_precision": "default",  # of products of matrices on accelerators: default, high, highest
         "compilation_cache": True,  # keeps compiled programs in the user's cache folder
         "seed": 0,  # of every stage that has none of its own
-        "stages": "search,select,report",  # any of them, in this order
+        "stages": "search,select,report",  # any of search, select, retrain, report, in this order
+        "genotype": "",  # architecture to retrain instead of searching: a published name, a file, or its text
         "init_from": "",  # run directory to take the searched supernet from, instead of searching
         "init_epoch": 0,  # which of its search epochs; 0: the last that it keeps
         "space": "darts",  # darts, darts_none, s1, s2, s3, s4, nasbench201
@@ -85,6 +86,24 @@ def get_config() -> ConfigDict:
             "images": 256,  # validation images that it is of
             "stop": 0.0,  # ends the search where it was less than this share of now (RobustDARTS: 0.75); 0: never
             "window": 5,  # looks whose mean is compared with that of as many before, to which the search then returns
+        },
+        "retrain": {  # of the chosen architecture from scratch, on the whole training set (DARTS, A.2)
+            "seed": -1,  # -1: seed
+            "form": "auto",  # cifar, imagenet, nasbench201; auto: by the genotype's cells
+            "cells": 20,
+            "channels": 36,
+            "epochs": 600,
+            "batch_size": 96,
+            "learning_rate": 0.025,
+            "schedule": "cosine",  # of the learning rate, by epoch: cosine to 0, exponential (0.97), linear to 0
+            "momentum": 0.9,
+            "weight_decay": 3e-4,
+            "clip": 5.0,
+            "drop_path": 0.2,  # probability at the end, from 0 at the beginning
+            "auxiliary": 0.4,  # weight of the auxiliary head's loss; 0: no head
+            "cutout": 16,  # side in pixels; 0: none
+            "label_smoothing": 0.0,
+            "test_every": 1,  # epochs between tests; the last is always tested
         },
         "eval": {
             "every": 1,  # epochs between validations; the last epoch is always validated

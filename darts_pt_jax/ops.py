@@ -94,6 +94,21 @@ class Conv(nn.Module):
         return convolve(x, self.param("kernel", torch_uniform, shape), self.stride)
 
 
+class Linear(nn.Module):
+    """Linear layer with bias, in float32; both begin as in PyTorch."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        bound = x.shape[-1] ** -0.5
+        kernel = self.param("kernel", torch_uniform, (x.shape[-1], self.features))
+        bias = self.param(
+            "bias", lambda key, shape: jax.random.uniform(key, shape, minval=-bound, maxval=bound), (self.features,)
+        )
+        return x.astype(jnp.float32) @ kernel + bias
+
+
 class SeparableConv(nn.Module):
     """Depthwise k x k, then pointwise convolution."""
 

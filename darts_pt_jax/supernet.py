@@ -182,16 +182,8 @@ class Supernet(nn.Module):
         if self.space.final_norm:
             x = kernels.relu(ops.Norm(affine=True, name="final_norm")(x, batch_statistics))
         x = x.astype(jnp.float32).mean((1, 2))
-        bound = x.shape[-1] ** -0.5
-        return nn.Dense(self.classes, kernel_init=ops.torch_uniform, bias_init=_uniform(bound), name="head")(x)
+        return ops.Linear(self.classes, name="head")(x)
 
 
 def _stacked(trees: Sequence) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def _uniform(bound: float):
-    def init(key, shape, dtype=jnp.float32):
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init

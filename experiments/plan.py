@@ -7,9 +7,11 @@ import jax.extend
 import jax.numpy as jnp
 
 from darts_pt_jax import architecture, bilevel
+from darts_pt_jax.data.sources import Images
 from experiments.directory import Source
+from experiments.retraining import Retraining, chosen
 from experiments.rules import SGAS
-from experiments.run import Unit, load_images, progress
+from experiments.run import Unit, goal, load_images, progress
 from experiments.settings import Settings
 from experiments.training import Training
 
@@ -18,8 +20,19 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
     """Prints stages, steps, images, and estimates of memory and disk."""
     config = settings.config
     before, done = progress(settings, pipeline)
-    source = Source.named(settings, before)
-    training = Training(config, load_images(config))
+    images = load_images(config)
+    print(f"run directory  {settings.workdir}")
+    print(f"done already   {done} of {goal(settings, pipeline, done)} units of work")
+    if not config.genotype:
+        _show_supernet(settings, pipeline, Source.named(settings, before), Training(config, images))
+    if "retrain" in settings.stages:
+        _show_retraining(settings, images)
+    if "report" in settings.stages:
+        print("report         report.md, drawings")
+
+
+def _show_supernet(settings: Settings, pipeline: dict[str, list[Unit]], source: Source | None, training: Training):
+    config = settings.config
     state = training.abstract_state()
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     checkpoint = _bytes(state)
@@ -27,33 +40,34 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
     tuning = sum(unit.type == "tuning epoch" for unit in pipeline["select"])
     decisions = sum(unit.type == "decision" for unit in pipeline["select"])
     per_score = (config.select.images or training.valid.size) // batch * batch
-    print(f"run directory  {settings.workdir}")
-    print(f"done already   {done} of {sum(map(len, pipeline.values()))} units of work")
     print(f"data           {training.train.size} images for weights, {training.valid.size} for alphas and scores, "
           f"{'x'.join(map(str, training.image_shape))}, {training.net.classes} classes")  # fmt: skip
     print(f"supernet       {config.space}, {config.supernet.cells} cells, {parameters:,} parameters")
     if source:
         print(f"               of {config.init_from} after epoch {source.epoch}")
-    for stage in settings.stages:
-        if stage == "search":
-            print(
-                f"search         {config.search.epochs} epochs, {config.search.epochs * steps:,} steps of {batch} images"
-            )
-        elif stage == "select":
-            scored = f" on {per_score:,} images each" if "perturbation" in config.select.method else ""
-            of = "at most " if config.select.method in SGAS and config.sgas.batch_increase else ""
-            what = f"{decisions} decisions{scored}, {tuning} tuning epochs of {of}{steps:,} steps"
-            print(f"select         {what if decisions else 'without images'}, by {config.select.method}")
-        else:
-            print("report         report.md, drawings")
+    if "search" in settings.stages:
+        print(f"search         {config.search.epochs} epochs, {config.search.epochs * steps:,} steps of {batch} images")
+    if "select" in settings.stages:
+        scored = f" on {per_score:,} images each" if "perturbation" in config.select.method else ""
+        of = "at most " if config.select.method in SGAS and config.sgas.batch_increase else ""
+        what = f"{decisions} decisions{scored}, {tuning} tuning epochs of {of}{steps:,} steps"
+        print(f"select         {what if decisions else 'without images'}, by {config.select.method}")
     epochs, looks = config.search.epochs, config.curvature.every
-    kept = 2 + len(
-        {*config.checkpoint.snapshots, *(range(looks, epochs, looks) if config.curvature.stop else ()), epochs}
-    )
+    early = range(looks, epochs, looks) if config.curvature.stop else ()
+    kept = 2 + len({*config.checkpoint.snapshots, *early, epochs})
     needed = _bytes(training.train) + _bytes(training.valid) + 2 * checkpoint + _residuals(training, state)
     print(f"memory         about {_human(needed)} for data, state, and what one weight step keeps for its gradient; "
           "on a CPU, the program and its compiler take some 3 GB besides")  # fmt: skip
     print(f"disk           about {_human(kept * checkpoint)} ({kept} checkpoints of {_human(checkpoint)})")
+
+
+def _show_retraining(settings: Settings, images: Images):
+    retrain, count = settings.config.retrain, len(images.train_images)
+    what = f"{retrain.cells} cells of {retrain.channels} channels"
+    if settings.config.genotype:
+        what += f", {Retraining(settings.config, images, chosen(settings.config, settings.workdir)).parameters:,} parameters"
+    print(f"retrain        {what}, {retrain.epochs} epochs of {count // retrain.batch_size:,} steps of "
+          f"{retrain.batch_size} images; {len(images.test_images):,} test images")  # fmt: skip
 
 
 def _residuals(training: Training, state) -> int:

@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from darts_pt_jax import draw, nasbench201, ops, record
 from darts_pt_jax.genotype import Genotype
@@ -29,6 +30,7 @@ class Records:
     def read(cls, settings: Settings) -> "Records":
         """Reads them from the run directory."""
         directory, orders = settings.workdir, range(settings.config.select.orders)
+        orders = orders if not settings.config.genotype else range(1)
         return cls(
             record.JsonLines(directory / "metrics.jsonl").read(),
             record.JsonLines(directory / "decisions.jsonl").read(),
@@ -56,6 +58,8 @@ def write(settings: Settings) -> str | None:
 def build(settings: Settings, records: Records) -> tuple[str, str]:
     """The report as Markdown: a summary, and details."""
     config, decisions = settings.config, records.decisions
+    if config.genotype:
+        return _of_genotype(config, records), ""
     space, select = SPACES[config.space], config.select
     searched = end_of_search(records.metrics)
     names = [select.method] if select.orders == 1 else [f"{select.method}, order {n + 1}" for n in range(select.orders)]
@@ -64,6 +68,7 @@ def build(settings: Settings, records: Records) -> tuple[str, str]:
         genotypes["magnitude"] = by_magnitude(space, searched["edge_weights"])
     summary = [f"# {space.name}, seed {seed_of(config, 'search')}, selected with seed {seed_of(config, 'select')}", ""]
     summary += _accuracies(searched, [m for m in records.metrics if m["stage"] == "select"])
+    summary += _retrained(records.metrics)
     of_order = " of order 1" if select.orders > 1 else ""
     summary += ["", f"## Architecture{of_order}", "", *_architecture(space, decisions, records.genotypes[0]), ""]
     summary += ["```", records.genotypes[0].text(space.notation), "```", ""]
@@ -77,6 +82,27 @@ def build(settings: Settings, records: Records) -> tuple[str, str]:
     for method, genotype in genotypes.items():
         details += [f"By {method}:", "", "```", genotype.text(space.notation), "```", ""]
     return "\n".join(summary), "\n".join(details)
+
+
+def _of_genotype(config: ConfigDict, records: Records) -> str:
+    """The report of a run that only retrains."""
+    (genotype,) = records.genotypes
+    notation = "nasbench201" if genotype.inputs("normal") == 1 else "darts"
+    lines = [f"# Retrained with seed {seed_of(config, 'retrain')}", *_retrained(records.metrics)]
+    return "\n".join([*lines, "", "```", genotype.text(notation), "```", ""])
+
+
+def _retrained(metrics: list[dict]) -> list[str]:
+    """The discrete network's accuracy on the test set, if it has been trained to its end."""
+    tested = [m for m in metrics if m["stage"] == "retrain" and "test_accuracy" in m]
+    if not tested:
+        return []
+    best = max(tested, key=lambda m: m["test_accuracy"])
+    return [
+        "", "## Retrained network", "", *table_head("", "test accuracy, %"),
+        table_row(f"after epoch {tested[-1]['epoch']}, the last", f"{tested[-1]['test_accuracy']:.2f}"),
+        table_row(f"after epoch {best['epoch']}, the best on the test set itself", f"{best['test_accuracy']:.2f}"),
+    ]  # fmt: skip
 
 
 def by_magnitude(space: SearchSpace, edge_weights: dict) -> Genotype:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from ml_collections import ConfigDict
 
-from darts_pt_jax import nasbench201, ops
+from darts_pt_jax import nasbench201, network, ops, retraining
 from darts_pt_jax.data import batches, sources
 from darts_pt_jax.genotype import genotype_of
 from darts_pt_jax.methods.sdarts import PERTURBATIONS
@@ -16,7 +16,7 @@ from darts_pt_jax.methods.unrolled import ALPHA_GRADIENTS
 from darts_pt_jax.selection import direct, perturbation, schedule, sgas
 from darts_pt_jax.spaces import SPACES, SearchSpace
 
-STAGES = ("search", "select", "report")
+STAGES = ("search", "select", "retrain", "report")
 SGAS = ("sgas", "sgas_perturbation")
 """Values of select.method that decide while they go on with the search."""
 
@@ -37,7 +37,7 @@ def flatten(config: ConfigDict) -> dict:
 
 
 def seed_of(config: ConfigDict, stage: str) -> int:
-    """The seed of "search" or "select": its own, or the run's."""
+    """The seed of "search", "select" or "retrain": its own, or the run's."""
     return config.seed if config[stage].seed == -1 else config[stage].seed
 
 
@@ -90,6 +90,7 @@ RULES = {
     "stages": Rule(
         lambda v: v.split(",") == [s for s in STAGES if s in v.split(",")], f"some of {','.join(STAGES)}, in this order"
     ),
+    "genotype": _ANYTHING,
     "space": _one_of(SPACES),
     "data.source": Rule(bool, f"{', '.join(sources.SOURCES)}, or a tensorflow-datasets name"),
     "data.path": _ANYTHING,
@@ -147,6 +148,22 @@ RULES = {
     "curvature.images": _POSITIVE,
     "curvature.stop": Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1"),
     "curvature.window": _POSITIVE,
+    "retrain.seed": _number(-1, 2**32 - 1),
+    "retrain.form": _one_of(("auto", *network.FORMS)),
+    "retrain.cells": _POSITIVE,
+    "retrain.channels": _POSITIVE,
+    "retrain.epochs": _POSITIVE,
+    "retrain.batch_size": _number(2),
+    "retrain.learning_rate": _RATE,
+    "retrain.schedule": _one_of(retraining.SCHEDULES),
+    "retrain.momentum": Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1"),
+    "retrain.weight_decay": _NOT_NEGATIVE,
+    "retrain.clip": _RATE,
+    "retrain.drop_path": Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1"),
+    "retrain.auxiliary": _NOT_NEGATIVE,
+    "retrain.cutout": _NOT_NEGATIVE,
+    "retrain.label_smoothing": Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1"),
+    "retrain.test_every": _POSITIVE,
     "eval.every": _POSITIVE,
     "eval.images": _NOT_NEGATIVE,
     "checkpoint.snapshots": Rule(lambda v: all(type(e) is int and e >= 1 for e in v), "whole numbers of at least 1"),

@@ -21,15 +21,20 @@ from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.bilevel import Metrics, SearchState
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data import sources
+from darts_pt_jax.data.sources import Images
+from darts_pt_jax.retraining import RetrainState
 from experiments import directory, machine
 from experiments.directory import RunError, Source
 from experiments.interrupts import Interrupted, Interrupts
+from experiments.retraining import Retraining, chosen
 from experiments.rules import ConfigError, seed_of
 from experiments.scalars import Scalars
 from experiments.screen import Screen, words
 from experiments.settings import Settings
 from experiments.timing import Stopwatch
 from experiments.training import Regime, Training
+
+State = SearchState | RetrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Unit:
     stage: str
     type: str
     number: str
-    do: Callable[["Run", SearchState], SearchState]
+    do: Callable[["Run", State], State]
     memory_key: str = "search.batch_size"
 
     @property
@@ -54,9 +59,12 @@ class Unit:
 class Run:
     """What a unit works with: the config, the supernet and its data, the source of the supernet, where to record."""
 
-    def __init__(self, settings: Settings, training: Training, source: Source | None, screen: Screen, stop: Interrupts):
-        """Binds a run directory to its supernet and data."""
-        self.config, self.directory = settings.config, settings.workdir
+    def __init__(
+        self, settings: Settings, images: Images, training: Training | None, source: Source | None, screen: Screen,
+        stop: Interrupts,
+    ):  # fmt: skip
+        """Binds a run directory to its data and its supernet, if it has one."""
+        self.config, self.directory, self._images = settings.config, settings.workdir, images
         self.training, self.source = training, source
         self._whole, self._excluded = training, None
         self.metrics = record.JsonLines(self.directory / "metrics.jsonl")
@@ -66,6 +74,11 @@ class Run:
         self._checkpoints = Checkpoints(self.directory / "checkpoints", keep=2)
         self._screen, self._stop = screen, stop
         self._scalars = None
+
+    @functools.cached_property
+    def retraining(self) -> Retraining:
+        """The network of the chosen architecture."""
+        return Retraining(self.config, self._images, chosen(self.config, self.directory))
 
     def key(self, stage: str, purpose: str, order: int = 0) -> jax.Array:
         """The root of one purpose's random numbers in a stage; each order of a selection is a seed of its own."""
@@ -85,9 +98,7 @@ class Run:
         """`Training.validate`."""
         return self.training.validate(state, self.key("search", "valid"), self.fold)
 
-    def fold(
-        self, name: str, step, state: SearchState, total: Metrics, steps: int, images: int
-    ) -> tuple[SearchState, Metrics]:
+    def fold(self, name: str, step, state: State, total: Metrics, steps: int, images: int) -> tuple[State, Metrics]:
         """Goes through a loop of the unit at work, from where an earlier command stopped in it.
 
         Args:
@@ -169,8 +180,8 @@ class Run:
         """One line on the screen about the unit at work."""
         self._screen.say(f"{self._unit.name}: {words(values)}")
 
-    def resume(self) -> SearchState:
-        """The state of the newest checkpoint, or the first; records are cut back to that point."""
+    def resume(self, units: Sequence[Unit]) -> State:
+        """The state of the newest checkpoint of the run's `units`, or the first; records are cut back to that point."""
         newest = self._checkpoints.latest()
         position = directory.beginning() if newest is None else self._checkpoints.position(newest)
         self._number = -1 if newest is None else newest
@@ -178,11 +189,14 @@ class Run:
         if self._done or self._within:
             if position["restricted"]:
                 self._set_aside(position["restricted"])
-            state = self._checkpoints.restore(newest, self.training.abstract_state())
+            retrains = self._done > 0 and units[self._done - 1].stage == "retrain"
+            of = self.retraining if retrains else self.training
+            state = self._checkpoints.restore(newest, of.abstract_state())
             steps = f" and {self._within[-1]['done']} steps" if self._within else ""
             self._screen.say(f"continuing {self.directory} after {self._done} units{steps}")
         else:
-            state = self.training.initial_state(self.key("search", "init"))
+            stage, of = ("search", self.training) if self.training else ("retrain", self.retraining)
+            state = of.initial_state(self.key(stage, "init"))
             self.snapshots.clear()  # of a beginning that was broken off, perhaps with another config
         for lines in (self.metrics, self.decisions):
             lines.truncate(sizes.get(lines.path.name, 0))
@@ -194,7 +208,7 @@ class Run:
             self._save(state)
         return state
 
-    def _save(self, state: SearchState):
+    def _save(self, state: State):
         sizes = {lines.path.name: lines.size() for lines in (self.metrics, self.decisions)}
         self._number += 1
         position = {"units": self._done, "sizes": sizes, "within": self._within, "restricted": self._excluded}
@@ -207,7 +221,7 @@ class Run:
             message = f"in {self._unit.name}, {where}: the same command goes on from there"
             raise Interrupted(self._stop.received, message)
 
-    def carry_out(self, units: Sequence[Unit], state: SearchState):
+    def carry_out(self, units: Sequence[Unit], state: State):
         """Carries out `units`, the next ones of the run.
 
         Raises:
@@ -300,25 +314,25 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
     workdir, units = settings.workdir, [unit for stage in pipeline.values() for unit in stage]
     before, done = progress(settings, pipeline)
     screen = Screen()
-    worked = done < _goal(settings, pipeline, done)
+    worked = done < goal(settings, pipeline, done)
     if worked:
         source = Source.named(settings, before)
         if settings.config.data.download and settings.config.data.source not in sources.SOURCES:
             screen.say("tensorflow-datasets downloads the data if they are not there yet")
         with _one_line("start", lambda: "lower data.examples, data.size or supernet.channels"):
             images = load_images(settings.config, settings.config.data.download)
-            training = Training(settings.config, images)
+            training = None if settings.config.genotype else Training(settings.config, images)
         for note in images.notes:
             screen.say(note)
         workdir.mkdir(parents=True, exist_ok=True)
         with directory.locked(workdir):
             before, done = progress(settings, pipeline)  # anew: another process may have worked on it meanwhile
             directory.bind(settings, before, source, images.fingerprint())
-            run = Run(settings, training, source, screen, stop)
+            run = Run(settings, images, training, source, screen, stop)
             with _one_line("start", lambda: "lower supernet.channels or supernet.cells"):
-                state = run.resume()
+                state = run.resume(units)
             screen.say("compiling: the first epoch and the first decisions take longer than the others")
-            todo = units[done : _goal(settings, pipeline, done)]
+            todo = units[done : goal(settings, pipeline, done)]
             with screen.showing(todo):
                 run.carry_out(todo, state)
     reported, text = (workdir / "report.md").exists(), None
@@ -342,9 +356,13 @@ def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict 
     done, begun = position["units"], bool(position["within"])
     if not done and not begun:
         return None, 0
-    units = [unit.type for stage in pipeline.values() for unit in stage]
-    decided = done + begun > 1 + units.index("begin")
-    directory.refuse_changes(settings, before["config"], (*directory.FREE, *(() if decided else ("select.",))))
+    units = [(unit.stage, unit.type) for stage in pipeline.values() for unit in stage]
+    free = directory.FREE
+    if ("select", "begin") in units and done + begun <= 1 + units.index(("select", "begin")):
+        free += ("select.",)
+    if done <= units.index(("retrain", "network")):
+        free += ("retrain.",)
+    directory.refuse_changes(settings, before["config"], free)
     return before, done
 
 
@@ -354,13 +372,17 @@ def load_images(config: ConfigDict, download: bool = False) -> sources.Images:
     return sources.load(data.source, data.path, data.size, data.examples, data.dir, download)
 
 
-def _goal(settings: Settings, pipeline: dict[str, list[Unit]], done: int) -> int:
-    """How many units are done after this command."""
+def goal(settings: Settings, pipeline: dict[str, list[Unit]], done: int) -> int:
+    """How many units are done after this command.
+
+    Raises:
+      ConfigError: a stage is requested before one that it needs.
+    """
     goal, border, missing = done, 0, None
     for stage, units in pipeline.items():
         border += len(units)
         if stage in settings.stages:
-            if missing:
+            if missing and not (stage == "report" and missing == "retrain"):
                 raise ConfigError(
                     f"stage {stage} needs {missing}, which is not finished in {settings.workdir}: "
                     f"name it in --config.stages too"

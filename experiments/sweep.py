@@ -20,7 +20,7 @@ import numpy as np
 from darts_pt_jax import nasbench201, ops, record
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.spaces import SPACES
-from experiments import directory, run, search, select, settings
+from experiments import directory, run, search, settings, stages
 from experiments.directory import RunError
 from experiments.interrupts import Interrupted, Interrupts
 from experiments.report import table_head, table_row
@@ -85,9 +85,9 @@ def finished(command: Settings) -> bool:
     Raises:
       ConfigError: its run directory is of another config.
     """
-    pipeline = {"search": search.units(command.config), "select": select.units(command.config), "report": []}
+    pipeline = stages.pipeline(command.config)
     _, done = run.progress(command, pipeline)
-    return done == sum(map(len, pipeline.values())) and (command.workdir / "report.md").exists()
+    return done >= run.goal(command, pipeline, done) and (command.workdir / "report.md").exists()
 
 
 def carry_out(command: Settings) -> int:

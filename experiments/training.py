@@ -192,7 +192,7 @@ class Training:
         else:
             step = lambda i, state, total: self.step(i, state, total, *args)  # noqa: E731
         state, total = fold("training", step, state, Metrics.zero(), steps, images)
-        return state, _summary(total, "train")
+        return state, summary(total, "train")
 
     def step(self, i, state: SearchState, total: Metrics, train, train_indices, *args) -> tuple[SearchState, Metrics]:
         """Bilevel step `i` of an epoch, whose images are `train_indices` and `valid_indices` [steps, B].
@@ -240,7 +240,7 @@ class Training:
             return state, self._evaluate(state, total, batch)
 
         steps = (self.config.eval.images or self.valid.size) // batch_size
-        return _summary(fold("validation", step, state, Metrics.zero(), steps, batch_size)[1], "valid")
+        return summary(fold("validation", step, state, Metrics.zero(), steps, batch_size)[1], "valid")
 
     def curvature(self, state: SearchState, key: jax.Array) -> float:
         """Largest eigenvalue of the Hessian in the alphas of the mean loss over the first images of the validation half.
@@ -268,10 +268,11 @@ class Training:
         return evaluation
 
 
-def _summary(total: Metrics, name: str) -> dict:
+def summary(total: Metrics, name: str, key: str = "search.learning_rate") -> dict:
+    """Mean loss and accuracy in percent of a total as NAME_loss and NAME_accuracy; `key` is to lower if there are none."""
     loss, correct, images = (x.item() for x in jax.device_get((total.loss, total.correct, total.images)))
     if not math.isfinite(loss):
-        raise FloatingPointError(f"{name}_loss is {loss}: lower search.learning_rate, or look at the data")
+        raise FloatingPointError(f"{name}_loss is {loss}: lower {key}, or look at the data")
     return {f"{name}_loss": loss / images, f"{name}_accuracy": 100 * correct / images}
 
 

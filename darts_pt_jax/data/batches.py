@@ -19,6 +19,7 @@ class Dataset:
       mean, std: float32 [C], of pixels scaled to [0, 1].
       pad: zero padding in pixels before the random crop; 0 crops nothing.
       flip: whether training batches are flipped at random.
+      cutout: side in pixels of the square that is blanked in training batches, after normalisation; 0: none.
     """
 
     images: jax.Array
@@ -27,6 +28,7 @@ class Dataset:
     std: jax.Array
     pad: int = flax.struct.field(pytree_node=False)
     flip: bool = flax.struct.field(pytree_node=False)
+    cutout: int = flax.struct.field(pytree_node=False, default=0)
 
     @property
     def size(self) -> int:
@@ -71,7 +73,7 @@ def batch(dataset: Dataset, indices: jax.Array, key: jax.Array | None) -> tuple[
     Args:
       dataset: where from.
       indices: int [B].
-      key: of the augmentation (random crop after zero padding, random horizontal flip); None does not augment.
+      key: of the augmentation (random crop after zero padding, random horizontal flip, cutout); None does not augment.
 
     Returns:
       Normalised float32 images [B, H, W, C] and int32 labels [B].
@@ -84,7 +86,21 @@ def batch(dataset: Dataset, indices: jax.Array, key: jax.Array | None) -> tuple[
         if dataset.flip:
             flip = jax.random.bernoulli(flip_key, shape=(len(indices), 1, 1, 1))
             images = jnp.where(flip, images[:, :, ::-1], images)
-    return (images.astype(jnp.float32) / 255 - dataset.mean) / dataset.std, dataset.labels[indices]
+    pixels = (images.astype(jnp.float32) / 255 - dataset.mean) / dataset.std
+    if key is not None and dataset.cutout:
+        pixels = _cut_out(pixels, dataset.cutout, jax.random.fold_in(key, 2))
+    return pixels, dataset.labels[indices]
+
+
+def _cut_out(images: jax.Array, side: int, key: jax.Array) -> jax.Array:
+    """Zeros in a square around a random pixel of each image, which may hang over the border (DeVries and Taylor, 2017)."""
+    n, height, width, _ = images.shape
+    centres = jax.random.randint(key, (2, n, 1), 0, jnp.array([height, width])[:, None, None])
+    rows, columns = (
+        (jnp.arange(size) >= centre - side // 2) & (jnp.arange(size) < centre - side // 2 + side)
+        for size, centre in zip((height, width), centres, strict=True)
+    )
+    return jnp.where(rows[:, :, None, None] & columns[:, None, :, None], 0, images)
 
 
 def _crop(images: jax.Array, pad: int, key: jax.Array) -> jax.Array:

@@ -1,0 +1,177 @@
+"""The discrete network of a genotype, as it is retrained (DARTS, sections 3.2 and A.2): affine BatchNorm, pools without.
+
+Three forms: "cifar", "imagenet" (three strided convolutions before the first cell) and "nasbench201". The first two may
+have an auxiliary head, whose loss helps training and which is not part of the network that is kept.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from darts_pt_jax import kernels, ops
+from darts_pt_jax.genotype import Genotype, Node
+from darts_pt_jax.spaces import RESIDUAL_BLOCK, darts_layout, nasbench201_layout
+
+FORMS = ("cifar", "imagenet", "nasbench201")
+
+
+class DiscreteCell(nn.Module):
+    """One cell.
+
+    Attributes:
+      nodes: the inputs of every node, as (operation, source state).
+      outputs: states that are concatenated.
+      channels: C, of every state inside the cell.
+      inputs: states that it starts from; two are preprocessed to `channels`, one is taken as it is.
+      reduction: whether operations on the cell's inputs halve the size.
+      after_reduction: whether the previous cell did, so that the older input is still twice as large.
+
+    Call with the input states, whether it is training, and the probability with which an operation's output is dropped
+    for an image (drop path; the random stream is "dropout", that of the noise operation "noise").
+    """
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[int, ...]
+    channels: int
+    inputs: int
+    reduction: bool
+    after_reduction: bool
+
+    @nn.compact
+    def __call__(self, inputs: tuple[jax.Array, ...], train: bool, drop_path) -> jax.Array:
+        states = list(inputs)
+        if self.inputs == 2:
+            older = ops.FactorizedReduce if self.after_reduction else ops.ReLUConvNorm
+            states[0] = older(self.channels, affine=True, name="preprocess_0")(states[0], train)
+            states[1] = ops.ReLUConvNorm(self.channels, affine=True, name="preprocess_1")(states[1], train)
+        for n, node in enumerate(self.nodes):
+            total = 0.0
+            for i, (name, source) in enumerate(node):
+                stride = 2 if self.reduction and source < self.inputs else 1
+                operation = ops.OPERATIONS[name](
+                    self.channels, stride, affine=True, pool_norm=False, name=f"node_{n}_{i}_{name}"
+                )
+                y = operation(states[source], train)
+                identity = name == "skip_connect" and stride == 1
+                total += y if identity or not train else self._dropped(y, drop_path)
+            states.append(total)
+        return jnp.concatenate([states[s] for s in self.outputs], -1)
+
+    def _dropped(self, x: jax.Array, probability) -> jax.Array:
+        """Zero for some images, and larger by as much for the others."""
+        keep = 1 - probability
+        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, (len(x), 1, 1, 1))
+        return jnp.where(kept, x / keep, 0).astype(x.dtype)
+
+
+class AuxiliaryHead(nn.Module):
+    """Classifies the images after two thirds of the depth; only while training.
+
+    Attributes:
+      classes: number of classes.
+      imagenet: whether the pool moves by 2 pixels instead of 3 and the last BatchNorm is missing, as in the DARTS code.
+    """
+
+    classes: int
+    imagenet: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        stride = 2 if self.imagenet else 3
+        x = nn.avg_pool(kernels.relu(x), (5, 5), (stride, stride), count_include_pad=False)
+        x = kernels.relu(ops.Norm(affine=True, name="norm_a")(ops.Conv(128, 1, name="conv_a")(x), True))
+        x = nn.Conv(768, (2, 2), padding="VALID", use_bias=False, kernel_init=ops.torch_uniform, name="conv_b")(x)
+        x = x if self.imagenet else ops.Norm(affine=True, name="norm_b")(x, True)
+        return ops.Linear(self.classes, name="head")(kernels.relu(x).reshape(len(x), -1))
+
+
+class Network(nn.Module):
+    """The network of a genotype.
+
+    Attributes:
+      genotype: the architecture; forms cifar and imagenet need the cells "normal" and "reduce" with two inputs,
+        nasbench201 "normal" with one.
+      form: one of `FORMS`.
+      cells: depth; of nasbench201, cells of each of the three stages.
+      channels: C of the first cells; doubles at every reduction.
+      classes: number of classes.
+      auxiliary: whether there is an auxiliary head.
+      dtype: what images and activations are computed in; parameters, statistics and logits are float32.
+
+    Call with images [B, H, W, C_image], whether it is training (batch statistics, drop path, auxiliary head), and the drop
+    path's probability. Returns logits [B, classes], and those of the auxiliary head, or None.
+    """
+
+    genotype: Genotype
+    form: str
+    cells: int
+    channels: int
+    classes: int
+    auxiliary: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool, drop_path=0.0) -> tuple[jax.Array, jax.Array | None]:
+        previous, x, after_reduction = self._stem(images.astype(self.dtype), train)
+        channels, auxiliary = self.channels, None
+        layout = (nasbench201_layout if self.form == "nasbench201" else darts_layout)(self.cells)
+        for i, kind in enumerate(layout):
+            if kind == RESIDUAL_BLOCK:
+                channels *= 2
+                x = ops.ResidualBlock(channels, name=f"cells_{i}")(x, train)
+                continue
+            reduction = kind == "reduce"
+            channels *= 1 + reduction
+            inputs = self.genotype.inputs(kind)
+            cell = DiscreteCell(
+                self.genotype.cells[kind], self.genotype.outputs[kind], channels, inputs, reduction, after_reduction,
+                name=f"cells_{i}",
+            )  # fmt: skip
+            previous, x = x, cell((previous, x)[-inputs:], train, drop_path)
+            after_reduction = reduction
+            if self.auxiliary and i == 2 * self.cells // 3 and (train or self.is_initializing()):
+                auxiliary = AuxiliaryHead(self.classes, self.form == "imagenet", name="auxiliary")(x).astype(
+                    jnp.float32
+                )
+        if self.form == "nasbench201":
+            x = kernels.relu(ops.Norm(affine=True, name="final_norm")(x, train))
+        x = x.astype(jnp.float32).mean((1, 2))
+        return ops.Linear(self.classes, name="head")(x), auxiliary
+
+    def _stem(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array, bool]:
+        """The two states before the first cell, and whether the older is twice as large."""
+        norm = functools.partial(ops.Norm, affine=True)
+        if self.form == "imagenet":
+            half = ops.Conv(self.channels // 2, 3, 2, name="stem_conv_a")(x)
+            half = kernels.relu(norm(name="stem_norm_a")(half, train))
+            older = norm(name="stem_norm_b")(ops.Conv(self.channels, 3, 2, name="stem_conv_b")(half), train)
+            newer = ops.Conv(self.channels, 3, 2, name="stem_conv_c")(kernels.relu(older))
+            return older, norm(name="stem_norm_c")(newer, train), True
+        multiplier = 1 if self.form == "nasbench201" else 3
+        x = ops.Conv(multiplier * self.channels, 3, name="stem_conv")(x)
+        x = norm(name="stem_norm")(x, train)
+        return x, x, False
+
+
+def check(genotype: Genotype, form: str):
+    """Refuses an architecture that a form has no place for.
+
+    Raises:
+      ValueError: its cells, their inputs or operations are others.
+    """
+    kinds, inputs = (("normal",), 1) if form == "nasbench201" else (("normal", "reduce"), 2)
+    if set(genotype.cells) != set(kinds):
+        raise ValueError(f"got cells {', '.join(genotype.cells)}, the {form} network has {', '.join(kinds)}")
+    for kind in kinds:
+        if genotype.inputs(kind) != inputs:
+            raise ValueError(f"{kind}: got {genotype.inputs(kind)} inputs, the {form} network's cells have {inputs}")
+        for name in genotype.operations(kind):
+            if name not in ops.OPERATIONS:
+                raise ValueError(f"{kind}: got operation {name!r}, expected one of {', '.join(ops.OPERATIONS)}")
+
+
+def parameters(params: dict) -> int:
+    """Number of parameters, or of their shapes, less those of the auxiliary head, as they are usually quoted."""
+    return sum(leaf.size for name, part in params.items() if name != "auxiliary" for leaf in jax.tree.leaves(part))

@@ -1,0 +1,119 @@
+"""Published architectures of the DARTS cell by name: those of DARTS, SDARTS, SGAS, and of the paper's authors.
+
+An entry is OPERATION.SOURCE, two for each node, of the normal and of the reduction cell. The paper's are those of their code:
+"blank" names fixed alphas, s1 to s5 the spaces (s5 is the DARTS space), then the data set unless it is CIFAR-10.
+"""
+
+import difflib
+import functools
+import pathlib
+
+from darts_pt_jax.genotype import Genotype
+
+_SHORT = {
+    "K": "skip_connect",
+    "S3": "sep_conv_3x3",
+    "S5": "sep_conv_5x5",
+    "D3": "dil_conv_3x3",
+    "D5": "dil_conv_5x5",
+    "M": "max_pool_3x3",
+    "A": "avg_pool_3x3",
+}
+
+_TABLE = """
+DARTS_V1 | S3.1 S3.0 K.0 S3.1 K.0 S3.1 S3.0 K.2 | M.0 M.1 K.2 M.0 M.0 K.2 K.2 A.0
+DARTS_V2 | S3.0 S3.1 S3.0 S3.1 S3.1 K.0 K.0 D3.2 | M.0 M.1 K.2 M.1 M.0 K.2 K.2 M.1
+SDARTS_RS | S3.1 S3.0 S5.1 K.0 S3.3 K.1 S3.1 D3.2 | M.0 S3.1 K.2 M.0 D5.3 M.0 S3.2 S5.3
+SGAS_Cri1_best | S3.0 D3.1 S3.0 S3.1 S5.1 S5.3 K.0 D5.2 | M.0 D5.1 S3.0 K.2 S3.1 K.2 M.0 M.1
+darts_pt_s1_1 | K.0 K.1 K.0 K.1 K.0 K.1 D3.3 D5.4 | M.0 D3.1 M.0 M.1 S3.1 K.3 K.2 D5.3
+darts_pt_s1_2 | D3.0 K.1 K.0 K.2 K.0 K.3 D3.3 D5.4 | M.0 M.1 M.0 M.1 S3.1 K.2 K.2 D5.4
+darts_pt_s2_1 | K.0 K.1 S3.0 K.2 S3.1 K.3 S3.1 S3.4 | S3.0 S3.1 S3.0 K.2 S3.0 K.2 S3.1 K.4
+darts_pt_s2_2 | K.0 S3.1 K.1 K.2 S3.0 K.3 K.3 S3.4 | S3.0 S3.1 S3.0 K.2 S3.1 S3.3 S3.1 K.3
+darts_pt_s3_1 | S3.0 S3.1 S3.0 K.1 K.0 K.2 S3.0 S3.1 | S3.0 K.1 S3.0 K.2 S3.0 K.3 K.3 S3.4
+darts_pt_s3_2 | S3.0 S3.1 K.0 S3.1 K.0 S3.3 S3.1 K.4 | S3.0 S3.1 S3.0 K.1 S3.0 S3.1 S3.2 K.3
+darts_pt_s4_1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.1 S3.2 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.3 S3.0 S3.1
+darts_pt_s4_2 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.3 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.2
+blank_pt_s1_1 | K.0 D5.1 S3.1 K.2 M.0 K.3 S3.0 M.1 | A.0 M.1 M.0 M.1 K.2 D5.3 D5.2 K.3
+blank_pt_s1_2 | K.0 K.1 S3.1 K.2 M.0 S3.1 K.2 D5.3 | A.0 D3.1 M.1 D5.2 A.0 K.3 K.2 D5.3
+blank_pt_s2_1 | S3.0 S3.1 K.0 K.2 S3.1 S3.2 S3.0 K.3 | S3.0 S3.1 S3.1 K.2 S3.0 K.3 S3.2 K.4
+blank_pt_s2_2 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.1 S3.0 K.4 | S3.0 S3.1 S3.0 S3.2 S3.0 K.1 S3.1 S3.2
+blank_pt_s3_1 | S3.0 K.1 K.0 S3.1 S3.0 K.2 K.3 K.4 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.1 S3.1 S3.3
+blank_pt_s3_2 | S3.0 S3.1 S3.0 K.1 S3.0 S3.1 K.0 S3.2 | S3.0 S3.1 S3.0 S3.1 S3.0 K.3 K.2 K.3
+blank_pt_s4_1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.3 S3.0 S3.1
+blank_pt_s4_2 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1
+darts_pt_s1_c100_1 | K.0 K.1 D5.0 K.2 S3.2 K.3 S3.0 K.2 | M.0 M.1 M.1 D5.2 S3.1 K.2 K.2 D5.3
+darts_pt_s1_c100_2 | D3.0 K.1 K.0 K.2 K.0 D3.3 K.2 D5.3 | A.0 M.1 M.0 D5.2 A.0 S3.1 M.1 K.4
+darts_pt_s2_c100_1 | K.0 S3.1 S3.0 K.2 S3.1 K.3 K.3 S3.4 | S3.0 S3.1 K.0 K.2 K.0 K.3 S3.2 K.4
+darts_pt_s2_c100_2 | K.0 S3.1 S3.0 K.2 K.2 S3.3 K.3 S3.4 | S3.0 S3.1 K.1 K.2 S3.1 K.3 S3.0 K.3
+darts_pt_s3_c100_1 | S3.0 S3.1 S3.0 S3.1 K.0 K.1 S3.0 S3.1 | S3.0 K.1 S3.0 K.2 K.2 S3.3 S3.1 K.3
+darts_pt_s3_c100_2 | S3.0 K.1 S3.0 K.1 S3.0 S3.3 S3.1 K.4 | S3.0 K.1 S3.0 K.2 K.1 K.3 S3.2 K.4
+darts_pt_s4_c100_1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1
+darts_pt_s4_c100_2 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.2 S3.0 S3.4
+blank_pt_s1_c100_1 | K.0 D5.1 S3.1 K.2 M.0 K.3 S3.0 M.1 | M.0 D3.1 M.1 K.2 S3.1 D5.3 K.3 K.4
+blank_pt_s1_c100_2 | K.0 D5.1 K.0 S3.1 M.0 K.3 S3.0 M.1 | M.0 D3.1 A.1 K.2 M.1 D5.3 D5.2 K.3
+blank_pt_s2_c100_1 | K.0 S3.1 S3.0 K.2 S3.0 S3.1 K.3 K.4 | S3.0 S3.1 S3.0 S3.1 S3.1 K.2 K.3 K.4
+blank_pt_s2_c100_2 | K.0 S3.1 S3.0 K.2 K.0 S3.1 K.3 K.4 | S3.0 S3.1 S3.0 S3.1 S3.1 K.2 S3.2 K.4
+blank_pt_s3_c100_1 | S3.0 S3.1 K.0 K.2 S3.0 S3.1 S3.0 S3.4 | S3.0 K.1 S3.0 S3.1 K.2 S3.3 S3.1 K.3
+blank_pt_s3_c100_2 | S3.0 S3.1 K.0 S3.1 K.0 S3.3 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.1 S3.2 K.3 K.0 S3.1
+blank_pt_s4_c100_1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.3 S3.0 S3.1
+blank_pt_s4_c100_2 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.1 S3.0 S3.1
+darts_pt_s1_svhn_1 | K.0 K.1 D5.0 K.2 M.0 S3.2 D3.3 D3.4 | M.0 D3.1 A.1 D5.2 K.2 D5.3 A.0 K.4
+darts_pt_s1_svhn_2 | K.0 K.1 D5.0 K.2 M.0 K.3 D3.3 D3.4 | A.0 M.1 A.0 D5.2 S3.1 D5.3 K.3 K.4
+darts_pt_s2_svhn_1 | S3.0 K.1 K.0 K.2 S3.0 K.3 S3.1 S3.4 | S3.0 K.1 K.0 S3.2 K.2 S3.3 K.3 S3.4
+darts_pt_s2_svhn_2 | K.0 K.1 S3.0 K.2 S3.0 S3.3 S3.2 K.4 | S3.0 K.1 K.0 K.2 S3.1 S3.2 S3.0 S3.4
+darts_pt_s3_svhn_1 | S3.0 K.1 S3.1 S3.2 K.2 K.3 S3.3 S3.4 | S3.0 K.1 K.1 S3.2 K.2 S3.3 S3.3 S3.4
+darts_pt_s3_svhn_2 | K.0 K.1 K.0 K.1 S3.1 S3.3 S3.0 K.4 | K.0 S3.1 S3.1 S3.2 S3.2 S3.3 K.2 S3.4
+darts_pt_s4_svhn_1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.1 S3.2 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.3 S3.0 S3.1
+darts_pt_s4_svhn_2 | S3.0 S3.1 S3.0 S3.2 S3.1 S3.3 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.2 S3.1 S3.3
+blank_pt_s1_svhn_1 | D3.0 D5.1 S3.1 K.2 S3.2 K.3 D5.3 D5.4 | A.0 M.1 A.1 K.2 K.2 D5.3 K.3 D5.4
+blank_pt_s1_svhn_2 | D3.0 D5.1 S3.1 D3.2 S3.1 S3.2 S3.0 M.1 | A.0 D3.1 M.0 A.1 A.0 K.2 M.1 D5.4
+blank_pt_s2_svhn_1 | S3.0 S3.1 K.1 S3.2 S3.1 S3.2 S3.1 S3.3 | S3.0 K.1 S3.0 S3.2 S3.2 S3.3 K.2 K.4
+blank_pt_s2_svhn_2 | S3.0 S3.1 S3.1 S3.2 S3.1 S3.3 S3.3 K.4 | S3.0 S3.1 S3.0 S3.2 K.1 S3.3 S3.0 K.2
+blank_pt_s3_svhn_1 | S3.0 S3.1 S3.1 K.2 S3.0 K.3 S3.1 S3.3 | S3.0 S3.1 K.1 S3.2 S3.2 S3.3 K.2 S3.4
+blank_pt_s3_svhn_2 | S3.0 S3.1 S3.0 S3.1 S3.1 S3.2 S3.0 S3.1 | S3.0 S3.1 K.1 S3.2 K.0 S3.3 S3.2 S3.4
+blank_pt_s4_svhn_1 | S3.0 S3.1 S3.0 S3.1 S3.1 S3.2 S3.0 S3.1 | S3.0 S3.1 S3.1 S3.2 S3.1 S3.3 S3.0 S3.2
+blank_pt_s4_svhn_2 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.1 S3.2 S3.3 S3.1 S3.4
+darts_pt_s5_0 | S3.0 S3.1 S5.0 D3.1 K.0 K.2 K.0 M.4 | S3.0 A.1 D5.1 D3.2 A.0 M.2 S3.2 K.4
+darts_pt_s5_1 | S3.0 S3.1 S3.0 D3.1 M.0 K.2 K.0 D3.4 | D5.0 A.1 M.0 S5.2 M.1 D3.3 S5.0 S3.4
+darts_pt_s5_2 | K.0 S3.1 S3.0 D3.1 K.2 D3.3 M.1 K.2 | A.0 M.1 A.0 S3.1 D5.2 K.3 S3.2 S5.4
+darts_pt_s5_3 | S3.0 S3.1 S3.0 S3.1 K.0 K.2 S3.1 K.3 | A.0 S5.1 M.1 K.2 D5.1 M.3 S5.2 K.3
+blank_pt_s5_0 | S3.0 S5.1 S3.0 S3.1 A.1 K.3 M.0 A.2 | K.0 S5.1 D3.1 S5.2 M.0 K.3 M.0 M.2
+blank_pt_s5_1 | A.0 A.1 S3.0 M.2 K.2 S3.3 S5.0 S5.1 | M.0 D5.1 S3.0 K.1 A.2 M.3 S5.3 S5.4
+blank_pt_s5_2 | A.0 D3.1 S5.0 M.1 M.0 K.1 S5.1 A.2 | S3.0 A.1 A.0 S5.1 M.0 S5.3 M.2 D5.4
+blank_pt_s5_3 | S3.0 S3.1 S3.0 K.1 M.2 S3.3 A.0 S5.1 | D5.0 S5.1 S5.0 D3.1 A.1 K.2 M.0 K.4
+"""
+
+
+@functools.cache
+def genotypes() -> dict[str, Genotype]:
+    """The architectures by name."""
+    found = {}
+    for line in _TABLE.strip().splitlines():
+        name, *cells = line.split(" | ")
+        kinds = zip(("normal", "reduce"), map(_nodes, cells), strict=True)
+        found[name] = Genotype(dict(kinds), dict.fromkeys(("normal", "reduce"), (2, 3, 4, 5)))
+    return found
+
+
+def find(text: str) -> Genotype:
+    """The architecture that a published name, a file, or a text in any notation means.
+
+    Raises:
+      ValueError: it is none of these, or malformed.
+    """
+    if text in genotypes():
+        return genotypes()[text]
+    if text[:1] in ("|", "{") or "(" in text:
+        return Genotype.from_text(text)
+    try:
+        content = pathlib.Path(text).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        near = difflib.get_close_matches(text, genotypes(), 1)
+        guess = f": did you mean {near[0]}?" if near else ""
+        raise ValueError(f"got {text!r}, which is no published name and no readable file ({error}){guess}") from None
+    return Genotype.from_text(content)
+
+
+def _nodes(text: str) -> tuple:
+    pairs = [(_SHORT[operation], int(source)) for operation, source in (entry.split(".") for entry in text.split())]
+    return tuple(tuple(pairs[i : i + 2]) for i in range(0, len(pairs), 2))

@@ -1,0 +1,101 @@
+"""Training of a discrete network from scratch (DARTS, section 3.2 and A.2; paper, A.1.2)."""
+
+import math
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from darts_pt_jax.bilevel import Metrics
+from darts_pt_jax.network import Network
+
+
+@flax.struct.dataclass
+class RetrainState:
+    """Everything that retraining changes.
+
+    Attributes:
+      params: the network's weights, the auxiliary head's among them.
+      batch_stats: BatchNorm's running statistics.
+      optimizer: the optimiser's state.
+    """
+
+    params: dict
+    batch_stats: dict
+    optimizer: optax.OptState
+
+    @property
+    def variables(self) -> dict:
+        """The network's variables as Flax takes them."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def init_state(
+    net: Network, key: jax.Array, image_shape: tuple[int, int, int], optimizer: optax.GradientTransformation
+) -> RetrainState:
+    """A fresh state for images of `image_shape` [H, W, C]."""
+    rngs = dict.fromkeys(("params", "dropout", "noise"), key)
+    variables = net.init(rngs, jnp.zeros((1, *image_shape)), net.auxiliary)
+    return RetrainState(variables["params"], variables.get("batch_stats", {}), optimizer.init(variables["params"]))
+
+
+def make_step(net: Network, optimizer: optax.GradientTransformation, auxiliary_weight: float, smoothing: float):
+    """`step(state, images, labels, key, learning_rate, drop_path)`: the next state, and the batch's metrics.
+
+    The loss is the cross-entropy with label smoothing, plus `auxiliary_weight` times that of the auxiliary head.
+    """
+
+    def cross_entropy(logits, labels):
+        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+        return optax.softmax_cross_entropy(logits, targets)
+
+    def step(state: RetrainState, images, labels, key, learning_rate, drop_path):
+        rngs = dict(zip(("dropout", "noise"), jax.random.split(key), strict=True))
+
+        def mean_loss(params):
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            (logits, auxiliary), updated = net.apply(
+                variables, images, True, drop_path, mutable=["batch_stats"], rngs=rngs
+            )
+            losses = cross_entropy(logits, labels)
+            total = losses.mean()
+            if auxiliary is not None:
+                total += auxiliary_weight * cross_entropy(auxiliary, labels).mean()
+            return total, (_metrics(losses, logits, labels), updated["batch_stats"])
+
+        gradients, (metrics, stats) = jax.grad(mean_loss, has_aux=True)(state.params)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
+        return RetrainState(params, stats, optimizer_state), metrics
+
+    return step
+
+
+def make_evaluate(net: Network) -> Callable[..., Metrics]:
+    """`evaluate(variables, images, labels, counted, key)`: metrics of the images that are `counted`, bool [B].
+
+    By running statistics; `key` is for the noise operation.
+    """
+
+    def evaluate(variables: dict, images, labels, counted, key) -> Metrics:
+        logits, _ = net.apply(variables, images, False, rngs={"noise": key})
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return _metrics(losses, logits, labels, counted)
+
+    return evaluate
+
+
+def _metrics(losses: jax.Array, logits: jax.Array, labels: jax.Array, counted: jax.Array | bool = True) -> Metrics:
+    counted = jnp.broadcast_to(counted, labels.shape)
+    correct = (counted & (logits.argmax(-1) == labels)).sum(dtype=jnp.int32)
+    return Metrics(jnp.where(counted, losses, 0).sum(), correct, counted.sum(dtype=jnp.int32))
+
+
+SCHEDULES = {
+    "cosine": lambda epoch, epochs: (1 + math.cos(math.pi * epoch / epochs)) / 2,
+    "exponential": lambda epoch, epochs: 0.97**epoch,
+    "linear": lambda epoch, epochs: 1 - epoch / epochs,
+}
+"""What the learning rate is multiplied with in an epoch, from 0, of all epochs."""

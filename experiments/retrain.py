@@ -1,0 +1,58 @@
+"""The stage `retrain`: the chosen architecture, trained from scratch on the whole training set and tested, epoch by epoch."""
+
+import functools
+import json
+
+import jax
+from ml_collections import ConfigDict
+
+from darts_pt_jax import retraining
+from darts_pt_jax.retraining import RetrainState
+from experiments.run import Run, Unit
+
+
+def units(config: ConfigDict) -> list[Unit]:
+    """A beginning, an epoch each, an end."""
+    epochs = config.retrain.epochs
+    of = [
+        Unit("retrain", "epoch", f"{e + 1}/{epochs}", functools.partial(epoch, number=e), "retrain.batch_size")
+        for e in range(epochs)
+    ]
+    return [Unit("retrain", "network", "", begin), *of, Unit("retrain", "result", "", write_result)]
+
+
+def begin(run: Run, state) -> RetrainState:
+    """Writes the architecture, if the config names it, and begins with fresh weights."""
+    genotype = run.retraining.genotype
+    if run.config.genotype:
+        run.write("genotype.json", genotype.to_json() + "\n")
+    run.say({"parameters": run.retraining.parameters})
+    return run.retraining.initial_state(run.key("retrain", "init"))
+
+
+def epoch(run: Run, state: RetrainState, number: int) -> RetrainState:
+    """Trains epoch `number` (from 0), tests and records. Nothing is chosen by what the test says."""
+    config, last = run.config.retrain, number + 1 == run.config.retrain.epochs
+    learning_rate = config.learning_rate * retraining.SCHEDULES[config.schedule](number, config.epochs)
+    drop_path = config.drop_path * number / config.epochs
+    key = jax.random.fold_in(run.key("retrain", "train"), number)
+    state, metrics = run.retraining.epoch(state, key, learning_rate, drop_path, run.fold)
+    if last or (number + 1) % config.test_every == 0:
+        metrics |= run.retraining.test(state, run.key("retrain", "test"), run.fold)
+    run.record_metrics(stage="retrain", epoch=number + 1, learning_rate=learning_rate, drop_path=drop_path, **metrics)
+    run.say(metrics)
+    return state
+
+
+def write_result(run: Run, state: RetrainState) -> RetrainState:
+    """Writes retrained.json: test accuracy after the last epoch, and the best of all, which the test set chose."""
+    tested = [m for m in run.metrics.read() if m["stage"] == "retrain" and "test_accuracy" in m]
+    best = max(tested, key=lambda m: m["test_accuracy"])
+    result = {
+        "test_accuracy": tested[-1]["test_accuracy"],
+        "best_test_accuracy": best["test_accuracy"],
+        "best_epoch": best["epoch"],
+        "parameters": run.retraining.parameters,
+    }
+    run.write("retrained.json", json.dumps(result, indent=1) + "\n")
+    return state

@@ -1,0 +1,144 @@
+"""A discrete network in training: jitted steps over epochs of images on the device."""
+
+import functools
+import math
+import pathlib
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from darts_pt_jax import bilevel, network, published, retraining
+from darts_pt_jax.bilevel import Metrics
+from darts_pt_jax.data import batches
+from darts_pt_jax.data.batches import Dataset
+from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.network import Network
+from darts_pt_jax.retraining import RetrainState
+from experiments.rules import ConfigError
+from experiments.training import summary
+
+
+def chosen(config: ConfigDict, directory: pathlib.Path) -> Genotype:
+    """The architecture that the config names, or the one that the selection has written.
+
+    Raises:
+      ConfigError: it is none, or its cells are not those of the form.
+    """
+    try:
+        if config.genotype:
+            genotype = published.find(config.genotype)
+        else:
+            genotype = Genotype.from_json((directory / "genotype.json").read_text())
+        network.check(genotype, form(config, genotype))
+    except ValueError as error:
+        raise ConfigError(f"genotype: {error}") from error
+    return genotype
+
+
+def form(config: ConfigDict, genotype: Genotype) -> str:
+    """The network's form: the config's, or by the number of a cell's inputs."""
+    if config.retrain.form != "auto":
+        return config.retrain.form
+    return "nasbench201" if genotype.inputs("normal") == 1 else "cifar"
+
+
+def _check_head(config: ConfigDict, of_form: str, image_shape: tuple[int, int, int]):
+    if not config.retrain.auxiliary:
+        return
+    if of_form == "nasbench201":
+        raise ConfigError("retrain.auxiliary: the nasbench201 network has no auxiliary head: set it to 0")
+    pixels, needed = -(-min(image_shape[:2]) // (32 if of_form == "imagenet" else 4)), 7 if of_form == "imagenet" else 8
+    if pixels < needed:
+        raise ConfigError(
+            f"retrain.auxiliary: images of {image_shape[0]}x{image_shape[1]} leave the auxiliary head {pixels}x{pixels} "
+            f"pixels, it needs {needed}x{needed}: set it to 0"
+        )
+
+
+class Retraining:
+    """A discrete network with its data and its compiled programs; the state is passed in and out."""
+
+    def __init__(self, config: ConfigDict, images: Images, genotype: Genotype):
+        """Builds the network for the images; compiles nothing yet.
+
+        Raises:
+          DataError: the images do not fit.
+        """
+        retrain, data = config.retrain, config.data
+        self.config, self.genotype = config, genotype
+        self.image_shape = images.train_images.shape[1:]
+        if retrain.batch_size > len(images.train_images):
+            raise DataError(
+                f"retrain.batch_size is {retrain.batch_size}, but there are {len(images.train_images)} training images"
+            )
+        _check_head(config, form(config, genotype), self.image_shape)
+        mean, std = (data.mean, data.std) if data.mean else batches.statistics(images.train_images)
+        dataset = functools.partial(
+            Dataset,
+            mean=np.asarray(mean, np.float32),
+            std=np.asarray(std, np.float32),
+            pad=images.pad if data.pad < 0 else data.pad,
+            flip=images.flip if data.flip == "default" else data.flip == "on",
+            cutout=retrain.cutout,
+        )
+        self.train = dataset(jax.device_put(images.train_images), jax.device_put(images.train_labels))
+        self.held_out = dataset(jax.device_put(images.test_images), jax.device_put(images.test_labels))
+        of_form = form(config, genotype)
+        dtype = jax.numpy.dtype(config.precision)
+        self.net = Network(
+            genotype, of_form, retrain.cells, retrain.channels, images.classes, retrain.auxiliary > 0, dtype
+        )
+        self.optimizer = bilevel.weight_optimizer(retrain.momentum, retrain.weight_decay, retrain.clip)
+        self.parameters = network.parameters(self.abstract_state().params)
+        step = retraining.make_step(self.net, self.optimizer, retrain.auxiliary, retrain.label_smoothing)
+        evaluate = retraining.make_evaluate(self.net)
+
+        @functools.partial(jax.jit, donate_argnums=0)
+        def train_step(state, total, dataset, indices, i, key, *args):
+            augment_key, step_key = jax.random.split(jax.random.fold_in(key, i))
+            images, labels = batches.batch(dataset, indices[i], augment_key)
+            state, metrics = step(state, images, labels, step_key, *args)
+            return state, total + metrics
+
+        @jax.jit
+        def test_step(state, total, dataset, indices, counted, key):
+            return total + evaluate(state.variables, *batches.batch(dataset, indices, None), counted, key)
+
+        self._train_step, self._test_step = train_step, test_step
+        self._draw = jax.jit(batches.epoch_indices, static_argnums=(1, 2, 3))
+
+    def initial_state(self, key: jax.Array) -> RetrainState:
+        """The state before the first step."""
+        return retraining.init_state(self.net, key, self.image_shape, self.optimizer)
+
+    def abstract_state(self) -> RetrainState:
+        """The shapes of a state."""
+        return jax.eval_shape(self.initial_state, jax.random.key(0))
+
+    def epoch(self, state: RetrainState, key: jax.Array, learning_rate: float, drop_path: float, fold):
+        """A shuffled pass over the training set, less what does not fill a batch; the state, train_loss, train_accuracy."""
+        batch_size = self.config.retrain.batch_size
+        steps = self.train.size // batch_size
+        index_key, step_key = jax.random.split(key)
+        indices = self._draw(index_key, self.train.size, steps, batch_size)
+
+        def step(i, state, total):
+            return self._train_step(state, total, self.train, indices, i, step_key, learning_rate, drop_path)
+
+        state, total = fold("training", step, state, Metrics.zero(), steps, batch_size)
+        return state, summary(total, "train", "retrain.learning_rate")
+
+    def test(self, state: RetrainState, key: jax.Array, fold) -> dict:
+        """test_loss and test_accuracy over all test images, by running statistics."""
+        size, batch_size = self.held_out.size, self.config.retrain.batch_size
+        steps = math.ceil(size / batch_size)
+        indices = np.arange(steps * batch_size).reshape(steps, batch_size)
+
+        def step(i, state, total):
+            counted = indices[i] < size
+            batch = np.minimum(indices[i], size - 1)
+            return state, self._test_step(state, total, self.held_out, batch, counted, jax.random.fold_in(key, i))
+
+        return summary(fold("test", step, state, Metrics.zero(), steps, batch_size)[1], "test", "retrain.learning_rate")

@@ -1,0 +1,17 @@
+"""What a run consists of."""
+
+from ml_collections import ConfigDict
+
+from experiments import retrain, search, select
+from experiments.run import Unit
+
+
+def pipeline(config: ConfigDict) -> dict[str, list[Unit]]:
+    """The units of every stage, in order; search and select have none where the config names the architecture."""
+    named = bool(config.genotype)
+    return {
+        "search": [] if named else search.units(config),
+        "select": [] if named else select.units(config),
+        "retrain": retrain.units(config),
+        "report": [],
+    }
