@@ -1,0 +1,101 @@
+"""Operations, supernets and discrete networks against PyTorch's own layers under the same weights (tests/golden/make.py)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from darts_pt_jax import ops, published
+from darts_pt_jax.network import Network
+from darts_pt_jax.spaces import SPACES
+from darts_pt_jax.supernet import Supernet
+from tests.golden import make
+
+TOLERANCES = {"operation": (1e-5, 1e-5), "supernet": (1e-4, 1e-3), "network": (1e-4, 1e-3)}
+"""Largest difference of outputs and of gradients, of the largest entry of the array, by kind of case."""
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(make.FILE) as file:
+        return dict(file)
+
+
+def loss_of(case, outputs):
+    total = 0.0
+    for y in outputs:
+        if y.ndim == 2:
+            total += optax.softmax_cross_entropy_with_integer_labels(y, make.labels(len(y))).mean()
+        else:
+            total += (y * make.draw(f"direction/{case}", y.shape)).mean()
+    return total
+
+
+def compare(golden, case, apply, init, images, others):
+    """Holds outputs and gradients of `apply(variables, images, others)` against those of a case."""
+    shapes = jax.eval_shape(init)
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: make.draw("/".join(p.key for p in path), leaf.shape), shapes.get("params", {})
+    )
+    stats = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes.get("batch_stats", {}))
+
+    @jax.jit
+    def run(params, images, others):
+        def loss(params, images, others):
+            outputs = apply({"params": params, "batch_stats": stats}, images, others)
+            return loss_of(case, outputs), outputs
+
+        gradients, outputs = jax.grad(loss, (0, 1, 2), has_aux=True)(params, images, others)
+        return gradients, outputs
+
+    (of_params, of_images, of_others), outputs = run(params, images, others)
+    ours = {f"{case} output {i}": y for i, y in enumerate(outputs)}
+    gradients = {"images": of_images, **{f"weights/{k}": g for k, g in of_others.items()}}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(of_params):
+        gradients["params/" + "/".join(p.key for p in path)] = leaf
+    ours |= {f"{case} gradient {name}": make.thinned(np.asarray(g)) for name, g in gradients.items()}
+    theirs = {name: value for name, value in golden.items() if name.startswith(f"{case} ")}
+    if f"{case} gradient images" not in theirs:
+        ours.pop(f"{case} gradient images")
+    assert ours.keys() == theirs.keys()
+    of_output, of_gradient = TOLERANCES[case.partition(" ")[0]]
+    for name, value in theirs.items():
+        limit = of_output if " output " in name else of_gradient
+        np.testing.assert_allclose(ours[name], value, atol=limit * max(abs(value).max(), 1e-3), rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize("case", make.OPERATION_CASES, ids=str)
+def test_an_operation_is_pytorch_s(golden, case):
+    name, stride, affine = case
+    module, of_case = ops.OPERATIONS[name](make.CHANNELS, stride, affine, not affine), f"operation {name} {stride} {affine}"
+    images = make.draw(f"images/{of_case}", (make.BATCH, 8, 8, make.CHANNELS))
+    apply = lambda v, x, _: [module.apply(v, x, True, mutable=["batch_stats"])[0]]  # noqa: E731
+    compare(golden, of_case, apply, lambda: module.init(jax.random.key(0), images, True), images, {})
+
+
+@pytest.mark.parametrize("name", make.SUPERNETS)
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_supernet_is_pytorch_s(golden, name, plain):
+    (cells, size), space = make.SUPERNETS[name], SPACES[name]
+    net = Supernet(space, cells, make.CHANNELS, make.CLASSES, plain=plain)
+    images = make.draw(f"images/supernet {name}", (make.BATCH, size, size, 3))
+    weights = {kind: make.edge_weights(kind, graph.candidate_mask) for kind, graph in space.cells.items()}
+    apply = lambda v, x, w: [net.apply(v, x, w, True, mutable=["batch_stats"])[0]]  # noqa: E731
+    compare(golden, f"supernet {name}", apply, lambda: net.init(jax.random.key(0), images, weights, True), images, weights)
+
+
+@pytest.mark.parametrize("name", make.NETWORKS)
+def test_a_discrete_network_is_pytorch_s(golden, name):
+    form, cells, size = make.NETWORKS[name]
+    net = Network(published.find(name), form, cells, make.CHANNELS, make.CLASSES, form != "nasbench201")
+    images = make.draw(f"images/network {name}", (make.BATCH, size, size, 3))
+    rngs = dict.fromkeys(("params", "dropout", "noise"), jax.random.key(0))
+
+    def apply(variables, x, _):
+        outputs, _ = net.apply(variables, x, True, mutable=["batch_stats"], rngs={"dropout": rngs["dropout"]})
+        return [y for y in outputs if y is not None]
+
+    compare(golden, f"network {name}", apply, functools.partial(net.init, rngs, jnp.asarray(images), True), images, {})
