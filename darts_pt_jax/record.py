@@ -48,10 +48,15 @@ class JsonLines:
 
 
 def write_text(path: pathlib.Path, text: str):
+    """`write_bytes` of UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, content: bytes):
     """Writes a whole file in one step: a reader sees the old content or the new."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w") as file:
-        file.write(text)
+    with temporary.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -26,6 +26,7 @@ def begin(run: Run, state) -> RetrainState:
     genotype = run.retraining.genotype
     if run.config.genotype:
         run.write("genotype.json", genotype.to_json() + "\n")
+        run.write("genotype.txt", genotype.text("nasbench201" if genotype.inputs("normal") == 1 else "darts") + "\n")
     run.say({"parameters": run.retraining.parameters})
     return run.retraining.initial_state(run.key("retrain", "init"))
 
@@ -45,7 +46,7 @@ def epoch(run: Run, state: RetrainState, number: int) -> RetrainState:
 
 
 def write_result(run: Run, state: RetrainState) -> RetrainState:
-    """Writes retrained.json: test accuracy after the last epoch, and the best of all, which the test set chose."""
+    """Writes the network, and retrained.json: test accuracy after the last epoch, and the best, which the test set chose."""
     tested = [m for m in run.metrics.read() if m["stage"] == "retrain" and "test_accuracy" in m]
     best = max(tested, key=lambda m: m["test_accuracy"])
     result = {
@@ -54,5 +55,6 @@ def write_result(run: Run, state: RetrainState) -> RetrainState:
         "best_epoch": best["epoch"],
         "parameters": run.retraining.parameters,
     }
+    run.retraining.trained(state).save(run.directory)
     run.write("retrained.json", json.dumps(result, indent=1) + "\n")
     return state

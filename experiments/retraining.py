@@ -13,6 +13,7 @@ from darts_pt_jax.bilevel import Metrics
 from darts_pt_jax.data import batches
 from darts_pt_jax.data.batches import Dataset
 from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.export import TrainedNetwork
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.network import Network
 from darts_pt_jax.retraining import RetrainState
@@ -108,6 +109,14 @@ class Retraining:
 
         self._train_step, self._test_step = train_step, test_step
         self._draw = jax.jit(batches.epoch_indices, static_argnums=(1, 2, 3))
+
+    def trained(self, state: RetrainState) -> TrainedNetwork:
+        """The network that is kept: without auxiliary head."""
+        params = {name: part for name, part in state.params.items() if name != "auxiliary"}
+        stats = {name: part for name, part in state.batch_stats.items() if name != "auxiliary"}
+        mean, std = (tuple(map(float, values)) for values in (self.train.mean, self.train.std))
+        variables = {"params": params, "batch_stats": stats}
+        return TrainedNetwork(self.net.clone(auxiliary=False), variables, self.image_shape, mean, std)
 
     def initial_state(self, key: jax.Array) -> RetrainState:
         """The state before the first step."""

@@ -70,7 +70,10 @@ def compare(golden, case, apply, init, images, others):
 @pytest.mark.parametrize("case", make.OPERATION_CASES, ids=str)
 def test_an_operation_is_pytorch_s(golden, case):
     name, stride, affine = case
-    module, of_case = ops.OPERATIONS[name](make.CHANNELS, stride, affine, not affine), f"operation {name} {stride} {affine}"
+    module, of_case = (
+        ops.OPERATIONS[name](make.CHANNELS, stride, affine, not affine),
+        f"operation {name} {stride} {affine}",
+    )
     images = make.draw(f"images/{of_case}", (make.BATCH, 8, 8, make.CHANNELS))
     apply = lambda v, x, _: [module.apply(v, x, True, mutable=["batch_stats"])[0]]  # noqa: E731
     compare(golden, of_case, apply, lambda: module.init(jax.random.key(0), images, True), images, {})
@@ -84,7 +87,9 @@ def test_a_supernet_is_pytorch_s(golden, name, plain):
     images = make.draw(f"images/supernet {name}", (make.BATCH, size, size, 3))
     weights = {kind: make.edge_weights(kind, graph.candidate_mask) for kind, graph in space.cells.items()}
     apply = lambda v, x, w: [net.apply(v, x, w, True, mutable=["batch_stats"])[0]]  # noqa: E731
-    compare(golden, f"supernet {name}", apply, lambda: net.init(jax.random.key(0), images, weights, True), images, weights)
+    compare(
+        golden, f"supernet {name}", apply, lambda: net.init(jax.random.key(0), images, weights, True), images, weights
+    )
 
 
 @pytest.mark.parametrize("name", make.NETWORKS)

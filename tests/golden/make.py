@@ -192,9 +192,20 @@ def supernet(scope, space, layout, x, weights):
             for e in graph.incoming(state):
                 edge = graph.edges[e]
                 for o, name in edge.operations:
-                    (group,) = (g for g in graph.groups if (g.source, g.operation, g.stride, ) == (edge.source, name, edge.stride))
+                    (group,) = (
+                        g
+                        for g in graph.groups
+                        if (
+                            g.source,
+                            g.operation,
+                            g.stride,
+                        )
+                        == (edge.source, name, edge.stride)
+                    )
                     row = scope.row(group.label, len(group.edges), group.edges.index(e))
-                    total = total + weights[kind][e, o] * operation(row, name, states[edge.source], edge.stride, False, space.pool_norm)
+                    total = total + weights[kind][e, o] * operation(
+                        row, name, states[edge.source], edge.stride, False, space.pool_norm
+                    )
             states.append(total)
         return torch.cat([states[s] for s in graph.outputs], 1)
 
@@ -276,7 +287,9 @@ def make() -> dict[str, np.ndarray]:
     for name, (cells, size) in SUPERNETS.items():
         case, space, scope = f"supernet {name}", SPACES[name], Scope()
         x = images_of(case, size)
-        weights = {k: torch.tensor(edge_weights(k, g.candidate_mask), requires_grad=True) for k, g in space.cells.items()}
+        weights = {
+            k: torch.tensor(edge_weights(k, g.candidate_mask), requires_grad=True) for k, g in space.cells.items()
+        }
         logits = supernet(scope, space, space.layout(cells), x.permute(0, 3, 1, 2).contiguous(), weights)
         arrays |= results(case, [logits], x, scope, {f"weights/{k}": w for k, w in weights.items()})
     for name, (form, cells, size) in NETWORKS.items():

@@ -1,0 +1,90 @@
+"""A trained network as files: weights as safetensors with a JSON description, and StableHLO that runs with jax alone."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+
+from darts_pt_jax import ops, record
+from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.network import Network
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedNetwork:
+    """A network with its weights, and what its images have to be.
+
+    Attributes:
+      net: the network, without auxiliary head.
+      variables: "params" and "batch_stats".
+      image_shape: (H, W, C).
+      mean, std: float [C], of pixels scaled to [0, 1].
+    """
+
+    net: Network
+    variables: dict
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def logits(self, images: jax.Array) -> jax.Array:
+        """float32 [B, classes] of uint8 images [B, H, W, C], by running statistics; the noise operation draws the same always."""
+        pixels = (images.astype(jnp.float32) / 255 - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+        noise = any(ops.draws(name) for kind in self.net.genotype.cells for name in self.net.genotype.operations(kind))
+        rngs = {"noise": jax.random.key(0)} if noise else {}
+        return self.net.apply(self.variables, pixels, False, rngs=rngs)[0]
+
+    def save(self, directory: pathlib.Path):
+        """Writes network.safetensors and network.json."""
+        directory.mkdir(parents=True, exist_ok=True)
+        leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(self.variables))
+        arrays = {"/".join(entry.key for entry in path): np.ascontiguousarray(leaf) for path, leaf in leaves}
+        record.write_bytes(directory / "network.safetensors", safetensors.numpy.save(arrays))
+        net = self.net
+        description = {
+            "genotype": json.loads(net.genotype.to_json()), "form": net.form, "cells": net.cells, "channels": net.channels,
+            "classes": net.classes, "image_shape": self.image_shape, "mean": self.mean, "std": self.std,
+        }  # fmt: skip
+        record.write_text(directory / "network.json", json.dumps(description, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, directory: pathlib.Path) -> "TrainedNetwork":
+        """Reads what `save` wrote.
+
+        Raises:
+          ValueError: a file is missing, or the two do not belong together.
+        """
+        try:
+            of = json.loads((directory / "network.json").read_text())
+            genotype = Genotype.from_json(json.dumps(of["genotype"]))
+            net = Network(genotype, of["form"], of["cells"], of["channels"], of["classes"])
+            shape = tuple(of["image_shape"])
+            arrays = safetensors.numpy.load_file(directory / "network.safetensors")
+        except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+            raise ValueError(f"{directory}: no readable network.json and network.safetensors ({error})") from error
+        rngs = dict.fromkeys(("params", "noise"), jax.random.key(0))
+        like = jax.eval_shape(lambda: net.init(rngs, jnp.zeros((1, *shape)), False))
+
+        def pick(path, leaf):
+            name = "/".join(entry.key for entry in path)
+            if name not in arrays or arrays[name].shape != leaf.shape:
+                got = arrays[name].shape if name in arrays else "nothing"
+                raise ValueError(f"{directory}/network.safetensors: {name}: got {got}, expected {leaf.shape}")
+            return arrays[name]
+
+        variables = jax.tree_util.tree_map_with_path(pick, like)
+        return cls(net, variables, shape, tuple(of["mean"]), tuple(of["std"]))
+
+    def stablehlo(self) -> bytes:
+        """The function `logits` for any number of images, weights included, as `jax.export.deserialize` reads it."""
+        batch = jax.export.symbolic_shape("batch")
+        images = jax.ShapeDtypeStruct((*batch, *self.image_shape), jnp.uint8)
+        exported = jax.export.export(jax.jit(self.logits), platforms=PLATFORMS)(images)
+        return bytes(exported.serialize())

@@ -1,0 +1,42 @@
+"""Export a retrained network: `python -m experiments.export RUN_DIR`.
+
+Writes network.stablehlo beside the network.safetensors and network.json that retraining has left, and tells how to run it
+with nothing but jax:
+
+    exported = jax.export.deserialize(open("network.stablehlo", "rb").read())
+    logits = exported.call(images)  # uint8 [n, height, width, channels]
+
+Exit codes: 0 done, 2 there is no network.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from darts_pt_jax import record
+from darts_pt_jax.export import TrainedNetwork
+from experiments.settings import fail
+
+
+def main(argv: Sequence[str]) -> int:
+    """Carries out one command and returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=pathlib.Path, metavar="RUN_DIR", help="of a run that has retrained to its end")
+    asked = parser.parse_args(argv)
+    try:
+        network = TrainedNetwork.load(asked.run)
+    except ValueError as error:
+        return fail(error, 2)
+    file = asked.run / "network.stablehlo"
+    record.write_bytes(file, network.stablehlo())
+    print(
+        f"{file}: {file.stat().st_size / 1e6:.1f} MB; takes uint8 images [n, {', '.join(map(str, network.image_shape))}]"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,76 @@
+"""Look up architectures of NAS-Bench-201 in a compact table.
+
+    python -m experiments.nasbench201 query ARCH|INDEX     all accuracies, and the rank
+    python -m experiments.nasbench201 rank ARCH|INDEX      1 + the number of architectures strictly better on c10_test
+    python -m experiments.nasbench201 random               what random choice gives: mean, percentiles, expected best of N
+    python -m experiments.nasbench201 import FILE          makes the table from an official file
+
+FILE is NAS-Bench-201-v1_0-e61699.pth or -v1_1-096897.pth (needs torch), or the unpacked folder NATS-tss-v1_0-3ffb9-simple.
+
+Exit codes: 0 done, 1 failed, 2 a setting or a file is wrong.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from darts_pt_jax.nasbench201 import SUMMARY, Table, TableError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Carries out one command and returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.nasbench201",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--table", default="data/nasbench201.npz", metavar="NPZ", help="default: data/nasbench201.npz")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("query", "rank"):
+        commands.add_parser(name, parents=[shared]).add_argument("arch", metavar="ARCH|INDEX")
+    commands.add_parser("random", parents=[shared])
+    commands.add_parser("import", parents=[shared]).add_argument("file", type=pathlib.Path)
+    asked = parser.parse_args(argv)
+    try:
+        if asked.command == "import":
+            from darts_pt_jax.data import nasbench201_files
+
+            count = nasbench201_files.convert(asked.file, pathlib.Path(asked.table))
+            print(f"{asked.table}: {count:,} architectures")
+        else:
+            {"query": _query, "rank": _rank, "random": _random}[asked.command](Table(asked.table), asked)
+    except TableError as error:
+        print("error:", error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _query(table: Table, asked: argparse.Namespace):
+    row = table.row(asked.arch)
+    print(f"{'index':18}{row}\n{'arch':18}{table.arch(row)}")
+    for name, value in table.accuracies(row).items():
+        print(f"{name:18}{value:.2f}")
+    print(f"{'rank':18}{table.rank(row)} of {len(table):,} on c10_test")
+
+
+def _rank(table: Table, asked: argparse.Namespace):
+    print(table.rank(asked.arch))
+
+
+def _random(table: Table, asked: argparse.Namespace):
+    statistics = {"mean": np.mean, "standard deviation": np.std}
+    statistics |= {f"percentile {p}": lambda v, p=p: np.percentile(v, p) for p in (1, 5, 25, 50, 75, 95, 99)}
+    names = [name for name in SUMMARY if name in table.names]
+    print(f"{'':22}" + "".join(f"{name:>12}" for name in names))
+    for label, statistic in statistics.items():
+        print(f"{label:22}" + "".join(f"{statistic(table.column(n).astype(float)):12.2f}" for n in names))
+    for count in (1, 10, 100, 1000):
+        print(f"{f'expected best of {count}':22}" + "".join(f"{table.expected_best(count, n):12.2f}" for n in names))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
