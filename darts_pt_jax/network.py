@@ -175,3 +175,27 @@ def check(genotype: Genotype, form: str):
 def parameters(params: dict) -> int:
     """Number of parameters, or of their shapes, less those of the auxiliary head, as they are usually quoted."""
     return sum(leaf.size for name, part in params.items() if name != "auxiliary" for leaf in jax.tree.leaves(part))
+
+
+def multiply_adds(net: Network, image_shape: tuple[int, int, int]) -> int:
+    """Multiplications with an addition of convolutions and head for one image [H, W, C], the "FLOPs" of the field."""
+    total = 0
+
+    def count(call, args, kwargs, context):
+        nonlocal total
+        out, module = call(*args, **kwargs), context.module
+        if not isinstance(module, ops.Conv | ops.SeparableConv | ops.Linear):
+            return out
+        pixels = out.size // len(out) // out.shape[-1]
+        if isinstance(module, ops.SeparableConv):
+            total += pixels * args[0].shape[-1] * (module.kernel**2 + module.channels)
+        elif isinstance(module, ops.Conv):
+            total += pixels * args[0].shape[-1] * module.kernel**2 * module.channels
+        elif isinstance(module, ops.Linear):
+            total += (args[0].shape[-1] + 1) * module.features
+        return out
+
+    rngs = dict.fromkeys(("params", "noise"), jax.random.key(0))
+    with nn.intercept_methods(count):
+        jax.eval_shape(lambda: net.clone(auxiliary=False).init(rngs, jnp.zeros((1, *image_shape)), False))
+    return total

@@ -65,7 +65,8 @@ def _show_retraining(settings: Settings, images: Images):
     retrain, count = settings.config.retrain, len(images.train_images)
     what = f"{retrain.cells} cells of {retrain.channels} channels"
     if settings.config.genotype:
-        what += f", {Retraining(settings.config, images, chosen(settings.config, settings.workdir)).parameters:,} parameters"
+        of = Retraining(settings.config, images, chosen(settings.config, settings.workdir))
+        what += f", {of.parameters:,} parameters, {of.multiply_adds / 1e6:,.1f} M multiply-adds an image"
     print(f"retrain        {what}, {retrain.epochs} epochs of {count // retrain.batch_size:,} steps of "
           f"{retrain.batch_size} images; {len(images.test_images):,} test images")  # fmt: skip
 

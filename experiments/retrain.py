@@ -27,7 +27,7 @@ def begin(run: Run, state) -> RetrainState:
     if run.config.genotype:
         run.write("genotype.json", genotype.to_json() + "\n")
         run.write("genotype.txt", genotype.text("nasbench201" if genotype.inputs("normal") == 1 else "darts") + "\n")
-    run.say({"parameters": run.retraining.parameters})
+    run.say({"parameters": run.retraining.parameters, "multiply_adds": run.retraining.multiply_adds})
     return run.retraining.initial_state(run.key("retrain", "init"))
 
 
@@ -54,6 +54,7 @@ def write_result(run: Run, state: RetrainState) -> RetrainState:
         "best_test_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],
         "parameters": run.retraining.parameters,
+        "multiply_adds": run.retraining.multiply_adds,
     }
     run.retraining.trained(state).save(run.directory)
     run.write("retrained.json", json.dumps(result, indent=1) + "\n")

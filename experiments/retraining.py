@@ -93,6 +93,7 @@ class Retraining:
         )
         self.optimizer = bilevel.weight_optimizer(retrain.momentum, retrain.weight_decay, retrain.clip)
         self.parameters = network.parameters(self.abstract_state().params)
+        self.multiply_adds = network.multiply_adds(self.net, self.image_shape)
         step = retraining.make_step(self.net, self.optimizer, retrain.auxiliary, retrain.label_smoothing)
         evaluate = retraining.make_evaluate(self.net)
 

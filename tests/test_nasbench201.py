@@ -1,9 +1,14 @@
 import os
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from darts_pt_jax.nasbench201 import Table
+from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.nasbench201 import Table, TableError
+from darts_pt_jax.network import Network, multiply_adds, parameters
+from experiments import nasbench201
 
 
 @pytest.fixture(scope="module")
@@ -24,5 +29,55 @@ def test_rank_counts_the_strictly_better(table):
     best = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
     accuracy = table.accuracies(best)["c10_test"]
     assert table.rank(best) == 1 + np.count_nonzero(table.column("c10_test") > accuracy)
-    with pytest.raises(KeyError, match="is not in the NAS-Bench-201 table"):
+    with pytest.raises(TableError, match="is not in the NAS-Bench-201 table"):
         table.accuracies("|nor_conv_3x3~0|")
+
+
+def test_an_index_stands_for_its_architecture(table):
+    arch = "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|"
+    assert table.row(arch) == 0 and table.arch(0) == arch and table.accuracies("0") == table.accuracies(arch)
+    with pytest.raises(TableError, match="index 15625 is not in the NAS-Bench-201 table, expected 0 to 15624"):
+        table.row("15625")
+
+
+def test_the_expected_best_of_random_draws_is_exact(table, rng):
+    values = table.column("c10_test").astype(float)
+    assert table.expected_best(1) == pytest.approx(values.mean())
+    assert table.expected_best(len(values)) == pytest.approx(values.max())
+    draws = rng.choice(values, (4000, 10)).max(1)
+    assert table.expected_best(10) == pytest.approx(draws.mean(), abs=4 * draws.std() / 4000**0.5)
+
+
+def test_the_discrete_network_has_the_benchmark_s_parameters_and_flops(table):
+    with np.load(os.environ["DARTS_PT_NB201"]) as file:
+        counts, flops = file["params"], file["flops"]
+    for row in (0, 1, 81, 4444, 15624):
+        net = Network(Genotype.from_text(table.arch(row)), "nasbench201", 5, 16, 10)
+        params = jax.eval_shape(lambda net=net: net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), False))["params"]
+        assert parameters(params) == counts[row], table.arch(row)
+        assert multiply_adds(net, (32, 32, 3)) == flops[row], table.arch(row)
+
+
+def test_the_commands(table, capsys):
+    def said(*argv):
+        assert nasbench201.main([*argv, "--table", os.environ["DARTS_PT_NB201"]]) == 0
+        return capsys.readouterr().out
+
+    best = said("query", str(int(table.column("c10_test").argmax())))
+    assert "94.37" in best and "1 of 15,625" in best
+    assert int(said("rank", "0")) == 1 + np.count_nonzero(table.column("c10_test") > table.accuracies(0)["c10_test"])
+    rows = {line[:22].strip(): line[22:].split() for line in said("random").splitlines()}
+    assert rows["percentile 50"][0] == "90.75" and rows["mean"] == rows["expected best of 1"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["query", "0", "--table", "nothing.npz"], "no such file: python -m experiments.nasbench201 import makes one"),
+        (["rank", "0", "--table", "README.md"], "README.md: not a table of NAS-Bench-201"),
+    ],
+)
+def test_a_wrong_table_is_one_line(argv, message, capsys):
+    assert nasbench201.main(argv) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
