@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from darts_pt_jax.data import nasbench201_files
 from darts_pt_jax.nasbench201 import SUMMARY, Table, TableError
 
 
@@ -37,8 +38,6 @@ def main(argv: Sequence[str]) -> int:
     asked = parser.parse_args(argv)
     try:
         if asked.command == "import":
-            from darts_pt_jax.data import nasbench201_files
-
             count = nasbench201_files.convert(asked.file, pathlib.Path(asked.table))
             print(f"{asked.table}: {count:,} architectures")
         else:

@@ -1,4 +1,7 @@
+import bz2
+import collections
 import os
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +71,63 @@ def test_the_commands(table, capsys):
     assert int(said("rank", "0")) == 1 + np.count_nonzero(table.column("c10_test") > table.accuracies(0)["c10_test"])
     rows = {line[:22].strip(): line[22:].split() for line in said("random").splitlines()}
     assert rows["percentile 50"][0] == "90.75" and rows["mean"] == rows["expected best of 1"]
+
+
+def official(value):
+    """What the official files say of one architecture, with accuracies around a value."""
+
+    def trial(data, seed, names):
+        accuracies = {f"{name}@199": value + seed - 888 for name in names}
+        return (data, seed), collections.OrderedDict(name="a", eval_acc1es=accuracies, params=np.float64(0.1))
+
+    trials = [
+        trial("cifar10-valid", 777, ["x-valid", "ori-test"]), trial("cifar10", 777, ["ori-test"]),
+        trial("cifar10", 888, ["ori-test"]), trial("cifar10", 999, ["ori-test"]),
+        trial("cifar100", 888, ["x-valid", "x-test", "ori-test"]), trial("ImageNet16-120", 888, ["x-valid", "x-test"]),
+    ]  # fmt: skip
+    return {"200": collections.OrderedDict(arch_index=0, all_results=collections.OrderedDict(trials))}
+
+
+def written(folder, archs, of):
+    folder.mkdir()
+    with bz2.open(folder / "meta.pickle.pbz2", "wb") as file:
+        pickle.dump({"meta_archs": archs, "total_archs": len(archs)}, file)
+    for i in range(len(archs)):
+        with bz2.open(folder / f"{i:06d}.pickle.pbz2", "wb") as file:
+            pickle.dump(of(i), file)
+    return folder
+
+
+def test_the_official_folder_becomes_a_table(tmp_path, capsys):
+    archs = [
+        "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|",
+        "|skip_connect~0|+|none~0|none~1|+|none~0|none~1|none~2|",
+    ]
+    folder = written(tmp_path / "NATS-tss", archs, lambda i: official(500 + i))
+    assert nasbench201.main(["import", str(folder), "--table", str(tmp_path / "data" / "table.npz")]) == 0
+    table = Table(tmp_path / "data" / "table.npz")
+    assert len(table) == 2 and table.arch(1) == archs[1]
+    means = {"c10_test": 501, "c100_test": 501, "in16_test": 501, "c10_valid_nb201": 390}
+    assert {name: table.accuracies(1)[name] for name in means} == means, "means over the seeds 777, 888 and 999"
+
+
+class Harm:
+    def __reduce__(self):
+        return os.system, ("touch harmed",)
+
+
+def test_other_files_are_refused_and_never_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target = ["--table", str(tmp_path / "table.npz")]
+    for folder in (
+        written(tmp_path / "harm", ["a"], lambda i: Harm()),
+        written(tmp_path / "empty", ["a"], lambda i: {}),
+    ):
+        assert nasbench201.main(["import", str(folder), *target]) == 2
+    assert nasbench201.main(["import", str(tmp_path), *target]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 3 and all("not an official file" in line for line in error) and "system" in error[0]
+    assert not (tmp_path / "harmed").exists() and not (tmp_path / "table.npz").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,103 @@
+"""The official files of NAS-Bench-201 and NATS-Bench (topology), made into the compact table that `nasbench201.Table` reads.
+
+Both hold, for every architecture and length of training, results by data set and seed. Pickles are read by an unpickler
+that makes nothing but containers and numbers.
+"""
+
+import bz2
+import collections
+import pathlib
+import pickle
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from darts_pt_jax.nasbench201 import TableError
+
+METRICS = {
+    "c10_test": ("200", "cifar10", "ori-test"),
+    "c100_test": ("200", "cifar100", "x-test"),
+    "in16_test": ("200", "ImageNet16-120", "x-test"),
+    "c10_valid_nb201": ("200", "cifar10-valid", "x-valid"),
+    "c100_valid_nb201": ("200", "cifar100", "x-valid"),
+    "in16_valid_nb201": ("200", "ImageNet16-120", "x-valid"),
+}
+"""Columns: epochs of training, data set, and the images that accuracy is measured on."""
+
+_LENGTHS = {"full": "200", "less": "12"}
+"""What version 1.0 calls the lengths of training."""
+
+
+def convert(source: pathlib.Path, target: pathlib.Path) -> int:
+    """Writes the table of an official file or folder; returns how many architectures it has.
+
+    Raises:
+      TableError: the source is not readable, or not what it should be.
+    """
+    archs, metrics = [], []
+    try:
+        for arch, results in _folder(source) if source.is_dir() else _torch_file(source):
+            archs.append(arch.encode())
+            metrics.append([_accuracy(results, *where) for where in METRICS.values()])
+    except (
+        OSError,
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise TableError(f"{source}: not an official file of NAS-Bench-201 or NATS-Bench: {error!r:.200}") from error
+    if not archs:
+        raise TableError(f"{source}: has no architectures")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    columns = {"metric_names": np.array(list(METRICS)), "metrics": np.array(metrics, np.float32)}
+    temporary = target.with_name(target.name + ".tmp.npz")
+    np.savez_compressed(temporary, arch=np.array(archs), **columns)
+    temporary.replace(target)
+    return len(archs)
+
+
+def _accuracy(results: Mapping, epochs: str, data: str, images: str) -> float:
+    """Percent, mean over the seeds; NaN where there is no trial."""
+    trials = results[epochs]["all_results"]
+    key = f"{images}@{int(epochs) - 1}"
+    found = [trial["eval_acc1es"][key] for (name, _), trial in trials.items() if name == data]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _torch_file(source: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
+    try:
+        import torch
+    except ImportError:
+        raise TableError(f"{source}: reading it needs torch: pip install torch") from None
+    whole = torch.load(source, map_location="cpu", weights_only=True)
+    for index, arch in enumerate(whole["meta_archs"]):
+        yield arch, {_LENGTHS.get(name, name): value for name, value in whole["arch2infos"][index].items()}
+
+
+def _folder(source: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
+    archs = _unpickle(source / "meta.pickle.pbz2")["meta_archs"]
+    for index, arch in enumerate(archs):
+        yield arch, _unpickle(source / f"{index:06d}.pickle.pbz2")
+
+
+def _unpickle(file: pathlib.Path):
+    with bz2.open(file) as stream:
+        return _Unpickler(stream).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes plain values, ordered dictionaries and NumPy numbers."""
+
+    ALLOWED = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+
+    def find_class(self, module: str, name: str):
+        """The few things that may be made."""
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if f"{module}.{name}" in self.ALLOWED:
+            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
