@@ -10,7 +10,7 @@ from darts_pt_jax import architecture
 from darts_pt_jax.data import sources
 from darts_pt_jax.selection import perturbation
 from experiments.timing import Stopwatch
-from experiments.training import Training
+from experiments.training import Regime, Training
 from tests.command import TINY
 
 
@@ -28,7 +28,8 @@ def in_order(name, step, state, total, steps, images):
 
 
 def epoch(training, state, number=0):
-    return training.epoch(state, jax.random.key(number), 0.025, "epoch", in_order)
+    regime = Regime(0.025, "epoch", training.config.search.batch_size, 0.1)
+    return training.epoch(state, jax.random.key(number), regime, in_order)
 
 
 def trained(**keys):
@@ -56,6 +57,17 @@ def test_gradients_together_or_apart_and_steps_in_one_program_or_not_come_to_the
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(plainly[0]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4, err_msg=jax.tree_util.keystr(path))
     assert int(state.alpha_optimizer[1][0].count) == 3
+
+
+def test_second_order_and_the_attack_come_to_the_same_in_one_program_as_in_steps():
+    keys = {"space": "nasbench201", "search.unrolled": "exact", "search.perturb": "adversarial", "data.examples": 64}
+    (one, of_one), (two, of_two) = (trained(**keys, **{"search.scan": scan}) for scan in ("on", "off"))
+    assert of_one["train_loss"] == pytest.approx(of_two["train_loss"], rel=1e-3)
+    np.testing.assert_allclose(one.alphas["normal"], two.alphas["normal"], atol=1e-4)
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
+    first = trained(**{**keys, "search.unrolled": "off", "search.perturb": "none"})[0]
+    assert abs(first.params["head"]["kernel"] - two.params["head"]["kernel"]).max() > 1e-3, "the methods do differ"
 
 
 def test_bfloat16_is_what_activations_are_in_and_nothing_else():
