@@ -217,6 +217,12 @@ def _check_search(config: ConfigDict, space: SearchSpace):
         )
     if config.curvature.stop and not config.curvature.every:
         raise ConfigError(f"curvature.stop is {config.curvature.stop}, but curvature.every=0 never looks")
+    first = 2 * config.curvature.window * config.curvature.every
+    if config.curvature.stop and first > search.epochs:
+        raise ConfigError(
+            f"curvature.stop first compares after epoch {first} (2 curvature.window * curvature.every), but search.epochs "
+            f"is {search.epochs}"
+        )
     if late := [e for e in config.checkpoint.snapshots if e > search.epochs]:
         raise ConfigError(f"checkpoint.snapshots names epoch {late[0]}, but search.epochs is {search.epochs}")
     if config.init_from and "search" in config.stages.split(","):

@@ -311,7 +311,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
         for note in images.notes:
             screen.say(note)
         workdir.mkdir(parents=True, exist_ok=True)
-        with directory.locked(workdir):
+        with directory.locked(workdir / "lock"):
             before, done = progress(settings, pipeline)  # anew: another process may have worked on it meanwhile
             directory.bind(settings, before, source, images.fingerprint())
             run = Run(settings, training, source, screen, stop)
@@ -344,7 +344,7 @@ def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict 
         return None, 0
     units = [unit.type for stage in pipeline.values() for unit in stage]
     decided = done + begun > 1 + units.index("begin")
-    directory.refuse_changes(settings, before["config"], (*directory.FREE, *(() if decided else ("select.",))))
+    directory.refuse_changes(settings, before["config"], (*directory.FREE, *(() if decided else ("select.", "sgas."))))
     return before, done
 
 

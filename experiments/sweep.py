@@ -8,6 +8,7 @@ on, from the supernet of seed0. The same command again goes on. Leaves table.md 
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -30,37 +31,55 @@ from experiments.settings import Settings
 BESIDE = ("magnitude", "random")
 
 
-def parse(argv: Sequence[str]) -> tuple[pathlib.Path, dict[str, dict[int, Settings]]]:
-    """The sweep's directory, and the commands by selection and seed; nothing has run yet.
+OWN = ("config.seed", "config.search.seed", "config.init_from", "config.init_epoch", "config.stages", "plan", "noplan")
+"""Options that a sweep sets itself, or that leave nothing to compare."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What one sweep asks for.
+
+    Attributes:
+      workdir: where its runs and its table are.
+      seeds: in the order given.
+      own: the config's select.method.
+      commands: by selection and seed; the config's own selection first.
+      left_out: selections that are beside by default, but not here, with the reason.
+    """
+
+    workdir: pathlib.Path
+    seeds: list[int]
+    own: str
+    commands: dict[str, dict[int, Settings]]
+    left_out: dict[str, str]
+
+
+def parse(argv: Sequence[str]) -> Sweep:
+    """Reads the command line; nothing has run yet.
 
     Raises:
-      ConfigError: a command is wrong.
+      ConfigError: it, or the command of a run, is wrong.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )  # fmt: skip
-    parser.add_argument("--config", required=True, metavar="FILE[:ARGUMENT]", help="as experiments.main takes it")
-    parser.add_argument("--seeds", default="0,1,2,3", metavar="N,N,...", help="of the runs (default: 0,1,2,3)")
-    parser.add_argument("--workdir", help="default: runs/CONFIG-sweep")
-    parser.add_argument(
-        "--beside", metavar="METHOD,...",
-        help="other select.methods to select by from the same supernets (default: magnitude and random where they can)",
-    )  # fmt: skip
-    args, overrides = parser.parse_known_args(argv)
+    args, overrides = _arguments(argv)
     try:
         seeds = [int(seed) for seed in args.seeds.split(",")]
     except ValueError:
         raise ConfigError(f"--seeds is {args.seeds!r}, expected whole numbers such as 0,1,2,3") from None
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"--seeds is {args.seeds!r}, which names a seed twice")
-    if fixed := [
-        a for a in overrides if a.lstrip("-").startswith(("config.seed=", "config.init_from=", "config.stages="))
-    ]:
+    if fixed := [a for a in overrides if a.lstrip("-").partition("=")[0] in OWN]:
         raise ConfigError(f"{fixed[0]} is what the sweep sets itself: leave it out")
     first = settings.parse(["sweep", f"--config={args.config}", *overrides])
+    if first.config.search.seed != -1:
+        raise ConfigError(
+            f"search.seed is {first.config.search.seed} in the config, so that all searches are one: set it to -1"
+        )
+    if first.config.select.orders > 1:
+        raise ConfigError(
+            f"select.orders is {first.config.select.orders}, a sweep compares single selections: set it to 1"
+        )
     workdir = pathlib.Path(args.workdir or str(first.workdir).removesuffix(f"-seed{first.config.seed}") + "-sweep")
-    own = first.config.select.method
+    own, left_out = first.config.select.method, {}
     commands = {own: {}}
     for seed in seeds:
         place = [f"--config={args.config}", *overrides, f"--config.seed={seed}"]
@@ -73,10 +92,26 @@ def parse(argv: Sequence[str]) -> tuple[pathlib.Path, dict[str, dict[int, Settin
             try:
                 if method != own:
                     commands.setdefault(method, {})[seed] = settings.parse(["sweep", *place, *more])
-            except ConfigError:
+            except ConfigError as error:
                 if args.beside:
                     raise
-    return workdir, {method: of_seeds for method, of_seeds in commands.items() if of_seeds}
+                left_out[method] = str(error)
+    return Sweep(workdir, seeds, own, {m: of_seeds for m, of_seeds in commands.items() if of_seeds}, left_out)
+
+
+def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("--config", required=True, metavar="FILE[:ARGUMENT]", help="as experiments.main takes it")
+    parser.add_argument("--seeds", default="0,1,2,3", metavar="N,N,...", help="of the runs (default: 0,1,2,3)")
+    parser.add_argument("--workdir", help="default: runs/CONFIG-sweep")
+    parser.add_argument(
+        "--beside", metavar="METHOD,...",
+        help="other select.methods to select by from the same supernets (default: magnitude and random where they can)",
+    )  # fmt: skip
+    return parser.parse_known_args(argv)
 
 
 def finished(command: Settings) -> bool:
@@ -86,7 +121,10 @@ def finished(command: Settings) -> bool:
       ConfigError: its run directory is of another config.
     """
     pipeline = {"search": search.units(command.config), "select": select.units(command.config), "report": []}
-    _, done = run.progress(command, pipeline)
+    try:
+        _, done = run.progress(command, pipeline)
+    except RunError:  # the run itself says what is wrong with it
+        return False
     return done == sum(map(len, pipeline.values())) and (command.workdir / "report.md").exists()
 
 
@@ -96,21 +134,23 @@ def carry_out(command: Settings) -> int:
     Raises:
       Interrupted: a signal asked to stop; the process has had it too, and is done.
     """
-    command.workdir.mkdir(parents=True, exist_ok=True)
-    with directory.locked(command.workdir, lambda owner: print(f"waiting for {owner}, which works on it", flush=True)):
-        pass
-    process = subprocess.Popen([sys.executable, "-m", "experiments.main", *command.argv], start_new_session=True)
-    stopped = None
-    while True:
-        try:
-            code = process.wait()
-        except Interrupted as received:  # the first asks the run to save, a second ends it
-            stopped = received
-            process.send_signal(received.signal)
-            continue
-        if stopped:
-            raise stopped
-        return code
+    waiting = lambda owner: print(f"waiting for {owner}, which works on {command.workdir}", flush=True)  # noqa: E731
+    with directory.locked(command.workdir.with_name(f"{command.workdir.name}.lock"), waiting) as lock:
+        process = subprocess.Popen(  # which keeps the lock if it is left alone
+            [sys.executable, "-m", "experiments.main", *command.argv], start_new_session=True, pass_fds=[lock.fileno()]
+        )
+        directory.sign(lock, process.pid)
+        stopped = None
+        while True:
+            try:
+                code = process.wait()
+            except Interrupted as received:  # the first asks the run to save, a second ends it
+                stopped = received
+                process.send_signal(received.signal)
+                continue
+            if stopped:
+                raise stopped
+            return code
 
 
 def measure(command: Settings) -> dict:
@@ -160,11 +200,13 @@ def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(te
     jax.config.update("jax_platforms", "cpu")  # the accelerator is for the runs
     try:
         with Interrupts():
-            workdir, commands = parse(argv)
-            seeds = list(next(iter(commands.values())))
-            workdir.mkdir(parents=True, exist_ok=True)
-            with directory.locked(workdir):
-                return _sweep(workdir, seeds, commands, say)
+            asked = parse(argv)
+            for of_seeds in asked.commands.values():  # a refusal comes before any run
+                for command in of_seeds.values():
+                    finished(command)
+            asked.workdir.mkdir(parents=True, exist_ok=True)
+            with directory.locked(asked.workdir / "lock"):
+                return _carry_out(asked, say)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return stopped.code
@@ -174,25 +216,30 @@ def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(te
         return settings.fail(error, 1)
 
 
-def _sweep(workdir: pathlib.Path, seeds: Sequence[int], commands: dict[str, dict[int, Settings]], say) -> int:
-    queue = [(method, seed) for seed in seeds for method in commands if seed in commands[method]]
-    todo = [(method, seed) for method, seed in queue if not finished(commands[method][seed])]
+def _carry_out(asked: Sweep, say) -> int:
+    queue = [(method, seed) for seed in asked.seeds for method in asked.commands]
+    todo = [(method, seed) for method, seed in queue if not finished(asked.commands[method][seed])]
     say(f"{len(queue)} runs, {len(queue) - len(todo)} of them done already")
-    failed, results = [], {method: {} for method in commands}
+    for method, reason in asked.left_out.items():
+        say(f"not beside: {method}: {reason}")
+    failed, results = [], {method: {} for method in asked.commands}
     for method, seed in queue:
-        command = commands[method][seed]
+        command = asked.commands[method][seed]
         if (method, seed) in todo:
+            if method != asked.own and seed not in results[asked.own]:
+                failed.append(f"{command.workdir} (needs seed{seed})")
+                continue
             say(f"{command.workdir}: experiments.main {' '.join(command.argv)}")
             if code := carry_out(command):
                 failed.append(f"{command.workdir} (exit code {code})")
                 continue
         results[method][seed] = measure(command)
-    say(write_table(workdir, seeds, results))
+    say(write_table(asked.workdir, asked.seeds, results))
     if failed:
         raise RunError(
             f"{len(failed)} of {len(queue)} runs failed: {', '.join(failed)}: the same command tries them again"
         )
-    say(f"the table is in {workdir / 'table.md'}")
+    say(f"the table is in {asked.workdir / 'table.md'}")
     return 0
 
 
