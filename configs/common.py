@@ -77,7 +77,8 @@ def get_config() -> ConfigDict:
             "restrict_every": 0,  # decision points after which the excluded candidates are left out; 0: never
             "mask_batch": 0,  # removals evaluated at once; 0: all of an edge
         },
-        "sgas": {  # of the select.methods sgas and sgas_perturbation, which decide while they go on with the search
+        "sgas": {  # of the select.methods sgas and sgas_perturbation, which decide while they go on with the search; an
+            # order, pairing, topology and tune_lr_factor are not theirs, and none is never chosen
             "criterion": 1,  # 1: importance and certainty; 2: stability too
             "batch_increase": 8,  # images that every decision point adds to a batch; each is another shape to compile
         },
@@ -137,6 +138,9 @@ METHODS = {
     "sgas_pt": {**SGAS, "select.method": "sgas_perturbation"},
 }
 """What the paper's methods set, on top of the defaults."""
+
+COMPARED = ("darts", "darts_pt", "darts_pt_fixed")
+"""Those of Tables 3 and 4."""
 
 
 def arguments(text: str, *allowed: Iterable[str]) -> list[str]:

@@ -25,7 +25,7 @@ def get_config(argument=""):
     config.select.images = 1024
     config.eval.every = 2
     if method == "sdarts_rs":
-        config.search.perturb = "uniform"
+        config.update_from_flattened_dict(common.SDARTS_RS)
     elif method == "sgas":
         config.search.schedule_epochs = 30
         config.select.method = "sgas"

@@ -13,11 +13,10 @@ DATA = {
     "cifar100": ("data/cifar100.npz", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     "svhn": ("data/svhn_cropped.npz", (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
 }
-METHODS = ("darts", "darts_pt", "darts_pt_fixed")
 
 
 def get_config(argument=""):
-    space, data, method = common.arguments(argument, ("s1", "s2", "s3", "s4"), DATA, METHODS)
+    space, data, method = common.arguments(argument, ("s1", "s2", "s3", "s4"), DATA, common.COMPARED)
     config = darts_c10.get_config()
     config.space = space
     config.data.path, config.data.mean, config.data.std = DATA[data]

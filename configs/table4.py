@@ -11,11 +11,10 @@ SPACES = {
     "darts": {},
     "nasbench201": {"supernet.cells": 5, "search.epochs": 100},
 }
-METHODS = ("darts", "darts_pt", "darts_pt_fixed")
 
 
 def get_config(argument=""):
-    space, method = common.arguments(argument, SPACES, METHODS)
+    space, method = common.arguments(argument, SPACES, common.COMPARED)
     config = darts_c10.get_config()
     config.space = space
     config.update_from_flattened_dict({**SPACES[space], **common.METHODS[method]})

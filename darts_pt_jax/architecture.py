@@ -83,7 +83,7 @@ class Decisions:
         """
         operations, kept = jax.device_get((self.operations, self.kept))
         for kind in space.cells:
-            open_edges = np.flatnonzero((operations[kind] == UNDECIDED) & kept[kind])
+            open_edges = np.flatnonzero(self.open(kind))
             if open_edges.size:
                 raise ValueError(f"{kind} edges {open_edges.tolist()} are undecided")
         return genotype_of(space, operations, kept)
@@ -156,5 +156,13 @@ def as_lists(weights: Mapping[str, jax.Array], space: SearchSpace) -> dict[str, 
             row[: len(edge.candidates)]
             for row, edge in zip(np.asarray(weights[kind]).tolist(), graph.edges, strict=True)
         ]
+        for kind, graph in space.cells.items()
+    }
+
+
+def from_lists(weights: Mapping[str, list[list[float]]], space: SearchSpace) -> dict[str, np.ndarray]:
+    """The inverse of `as_lists`: float32 [E, O] by cell kind, 0 where there is no candidate."""
+    return {
+        kind: np.array([row + [0.0] * (graph.width - len(row)) for row in weights[kind]], np.float32)
         for kind, graph in space.cells.items()
     }

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from darts_pt_jax.architecture import Alphas
 from darts_pt_jax.bilevel import Gradient, SearchState
@@ -24,8 +24,8 @@ def make_product(gradient: Gradient):
     return product
 
 
-def dominant_eigenvalue(product: Callable[[Alphas], Alphas], like: Alphas, tolerance: float = 1e-3) -> float:
-    """The largest eigenvalue of the symmetric `product`, by Lanczos' method.
+def dominant_eigenvalue(product: Callable[[Alphas], Alphas], like: Alphas, tolerance: float = 1e-3) -> float | None:
+    """The largest eigenvalue of the symmetric `product`, by Lanczos' method; None if that does not converge.
 
     Args:
       product: the matrix times a vector.
@@ -45,4 +45,9 @@ def dominant_eigenvalue(product: Callable[[Alphas], Alphas], like: Alphas, toler
 
     start = np.random.default_rng(0).standard_normal(flat.size)
     operator = LinearOperator((flat.size, flat.size), matvec, dtype=np.float64)
-    return float(eigsh(operator, k=1, which="LA", v0=start, tol=tolerance, return_eigenvectors=False)[0])
+    if not matvec(start).any():
+        return 0.0
+    try:
+        return float(eigsh(operator, k=1, which="LA", v0=start, tol=tolerance, return_eigenvectors=False)[0])
+    except ArpackNoConvergence:
+        return None

@@ -6,7 +6,8 @@ import json
 import os
 import pathlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TextIO
 
 from darts_pt_jax import record
 from darts_pt_jax.checkpoints import Checkpoints
@@ -90,6 +91,8 @@ def refuse_changes(settings: Settings, then: dict, free: tuple[str, ...]):
       ConfigError: another key differs.
     """
     now = flatten(settings.config)
+    if _same_source(now["init_from"], then.get("init_from", "")):
+        free += ("init_from",)
     if changed := [k for k in _differing(now, then) if not k.startswith(free)]:
         values = ", ".join(f"{k} was {then.get(k)!r} and is {now.get(k)!r}" for k in changed)
         raise ConfigError(
@@ -97,31 +100,44 @@ def refuse_changes(settings: Settings, then: dict, free: tuple[str, ...]):
         )
 
 
+def _same_source(now: str, then: str) -> bool:
+    """Whether two paths name one run, or the earlier one has been moved: once taken, its supernet is not read again."""
+    return bool(now and then) and (os.path.realpath(now) == os.path.realpath(then) or not os.path.exists(then))
+
+
 @contextlib.contextmanager
-def locked(directory: pathlib.Path, waiting: Callable[[str], None] | None = None):
-    """Keeps other processes of this machine out; the system frees the lock of a dead one.
+def locked(path: pathlib.Path, waiting: Callable[[str], None] | None = None) -> Iterator[TextIO]:
+    """Keeps other processes of this machine out of what a lock file stands for; the system frees a dead one's lock.
 
     Args:
-      directory: a run directory, or another.
-      waiting: told who else works on it, before waiting for them; by default that is an error.
+      path: the lock file.
+      waiting: told who has the lock, before waiting for them; by default that is an error.
+
+    Yields:
+      The file, which holds the lock for as long as a process has it open.
 
     Raises:
       RunError: another process has the lock.
     """
-    with (directory / "lock").open("a+") as file:
+    with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
             owner = file.read().strip() or "another process"
             if not waiting:
-                raise RunError(f"{directory} is in use by {owner}: wait for it or end it") from error
+                raise RunError(f"{path.parent} is in use by {owner}: wait for it or end it") from error
             waiting(owner)
             fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
+        sign(file, os.getpid())
+        yield file
+
+
+def sign(file: TextIO, process: int):
+    """Says in a lock file who has the lock."""
+    file.truncate(0)
+    file.write(f"process {process} on {socket.gethostname()}\n")
+    file.flush()
 
 
 def bind(settings: Settings, before: dict | None, source: "Source | None", fingerprint: str):
@@ -156,7 +172,7 @@ class Source:
         if not (directory / "run.json").is_file():
             raise ConfigError(f"init_from {directory}: not a run directory: it has no run.json")
         run = json.loads((directory / "run.json").read_text())
-        self.data_sha256 = run["data_sha256"]
+        self.data_sha256, self._epochs = run["data_sha256"], run["config"]["search.epochs"]
         theirs, ours = run["config"], flatten(settings.config)
         if other := [k for k in _differing(ours, theirs) if k.startswith(OF_THE_SUPERNET) and not k.startswith(FREE)]:
             values = ", ".join(f"{k} is {theirs.get(k)!r} there and {ours.get(k)!r} here" for k in other)
@@ -205,4 +221,9 @@ class Source:
     def metrics(self) -> list[dict]:
         """The lines of the search up to that epoch."""
         lines = record.JsonLines(self._directory / "metrics.jsonl").read()
-        return [line for line in lines if line["stage"] == "search" and line["epoch"] <= self.epoch]
+        lines = [line for line in lines if line["stage"] == "search" and line["epoch"] <= self.epoch]
+        if (
+            lines[-1]["epoch"] == self.epoch < self._epochs
+        ):  # the epoch itself, and not what a stopped search went back to
+            lines[-1].pop("returned_to", None)
+        return lines

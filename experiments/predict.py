@@ -79,7 +79,9 @@ def classify(network: TrainedNetwork, file: pathlib.Path) -> dict:
     height, width, channels = network.image_shape
     try:
         with Image.open(file) as opened:
-            pixels = np.asarray(opened.convert("L" if channels == 1 else "RGB").resize((width, height)))
+            pixels = np.asarray(
+                opened.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BOX)
+            )
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f"{file}: not a readable image ({error})") from error
     probabilities = jax.nn.softmax(network.logits(jnp.asarray(pixels.reshape(1, height, width, channels))))[0]

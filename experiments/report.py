@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 from ml_collections import ConfigDict
 
-from darts_pt_jax import draw, nasbench201, ops, record
+from darts_pt_jax import architecture, draw, nasbench201, ops, record
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES, CellGraph, SearchSpace
@@ -68,6 +68,9 @@ def build(settings: Settings, records: Records) -> tuple[str, str]:
         genotypes["magnitude"] = by_magnitude(space, searched["edge_weights"])
     summary = [f"# {space.name}, seed {seed_of(config, 'search')}, selected with seed {seed_of(config, 'select')}", ""]
     summary += _accuracies(searched, [m for m in records.metrics if m["stage"] == "select"])
+    if stopped := [m for m in records.metrics if "returned_to" in m]:
+        summary += ["", f"The search was stopped after epoch {stopped[0]['epoch']}, as the Hessian's largest eigenvalue in "
+                    f"the alphas had grown to {stopped[0]['curvature']:.4g}, and went back to epoch {searched['epoch']}."]  # fmt: skip
     summary += _retrained(records.metrics)
     of_order = " of order 1" if select.orders > 1 else ""
     summary += ["", f"## Architecture{of_order}", "", *_architecture(space, decisions, records.genotypes[0]), ""]
@@ -107,10 +110,8 @@ def _retrained(metrics: list[dict]) -> list[str]:
 
 def by_magnitude(space: SearchSpace, edge_weights: dict) -> Genotype:
     """The architecture that magnitude selection reads off the recorded edge weights (lists by cell kind)."""
-    padded = {}
-    for kind, graph in space.cells.items():
-        padded[kind] = np.array([row + [0.0] * (graph.width - len(row)) for row in edge_weights[kind]])
-    return direct.magnitude(space, padded, np.random.RandomState(0)).genotype(space)
+    weights = architecture.from_lists(edge_weights, space)
+    return direct.magnitude(space, weights, np.random.RandomState(0)).genotype(space)
 
 
 def _draw(directory: pathlib.Path, records: Records):
@@ -221,7 +222,7 @@ def _benchmark(path: str, genotypes: dict[str, Genotype]) -> list[str]:
     if not path:
         return ["No accuracies: name a NAS-Bench-201 table by --config.report.nasbench201=FILE.npz.", ""]
     table = nasbench201.Table(path)
-    names = ("c10_test", "c100_test", "in16_test")
+    names = nasbench201.SUMMARY
     lines = ["## NAS-Bench-201", "", *table_head("architecture", *names, "rank of 15,625")]
     for method, genotype in genotypes.items():
         arch = genotype.text("nasbench201")

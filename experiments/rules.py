@@ -234,6 +234,12 @@ def _check_search(config: ConfigDict, space: SearchSpace):
         )
     if config.curvature.stop and not config.curvature.every:
         raise ConfigError(f"curvature.stop is {config.curvature.stop}, but curvature.every=0 never looks")
+    first = 2 * config.curvature.window * config.curvature.every
+    if config.curvature.stop and first > search.epochs:
+        raise ConfigError(
+            f"curvature.stop first compares after epoch {first} (2 curvature.window * curvature.every), but search.epochs "
+            f"is {search.epochs}"
+        )
     if late := [e for e in config.checkpoint.snapshots if e > search.epochs]:
         raise ConfigError(f"checkpoint.snapshots names epoch {late[0]}, but search.epochs is {search.epochs}")
     if config.init_from and "search" in config.stages.split(","):
@@ -285,8 +291,8 @@ def _check_table(config: ConfigDict, space: SearchSpace):
         raise ConfigError(f"report.nasbench201 names a table, but it has no architectures of space {space.name}")
     try:
         nasbench201.Table(config.report.nasbench201)
-    except Exception as error:
-        raise ConfigError(f"report.nasbench201 {config.report.nasbench201}: not a table: {error}") from error
+    except nasbench201.TableError as error:
+        raise ConfigError(f"report.nasbench201: {error}") from error
 
 
 def _check_notation(space: SearchSpace):

@@ -325,7 +325,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
         for note in images.notes:
             screen.say(note)
         workdir.mkdir(parents=True, exist_ok=True)
-        with directory.locked(workdir):
+        with directory.locked(workdir / "lock"):
             before, done = progress(settings, pipeline)  # anew: another process may have worked on it meanwhile
             directory.bind(settings, before, source, images.fingerprint())
             run = Run(settings, images, training, source, screen, stop)
@@ -359,7 +359,7 @@ def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict 
     units = [(unit.stage, unit.type) for stage in pipeline.values() for unit in stage]
     free = directory.FREE
     if ("select", "begin") in units and done + begun <= 1 + units.index(("select", "begin")):
-        free += ("select.",)
+        free += ("select.", "sgas.")
     if done <= units.index(("retrain", "network")):
         free += ("retrain.",)
     directory.refuse_changes(settings, before["config"], free)
@@ -387,7 +387,7 @@ def goal(settings: Settings, pipeline: dict[str, list[Unit]], done: int) -> int:
                     f"stage {stage} needs {missing}, which is not finished in {settings.workdir}: "
                     f"name it in --config.stages too"
                 )
-            goal = max(goal, border)
+            goal = max(goal, border) if units else goal
         elif done < border:
             missing = missing or stage
     return goal

@@ -42,9 +42,11 @@ def epoch(run: Run, state: SearchState, number: int) -> SearchState:
         regime(config, number),
         number + 1 == epochs,
     )
-    state, metrics = run.epoch(state, key, now, number, last)
+    looks = config.curvature.every and (number + 1) % config.curvature.every == 0
+    may_return = bool(looks and config.curvature.stop)
+    state, metrics = run.epoch(state, key, now, number, last or may_return)
     back = None
-    if config.curvature.every and (number + 1) % config.curvature.every == 0:
+    if looks:
         metrics["curvature"] = run.training.curvature(state, run.key("search", "curvature"))
         values = {m["epoch"]: m["curvature"] for m in lines if "curvature" in m} | {number + 1: metrics["curvature"]}
         back = stopping_epoch(values, config.curvature.window, config.curvature.stop)
@@ -53,12 +55,13 @@ def epoch(run: Run, state: SearchState, number: int) -> SearchState:
         stage="search", epoch=number + 1, learning_rate=now.learning_rate, **metrics, **ending,
         edge_weights=mixtures(run, state),
     )  # fmt: skip
-    if last or number + 1 in config.checkpoint.snapshots or ("curvature" in metrics and config.curvature.stop):
+    if not last and (may_return or number + 1 in config.checkpoint.snapshots):
         run.snapshot(number + 1, state)
-    run.say(metrics | ending)
     if back is not None:
         state = run.snapshots.restore(back, run.training.abstract_state())
+    if last or back is not None:
         run.snapshot(epochs, state)
+    run.say(metrics | ending)
     return state
 
 
@@ -67,18 +70,18 @@ def mixtures(run: Run, state: SearchState) -> dict:
     return architecture.as_lists(architecture.mixtures(run.training.space, state.alphas), run.training.space)
 
 
-def stopping_epoch(curvatures: Mapping[int, float], window: int, ratio: float) -> int | None:
+def stopping_epoch(curvatures: Mapping[int, float | None], window: int, ratio: float) -> int | None:
     """The epoch to go back to if the curvature has grown too fast (RobustDARTS, section 4.3), else None.
 
     Args:
-      curvatures: dominant eigenvalues by epoch.
+      curvatures: dominant eigenvalues by epoch; those that are None do not count.
       window: the last so many are averaged, and as many before them.
       ratio: stops where the earlier mean is less than this share of the later; 0 never does.
 
     Returns:
       The last epoch of the earlier ones.
     """
-    epochs = sorted(curvatures)[-2 * window :]
+    epochs = sorted(epoch for epoch, value in curvatures.items() if value is not None)[-2 * window :]
     if len(epochs) < 2 * window:
         return None
     earlier, later = (np.mean([curvatures[e] for e in part]) for part in (epochs[:window], epochs[window:]))

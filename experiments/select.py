@@ -16,7 +16,7 @@ from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.spaces import SPACES
 from experiments.rules import SGAS, seed_of
 from experiments.run import Run, Unit
-from experiments.search import mixtures, regime
+from experiments.search import end_of_search, mixtures, regime
 from experiments.training import Regime
 
 
@@ -109,8 +109,7 @@ def _regime(run: Run, number: int, point: int) -> Regime:
     search, select = run.config.search, run.config.select
     if select.method not in SGAS:
         return Regime(search.learning_rate * select.tune_lr_factor, "epoch", search.batch_size, search.epsilon)
-    searched = max(m["epoch"] for m in run.metrics.read() if m["stage"] == "search")
-    now = regime(run.config, searched + number)
+    now = regime(run.config, end_of_search(run.metrics.read())["epoch"] + number)
     return dataclasses.replace(now, batch_size=search.batch_size + point * run.config.sgas.batch_increase)
 
 
@@ -181,9 +180,10 @@ def _greedily(run: Run, state: SearchState, order: int, number: int, target: Tar
     """SGAS: the edge by its criterion; its operation by the largest alpha, or by perturbation ("SGAS+PT", paper, A.1.3)."""
     space, kind, config = run.training.space, target.kind, run.config
     weights = jax.device_get(architecture.mixtures(space, state.alphas))[kind]
-    width = weights.shape[1]
-    before = [m["edge_weights"][kind] for m in run.metrics.read()][:-1]
-    history = [np.array([row + [0.0] * (width - len(row)) for row in rows], np.float32) for rows in before]
+    lines = run.metrics.read()
+    searched = end_of_search(lines)["epoch"]
+    epochs = [m for m in lines if m["stage"] == "select" or m["epoch"] <= searched]
+    history = [architecture.from_lists(m["edge_weights"], space)[kind] for m in epochs[:-1]]
     by = sgas.criterion(space.cells[kind], weights, history, config.sgas.criterion)
     edge = sgas.next_edge(state.decisions, kind, by["score"])
     if config.select.method == "sgas":

@@ -100,6 +100,10 @@ def _load(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     except ConfigError:
         raise
     except Exception as error:
+        if "get_config() takes 0 positional arguments" in str(error):
+            raise ConfigError(
+                "--config: this config takes no argument: leave out what stands after the colon"
+            ) from error
         # an error inside the config file comes with its traceback: the last line says what it is
         if "Traceback" in str(error):
             raise ConfigError(f"the config file fails: {str(error).strip().splitlines()[-1]}") from error
@@ -130,6 +134,7 @@ def _help() -> str:
   python -m experiments.main --config=configs/NAME.py [--config.KEY=VALUE ...]
 
 Configs: {", ".join(names)}
+Some take an argument, as in --config=configs/table3.py:s2,svhn,darts_pt. Several seeds: python -m experiments.sweep --help
 
   --workdir=DIR  run directory (default: runs/NAME-seedSEED); the same command goes on where the last one stopped
   --plan         print stages, steps, images, memory and disk, and do nothing
@@ -139,7 +144,7 @@ Most used:
   --config.data.path=FILE.npz              your own images
   --config.seed=1                          another seed
   --config.search.alpha=fixed              leave the alphas alone
-  --config.select.method=magnitude         perturbation, magnitude_tuned, magnitude, random
+  --config.select.method=magnitude         perturbation, magnitude_tuned, magnitude, random, sgas, sgas_perturbation
   --config.select.images=5000              score on so many images instead of the whole validation half
   --config.stages=select --config.init_from=RUN_DIR
                                            another selection from the supernet of a run, which is only read

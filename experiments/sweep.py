@@ -8,6 +8,7 @@ on, from the supernet of seed0. The same command again goes on. Leaves table.md 
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -19,7 +20,6 @@ import numpy as np
 
 from darts_pt_jax import nasbench201, ops, record
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.spaces import SPACES
 from experiments import directory, run, search, settings, stages
 from experiments.directory import RunError
 from experiments.interrupts import Interrupted, Interrupts
@@ -30,12 +30,77 @@ from experiments.settings import Settings
 BESIDE = ("magnitude", "random")
 
 
-def parse(argv: Sequence[str]) -> tuple[pathlib.Path, dict[str, dict[int, Settings]]]:
-    """The sweep's directory, and the commands by selection and seed; nothing has run yet.
+OWN = ("config.seed", "config.search.seed", "config.init_from", "config.init_epoch", "plan", "noplan")
+"""Options that a sweep sets itself, or that leave nothing to compare."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What one sweep asks for.
+
+    Attributes:
+      workdir: where its runs and its table are.
+      seeds: in the order given.
+      own: the config's select.method.
+      commands: by selection and seed; the config's own selection first.
+      left_out: selections that are beside by default, but not here, with the reason.
+    """
+
+    workdir: pathlib.Path
+    seeds: list[int]
+    own: str
+    commands: dict[str, dict[int, Settings]]
+    left_out: dict[str, str]
+
+
+def parse(argv: Sequence[str]) -> Sweep:
+    """Reads the command line; nothing has run yet.
 
     Raises:
-      ConfigError: a command is wrong.
+      ConfigError: it, or the command of a run, is wrong.
     """
+    args, overrides = _arguments(argv)
+    try:
+        seeds = [int(seed) for seed in args.seeds.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds is {args.seeds!r}, expected whole numbers such as 0,1,2,3") from None
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"--seeds is {args.seeds!r}, which names a seed twice")
+    if fixed := [a for a in overrides if a.lstrip("-").partition("=")[0] in OWN]:
+        raise ConfigError(f"{fixed[0]} is what the sweep sets itself: leave it out")
+    first = settings.parse(["sweep", f"--config={args.config}", *overrides])
+    if first.config.search.seed != -1:
+        raise ConfigError(
+            f"search.seed is {first.config.search.seed} in the config, so that all searches are one: set it to -1"
+        )
+    if first.config.select.orders > 1:
+        raise ConfigError(
+            f"select.orders is {first.config.select.orders}, a sweep compares single selections: set it to 1"
+        )
+    if "report" not in first.stages or not {"search", "select"} <= set(first.stages) and not first.config.genotype:
+        raise ConfigError(f"stages is {first.config.stages!r}, a sweep needs search, select and report, or a genotype")
+    workdir = pathlib.Path(args.workdir or str(first.workdir).removesuffix(f"-seed{first.config.seed}") + "-sweep")
+    own, left_out = first.config.select.method, {}
+    commands = {own: {}}
+    for seed in seeds:
+        place = [f"--config={args.config}", *overrides, f"--config.seed={seed}"]
+        commands[own][seed] = settings.parse(["sweep", *place, f"--workdir={workdir / f'seed{seed}'}"])
+        for method in args.beside.split(",") if args.beside else BESIDE * (not first.config.genotype):
+            more = [
+                f"--workdir={workdir / f'seed{seed}-{method}'}", f"--config.init_from={workdir / f'seed{seed}'}",
+                f"--config.stages={','.join(s for s in first.stages if s != 'search')}", f"--config.select.method={method}",
+            ]  # fmt: skip
+            try:
+                if method != own:
+                    commands.setdefault(method, {})[seed] = settings.parse(["sweep", *place, *more])
+            except ConfigError as error:
+                if args.beside:
+                    raise
+                left_out[method] = str(error)
+    return Sweep(workdir, seeds, own, {m: of_seeds for m, of_seeds in commands.items() if of_seeds}, left_out)
+
+
+def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -47,36 +112,7 @@ def parse(argv: Sequence[str]) -> tuple[pathlib.Path, dict[str, dict[int, Settin
         "--beside", metavar="METHOD,...",
         help="other select.methods to select by from the same supernets (default: magnitude and random where they can)",
     )  # fmt: skip
-    args, overrides = parser.parse_known_args(argv)
-    try:
-        seeds = [int(seed) for seed in args.seeds.split(",")]
-    except ValueError:
-        raise ConfigError(f"--seeds is {args.seeds!r}, expected whole numbers such as 0,1,2,3") from None
-    if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"--seeds is {args.seeds!r}, which names a seed twice")
-    if fixed := [
-        a for a in overrides if a.lstrip("-").startswith(("config.seed=", "config.init_from=", "config.stages="))
-    ]:
-        raise ConfigError(f"{fixed[0]} is what the sweep sets itself: leave it out")
-    first = settings.parse(["sweep", f"--config={args.config}", *overrides])
-    workdir = pathlib.Path(args.workdir or str(first.workdir).removesuffix(f"-seed{first.config.seed}") + "-sweep")
-    own = first.config.select.method
-    commands = {own: {}}
-    for seed in seeds:
-        place = [f"--config={args.config}", *overrides, f"--config.seed={seed}"]
-        commands[own][seed] = settings.parse(["sweep", *place, f"--workdir={workdir / f'seed{seed}'}"])
-        for method in args.beside.split(",") if args.beside else BESIDE:
-            more = [
-                f"--workdir={workdir / f'seed{seed}-{method}'}", f"--config.init_from={workdir / f'seed{seed}'}",
-                "--config.stages=select,report", f"--config.select.method={method}",
-            ]  # fmt: skip
-            try:
-                if method != own:
-                    commands.setdefault(method, {})[seed] = settings.parse(["sweep", *place, *more])
-            except ConfigError:
-                if args.beside:
-                    raise
-    return workdir, {method: of_seeds for method, of_seeds in commands.items() if of_seeds}
+    return parser.parse_known_args(argv)
 
 
 def finished(command: Settings) -> bool:
@@ -86,7 +122,10 @@ def finished(command: Settings) -> bool:
       ConfigError: its run directory is of another config.
     """
     pipeline = stages.pipeline(command.config)
-    _, done = run.progress(command, pipeline)
+    try:
+        _, done = run.progress(command, pipeline)
+    except RunError:  # the run itself says what is wrong with it
+        return False
     return done >= run.goal(command, pipeline, done) and (command.workdir / "report.md").exists()
 
 
@@ -96,42 +135,48 @@ def carry_out(command: Settings) -> int:
     Raises:
       Interrupted: a signal asked to stop; the process has had it too, and is done.
     """
-    command.workdir.mkdir(parents=True, exist_ok=True)
-    with directory.locked(command.workdir, lambda owner: print(f"waiting for {owner}, which works on it", flush=True)):
-        pass
-    process = subprocess.Popen([sys.executable, "-m", "experiments.main", *command.argv], start_new_session=True)
-    stopped = None
-    while True:
-        try:
-            code = process.wait()
-        except Interrupted as received:  # the first asks the run to save, a second ends it
-            stopped = received
-            process.send_signal(received.signal)
-            continue
-        if stopped:
-            raise stopped
-        return code
+    waiting = lambda owner: print(f"waiting for {owner}, which works on {command.workdir}", flush=True)  # noqa: E731
+    with directory.locked(command.workdir.with_name(f"{command.workdir.name}.lock"), waiting) as lock:
+        process = subprocess.Popen(  # which keeps the lock if it is left alone
+            [sys.executable, "-m", "experiments.main", *command.argv], start_new_session=True, pass_fds=[lock.fileno()]
+        )
+        directory.sign(lock, process.pid)
+        stopped = None
+        while True:
+            try:
+                code = process.wait()
+            except Interrupted as received:  # the first asks the run to save, a second ends it
+                stopped = received
+                process.send_signal(received.signal)
+                continue
+            if stopped:
+                raise stopped
+            return code
 
 
 def measure(command: Settings) -> dict:
     """What the table says of a finished run."""
+    config, values = command.config, {}
     metrics = record.JsonLines(command.workdir / "metrics.jsonl").read()
     genotype = Genotype.from_json((command.workdir / "genotype.json").read_text())
-    space, table = SPACES[command.config.space], command.config.report.nasbench201
-    after = [m for m in metrics if m["stage"] == "select" and m["order"] == 1][-1]
-    values = {
-        "validation accuracy at the end of the search, %": search.end_of_search(metrics)["valid_accuracy"],
-        "validation accuracy after selection, %": after["valid_accuracy"],
-    }
-    for kind, graph in space.cells.items():
-        if not graph.reduction:
-            values[f"operations without parameters, {kind} cell"] = sum(
-                not ops.has_parameters(name) for name in genotype.operations(kind)
-            )
-    if table:
-        accuracies = nasbench201.Table(table).accuracies(genotype.text("nasbench201"))
-        values |= {f"{name}, %": accuracies[name] for name in ("c10_test", "c100_test", "in16_test")}
-    return {"values": values, "genotype": genotype.text(space.notation)}
+    if "retrain" in command.stages:
+        result = json.loads((command.workdir / "retrained.json").read_text())
+        values["test accuracy after retraining, last epoch, %"] = result["test_accuracy"]
+        values["the same, best epoch by the test set, %"] = result["best_test_accuracy"]
+        values["parameters of the retrained network"] = result["parameters"]
+        values["multiply-adds of an image"] = result["multiply_adds"]
+    if not config.genotype:
+        after = [m for m in metrics if m["stage"] == "select" and m["order"] == 1][-1]
+        values["validation accuracy at the end of the search, %"] = search.end_of_search(metrics)["valid_accuracy"]
+        values["validation accuracy after selection, %"] = after["valid_accuracy"]
+    for kind, nodes in genotype.cells.items():
+        if kind != "reduce":  # there, skip_connect has parameters
+            free = sum(not ops.has_parameters(name) for node in nodes for name, _ in node)
+            values[f"operations without parameters, {kind} cell"] = free
+    if config.report.nasbench201:
+        accuracies = nasbench201.Table(config.report.nasbench201).accuracies(genotype.text("nasbench201"))
+        values |= {f"{name}, %": accuracies[name] for name in nasbench201.SUMMARY}
+    return {"values": values, "genotype": (command.workdir / "genotype.txt").read_text().strip()}
 
 
 def write_table(workdir: pathlib.Path, seeds: Sequence[int], results: dict[str, dict[int, dict]]) -> str:
@@ -160,11 +205,13 @@ def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(te
     jax.config.update("jax_platforms", "cpu")  # the accelerator is for the runs
     try:
         with Interrupts():
-            workdir, commands = parse(argv)
-            seeds = list(next(iter(commands.values())))
-            workdir.mkdir(parents=True, exist_ok=True)
-            with directory.locked(workdir):
-                return _sweep(workdir, seeds, commands, say)
+            asked = parse(argv)
+            for of_seeds in asked.commands.values():  # a refusal comes before any run
+                for command in of_seeds.values():
+                    finished(command)
+            asked.workdir.mkdir(parents=True, exist_ok=True)
+            with directory.locked(asked.workdir / "lock"):
+                return _carry_out(asked, say)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return stopped.code
@@ -174,25 +221,30 @@ def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(te
         return settings.fail(error, 1)
 
 
-def _sweep(workdir: pathlib.Path, seeds: Sequence[int], commands: dict[str, dict[int, Settings]], say) -> int:
-    queue = [(method, seed) for seed in seeds for method in commands if seed in commands[method]]
-    todo = [(method, seed) for method, seed in queue if not finished(commands[method][seed])]
+def _carry_out(asked: Sweep, say) -> int:
+    queue = [(method, seed) for seed in asked.seeds for method in asked.commands]
+    todo = [(method, seed) for method, seed in queue if not finished(asked.commands[method][seed])]
     say(f"{len(queue)} runs, {len(queue) - len(todo)} of them done already")
-    failed, results = [], {method: {} for method in commands}
+    for method, reason in asked.left_out.items():
+        say(f"not beside: {method}: {reason}")
+    failed, results = [], {method: {} for method in asked.commands}
     for method, seed in queue:
-        command = commands[method][seed]
+        command = asked.commands[method][seed]
         if (method, seed) in todo:
+            if method != asked.own and seed not in results[asked.own]:
+                failed.append(f"{command.workdir} (needs seed{seed})")
+                continue
             say(f"{command.workdir}: experiments.main {' '.join(command.argv)}")
             if code := carry_out(command):
                 failed.append(f"{command.workdir} (exit code {code})")
                 continue
         results[method][seed] = measure(command)
-    say(write_table(workdir, seeds, results))
+    say(write_table(asked.workdir, asked.seeds, results))
     if failed:
         raise RunError(
             f"{len(failed)} of {len(queue)} runs failed: {', '.join(failed)}: the same command tries them again"
         )
-    say(f"the table is in {workdir / 'table.md'}")
+    say(f"the table is in {asked.workdir / 'table.md'}")
     return 0
 
 

@@ -242,7 +242,7 @@ class Training:
         steps = (self.config.eval.images or self.valid.size) // batch_size
         return summary(fold("validation", step, state, Metrics.zero(), steps, batch_size)[1], "valid")
 
-    def curvature(self, state: SearchState, key: jax.Array) -> float:
+    def curvature(self, state: SearchState, key: jax.Array) -> float | None:
         """Largest eigenvalue of the Hessian in the alphas of the mean loss over the first images of the validation half.
 
         Over `curvature.images` unaugmented ones, by batches, each with its own statistics; `key` is as in `validate`.

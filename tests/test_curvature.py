@@ -46,6 +46,10 @@ def test_products_are_those_of_the_dense_hessian_of_a_supernet(key):
     assert value == pytest.approx(np.linalg.eigvalsh((hessian + hessian.T) / 2)[-1], rel=0.01)
 
 
+def test_a_matrix_of_zeros_has_the_eigenvalue_zero():
+    assert curvature.dominant_eigenvalue(lambda v: 0 * v, jnp.ones(4)) == 0
+
+
 def test_what_is_not_finite_is_said():
     with pytest.raises(FloatingPointError, match="Hessian in the alphas is not finite"):
         curvature.dominant_eigenvalue(lambda v: v * np.nan, jnp.ones(4))
@@ -61,29 +65,50 @@ def test_what_is_not_finite_is_said():
         ([1, 4], 1, 0.75, 1),
         ([1, 4], 1, 0.0, None),
         ([-1, 4], 1, 0.75, None),
+        ([1, None, 4], 1, 0.75, 1),
     ],
 )
 def test_the_search_goes_back_where_the_curvature_grew_too_fast(values, window, ratio, epoch):
     assert search.stopping_epoch(dict(enumerate(values, 1)), window, ratio) == epoch
 
 
+LOOKS = {"curvature.every": 1, "curvature.images": 32, "select.method": "magnitude", "eval.every": 10}
+STOPS = {"curvature.stop": 0.75, "curvature.window": 1}
+
+
 def test_a_stopped_search_ends_with_the_supernet_it_goes_back_to(tmp_path, monkeypatch):
-    keys = {**TINY, "search.epochs": 5, "curvature.every": 1, "curvature.images": 32, "select.method": "magnitude"}
+    keys = {**TINY, "search.epochs": 5, **LOOKS}
     assert run(tmp_path / "whole", keys) == 0
     whole = lines(tmp_path / "whole", "metrics.jsonl")
     measured = [m["curvature"] for m in whole if m["stage"] == "search"]
     assert len(set(measured)) == 5 and np.isfinite(measured).all()
-    foretold = iter([1.0, 1.0, 4.0])
-    monkeypatch.setattr(Training, "curvature", lambda *_: next(foretold))
-    assert run(tmp_path / "stopped", keys, **{"curvature.stop": 0.75, "curvature.window": 1}) == 0
-    *searched, selected = lines(tmp_path / "stopped", "metrics.jsonl")
-    assert [m["epoch"] for m in searched] == [1, 2, 3] and searched[-1]["returned_to"] == 2
-    weights = whole[1]["edge_weights"]
-    for d in lines(tmp_path / "stopped", "decisions.jsonl"):
-        if d["type"] == "operation":
-            assert d["edge_weights"] == pytest.approx(weights[d["kind"]][d["edge"]], abs=1e-6)
-    assert selected["stage"] == "select"
-    assert f"{whole[1]['valid_accuracy']:.2f}" in (tmp_path / "stopped" / "report.md").read_text()
-    keys |= {"curvature.stop": 0.75, "curvature.window": 1, "stages": "select,report"}
-    assert run(tmp_path / "again", keys, init_from=tmp_path / "stopped") == 0
-    same_results(tmp_path / "stopped", tmp_path / "again")
+    keys |= STOPS
+    for name, values in (("stopped", [1.0, 1.0, 4.0]), ("late", [1.0, 1.0, 1.0, 1.0, 4.0])):
+        foretold = iter(values)
+        monkeypatch.setattr(Training, "curvature", lambda *_, foretold=foretold: next(foretold))
+        assert run(tmp_path / name, keys) == 0
+        *searched, selected = lines(tmp_path / name, "metrics.jsonl")
+        last = len(values)
+        assert [m["epoch"] for m in searched] == list(range(1, last + 1)) and searched[-1]["returned_to"] == last - 1
+        assert selected["stage"] == "select"
+        weights = whole[last - 2]["edge_weights"]
+        for d in lines(tmp_path / name, "decisions.jsonl"):
+            if d["type"] == "operation":
+                assert d["edge_weights"] == pytest.approx(weights[d["kind"]][d["edge"]], abs=1e-6)
+        report = (tmp_path / name / "report.md").read_text()
+        assert f"stopped after epoch {last}" in report and f"went back to epoch {last - 1}" in report
+        assert f"| {searched[-2]['valid_accuracy']:.2f} |" in report
+        again = {**keys, "stages": "select,report"}
+        assert run(tmp_path / f"{name}-again", again, init_from=tmp_path / name) == 0
+        same_results(tmp_path / name, tmp_path / f"{name}-again")
+    # the epoch at which it stopped, itself
+    assert run(tmp_path / "third", again, init_from=tmp_path / "stopped", init_epoch=3) == 0
+    first = lines(tmp_path / "third", "decisions.jsonl")[0]
+    assert first["edge_weights"] == pytest.approx(whole[2]["edge_weights"]["normal"][0], abs=1e-6)
+    assert "stopped after" not in (tmp_path / "third" / "report.md").read_text()
+
+
+def test_a_stop_that_cannot_come_is_refused(tmp_path, capsys):
+    keys = {**TINY, **LOOKS, **STOPS, "curvature.window": 2}
+    assert run(tmp_path / "run", keys) == 2
+    assert "first compares after epoch 4" in capsys.readouterr().err

@@ -96,7 +96,7 @@ def test_a_network_that_is_damaged_is_refused(retrained, tmp_path, capsys):
     (tmp_path / "network.json").write_text(wider)
     assert predict.main([str(tmp_path), "x.npz"]) == 2
     error = capsys.readouterr().err.splitlines()
-    assert len(error) == 3 and "no readable network.json" in error[1] and "expected (3, 3, 1, 9)" in error[2]
+    assert len(error) == 3 and "no readable network.json" in error[1] and "got (2,), expected (3,)" in error[2]
 
 
 @of_one_run

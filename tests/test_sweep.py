@@ -16,7 +16,7 @@ from experiments import sweep
 
 KEYS = {
     "space": "nasbench201", "supernet.cells": 1, "data.examples": 130, "data.size": 4, "supernet.channels": 2,
-    "search.epochs": 2, "search.batch_size": 32, "select.images": 32, "select.interval": 1, "tensorboard": False,
+    "search.epochs": 2, "search.batch_size": 32, "select.method": "magnitude", "tensorboard": False,
 }  # fmt: skip
 
 
@@ -42,26 +42,26 @@ def test_the_table_has_every_seed_mean_deviation_and_best_of_every_selection(don
     workdir, _ = done
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (workdir / "table.md").read_text().splitlines()
             if line.startswith("| validation accuracy after")]  # fmt: skip
-    assert [row[1] for row in rows] == ["by perturbation", "by magnitude", "by random"]
-    for row, suffix in zip(rows, ("", "-magnitude", "-random"), strict=True):
+    assert [row[1] for row in rows] == ["by magnitude", "by random"]
+    for row, suffix in zip(rows, ("", "-random"), strict=True):
         values = [records(workdir / f"seed{seed}{suffix}")[-1]["valid_accuracy"] for seed in (0, 1)]
         expected = [*values, statistics.mean(values), statistics.stdev(values), max(values)]
         assert [float(cell) for cell in row[2:]] == pytest.approx(expected, rel=0.05)
     table = json.loads((workdir / "table.json").read_text())
     assert table["random"]["1"]["genotype"] == (workdir / "seed1-random" / "genotype.txt").read_text().strip()
-    search = [[m for m in records(workdir / f"seed1{s}") if m["stage"] == "search"] for s in ("", "-magnitude")]
+    search = [[m for m in records(workdir / f"seed1{s}") if m["stage"] == "search"] for s in ("", "-random")]
     assert search[0] == search[1], "the selections share the supernet"
 
 
 @pytest.mark.xdist_group("sweep")
 def test_what_is_done_is_skipped_and_what_is_missing_is_run(done):
     workdir, printed = done
-    assert printed[0] == "6 runs, 0 of them done already"
+    assert printed[0] == "4 runs, 0 of them done already"
     shutil.rmtree(workdir / "seed1-random")
     before, table = os.stat(workdir / "seed0" / "run.json"), (workdir / "table.md").read_text()
     again = []
     assert sweep.main(arguments(workdir), again.append) == 0
-    assert again[0] == "6 runs, 5 of them done already"
+    assert again[0] == "4 runs, 3 of them done already"
     assert next(text for text in again if "experiments.main" in text).startswith(str(workdir / "seed1-random"))
     assert (workdir / "table.md").read_text() == table
     assert os.stat(workdir / "seed0" / "run.json").st_mtime_ns == before.st_mtime_ns
@@ -74,13 +74,36 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
     assert sweep.main(arguments(workdir, "0,1", "--beside=random"), print) == 2
     assert "holds something else than a run" in capsys.readouterr().err and not (workdir / "seed0").exists()
     shutil.rmtree(workdir / "seed1-random")
-    assert sweep.main(arguments(workdir, "0", "--beside=random"), print) == 0
-    shutil.rmtree(workdir / "seed0-random")
-    shutil.rmtree(workdir / "seed0" / "snapshots" / "2")  # no supernet to select from
+    with pytest.MonkeyPatch.context() as patch:  # seed 0 is killed in its search, with a supernet kept
+        patch.setattr(sweep, "carry_out", killed_in_its_search(workdir / "seed0"))
+        assert sweep.main(arguments(workdir, "0,1", "--beside=random"), print) == 1
+    captured = capsys.readouterr()
+    assert (
+        f"2 of 4 runs failed: {workdir / 'seed0'} (exit code -9), {workdir / 'seed0-random'} (needs seed0)"
+        in captured.err
+    )
+    assert "| by random | missing |" in captured.out and (workdir / "seed1-random" / "report.md").exists()
+    assert not (workdir / "seed0-random").exists(), "nothing is selected from a supernet that is half trained"
+    shutil.rmtree(workdir / "seed1" / "checkpoints")  # and seed 1 has lost what it was at
     assert sweep.main(arguments(workdir, "0,1", "--beside=random"), print) == 1
     captured = capsys.readouterr()
-    assert f"1 of 4 runs failed: {workdir / 'seed0-random'} (exit code 2)" in captured.err
-    assert "| by random | missing |" in captured.out and (workdir / "seed1-random" / "report.md").exists()
+    assert f"1 of 4 runs failed: {workdir / 'seed1'} (exit code 1)" in captured.err and "missing" in captured.out
+    assert (workdir / "seed0-random" / "report.md").exists(), "seed 0 has been gone on with"
+
+
+def killed_in_its_search(workdir):
+    """Stands for `sweep.carry_out`: kills the run in `workdir` as soon as it has a search epoch."""
+
+    def carry_out(command, whole=sweep.carry_out):
+        if command.workdir != workdir:
+            return whole(command)
+        process = subprocess.Popen([sys.executable, "-m", "experiments.main", *command.argv])
+        while not (workdir / "metrics.jsonl").exists() or not (workdir / "metrics.jsonl").read_text():
+            time.sleep(0.01)
+        process.kill()
+        return process.wait()
+
+    return carry_out
 
 
 def test_a_killed_sweep_gives_the_same_table(done, tmp_path):
@@ -94,7 +117,8 @@ def test_a_killed_sweep_gives_the_same_table(done, tmp_path):
             time.sleep(0.02)
 
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    begun("seed0", "metrics.jsonl")
+    begun("", "seed0.lock")
+    time.sleep(0.5)  # the run has begun, but has not yet locked its directory
     process.send_signal(signal.SIGKILL)  # its run goes on alone, and the next waits for it
     process.wait()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -107,6 +131,11 @@ def test_a_killed_sweep_gives_the_same_table(done, tmp_path):
     assert sweep.main(arguments(workdir), print) == 0
     assert (workdir / "table.md").read_bytes() == (done[0] / "table.md").read_bytes()
     assert (workdir / "table.json").read_bytes() == (done[0] / "table.json").read_bytes()
+    moved, printed = tmp_path / "elsewhere", []
+    workdir.rename(moved)
+    assert sweep.main(arguments(moved), printed.append) == 0
+    assert printed[0] == "4 runs, 4 of them done already"
+    assert (moved / "table.md").read_bytes() == (done[0] / "table.md").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -119,6 +148,10 @@ def test_a_killed_sweep_gives_the_same_table(done, tmp_path):
         (["--seeds=0", "--beside=magnitde"], "expected one of"),
         (["--seeds=0", "--beside=magnitude", "--config.search.alpha=fixed"], "leaves no magnitude to select by"),
         (["--seeds=-1"], "seed is -1"),
+        (["--seeds=0", "--config.seed", "3"], "--config.seed is what the sweep sets itself"),
+        (["--seeds=0", "--plan"], "--plan is what the sweep sets itself"),
+        (["--seeds=0", "--config.search.seed=2"], "--config.search.seed=2 is what the sweep sets itself"),
+        (["--seeds=0", "--config.select.orders=2"], "a sweep compares single selections"),
     ],
 )
 def test_a_wrong_command_is_refused_before_any_run(arguments, message, tmp_path, capsys):
@@ -130,6 +163,7 @@ def test_a_wrong_command_is_refused_before_any_run(arguments, message, tmp_path,
 
 def test_fixed_alphas_have_no_magnitude_beside_them():
     config = ["--config=configs/methods_s3_small.py:fixed", "--seeds=3"]
-    workdir, commands = sweep.parse(config)
-    assert workdir == pathlib.Path("runs/methods_s3_small-fixed-sweep") and list(commands) == ["perturbation", "random"]
-    assert commands["random"][3].config.init_from == str(workdir / "seed3")
+    asked = sweep.parse(config)
+    assert asked.workdir == pathlib.Path("runs/methods_s3_small-fixed-sweep")
+    assert list(asked.commands) == ["perturbation", "random"] and "no magnitude" in asked.left_out["magnitude"]
+    assert asked.commands["random"][3].config.init_from == str(asked.workdir / "seed3")
