@@ -77,7 +77,7 @@ def parse(argv: Sequence[str]) -> Sweep:
         raise ConfigError(
             f"select.orders is {first.config.select.orders}, a sweep compares single selections: set it to 1"
         )
-    if "report" not in first.stages or not {"search", "select"} <= set(first.stages) and not first.config.genotype:
+    if "report" not in first.stages or (not {"search", "select"} <= set(first.stages) and not first.config.genotype):
         raise ConfigError(f"stages is {first.config.stages!r}, a sweep needs search, select and report, or a genotype")
     workdir = pathlib.Path(args.workdir or str(first.workdir).removesuffix(f"-seed{first.config.seed}") + "-sweep")
     own, left_out = first.config.select.method, {}
