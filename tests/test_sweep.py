@@ -106,6 +106,7 @@ def killed_in_its_search(workdir):
     return carry_out
 
 
+@pytest.mark.xdist_group("sweep")
 def test_a_killed_sweep_gives_the_same_table(done, tmp_path):
     workdir = tmp_path / "sweep"
     command = [sys.executable, "-m", "experiments.sweep", *arguments(workdir)]
