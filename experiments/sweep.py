@@ -1,6 +1,6 @@
 """Several seeds of one config, and other selections from the same supernets, in one table.
 
-    python -m experiments.sweep --config=configs/nasbench201_c10_small.py --seeds=0,1,2,3
+    python -m experiments.sweep --config=configs/nasbench201_c10_small.py --seeds=0,1,2,3 [--config.KEY=VALUE ...]
 
 Runs what is missing, goes on with what was interrupted, skips what is done, and goes past a run that fails. Every run is a
 run directory in --workdir (default: runs/CONFIG-sweep): seed0, and for each selection beside it seed0-magnitude and so
@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from darts_pt_jax import nasbench201, ops, record
+from darts_pt_jax.data.sources import DataError
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.spaces import SPACES
 from experiments import directory, run, search, select, settings
@@ -31,7 +32,7 @@ from experiments.settings import Settings
 BESIDE = ("magnitude", "random")
 
 
-OWN = ("config.seed", "config.search.seed", "config.init_from", "config.init_epoch", "config.stages", "plan", "noplan")
+OWN = ("config.seed", "config.search.seed", "config.init_from", "config.init_epoch", "config.stages")
 """Options that a sweep sets itself, or that leave nothing to compare."""
 
 
@@ -70,6 +71,8 @@ def parse(argv: Sequence[str]) -> Sweep:
     if fixed := [a for a in overrides if a.lstrip("-").partition("=")[0] in OWN]:
         raise ConfigError(f"{fixed[0]} is what the sweep sets itself: leave it out")
     first = settings.parse(["sweep", f"--config={args.config}", *overrides])
+    if first.plan:
+        raise ConfigError("a sweep has no --plan: give it to experiments.main with the same config")
     if first.config.search.seed != -1:
         raise ConfigError(
             f"search.seed is {first.config.search.seed} in the config, so that all searches are one: set it to -1"
@@ -201,16 +204,16 @@ def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(te
     try:
         with Interrupts():
             asked = parse(argv)
-            for of_seeds in asked.commands.values():  # a refusal comes before any run
-                for command in of_seeds.values():
-                    finished(command)
+            waiting = [c for of_seeds in asked.commands.values() for c in of_seeds.values() if not finished(c)]
+            if waiting and not waiting[0].config.data.download:  # what is wrong is said before any run
+                run.load_images(waiting[0].config)
             asked.workdir.mkdir(parents=True, exist_ok=True)
             with directory.locked(asked.workdir / "lock"):
                 return _carry_out(asked, say)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return stopped.code
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         return settings.fail(error, 2)
     except RunError as error:
         return settings.fail(error, 1)
@@ -234,7 +237,8 @@ def _carry_out(asked: Sweep, say) -> int:
                 failed.append(f"{command.workdir} (exit code {code})")
                 continue
         results[method][seed] = measure(command)
-    say(write_table(asked.workdir, asked.seeds, results))
+    if any(results.values()):
+        say(write_table(asked.workdir, asked.seeds, results))
     if failed:
         raise RunError(
             f"{len(failed)} of {len(queue)} runs failed: {', '.join(failed)}: the same command tries them again"
