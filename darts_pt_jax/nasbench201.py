@@ -4,6 +4,9 @@ import pathlib
 
 import numpy as np
 
+SUMMARY = ("c10_test", "c100_test", "in16_test")
+"""The metrics that reports show."""
+
 
 class Table:
     """The table: one row per architecture, one column per metric, such as "c10_test" (percent)."""

@@ -24,12 +24,12 @@ def main(argv: list[str]) -> int:
 def _carry_out(argv: list[str], stop: Interrupts) -> int:
     # imported here, so that Ctrl-C is one line from the first second on
     from darts_pt_jax.data.sources import DataError
-    from experiments import directory, plan, report, rules, run, search, select, settings
+    from experiments import directory, plan, report, rules, run, settings, stages
 
     asked = None
     try:
         asked = settings.parse(argv)
-        pipeline = {"search": search.units(asked.config), "select": select.units(asked.config), "report": []}
+        pipeline = stages.pipeline(asked.config)
         if asked.plan:
             plan.show(asked, pipeline)
         else:

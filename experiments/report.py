@@ -180,9 +180,14 @@ def _operations(space: SearchSpace, genotypes: dict[str, Genotype]) -> list[str]
                 table_row(kind, name, *(genotype.operations(kind).count(name) for genotype in genotypes.values()))
             )
         if not graph.reduction:  # there, skip_connect has parameters
-            free = [sum(not ops.has_parameters(o) for o in g.operations(kind)) for g in genotypes.values()]
+            free = [without_parameters(genotype, kind) for genotype in genotypes.values()]
             lines.append(table_row(kind, "*without parameters*", *free))
     return lines
+
+
+def without_parameters(genotype: Genotype, kind: str) -> int:
+    """How many operations of a cell kind that does not reduce have no parameters."""
+    return sum(not ops.has_parameters(name) for name in genotype.operations(kind))
 
 
 def _agreement(decisions: list[dict], edge_weights: dict, alpha: str) -> str:
@@ -197,7 +202,7 @@ def _benchmark(path: str, genotypes: dict[str, Genotype]) -> list[str]:
     if not path:
         return ["No accuracies: name a NAS-Bench-201 table by --config.report.nasbench201=FILE.npz.", ""]
     table = nasbench201.Table(path)
-    names = ("c10_test", "c100_test", "in16_test")
+    names = nasbench201.SUMMARY
     lines = ["## NAS-Bench-201", "", *table_head("architecture", *names, "rank of 15,625")]
     for method, genotype in genotypes.items():
         arch = genotype.text("nasbench201")

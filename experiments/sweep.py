@@ -18,14 +18,14 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from darts_pt_jax import nasbench201, ops, record
+from darts_pt_jax import nasbench201, record
 from darts_pt_jax.data.sources import DataError
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.spaces import SPACES
-from experiments import directory, run, search, select, settings
+from experiments import directory, run, search, settings, stages
 from experiments.directory import RunError
 from experiments.interrupts import Interrupted, Interrupts
-from experiments.report import table_head, table_row
+from experiments.report import table_head, table_row, without_parameters
 from experiments.rules import ConfigError
 from experiments.settings import Settings
 
@@ -123,7 +123,7 @@ def finished(command: Settings) -> bool:
     Raises:
       ConfigError: its run directory is of another config.
     """
-    pipeline = {"search": search.units(command.config), "select": select.units(command.config), "report": []}
+    pipeline = stages.pipeline(command.config)
     try:
         _, done = run.progress(command, pipeline)
     except RunError:  # the run itself says what is wrong with it
@@ -168,12 +168,10 @@ def measure(command: Settings) -> dict:
     }
     for kind, graph in space.cells.items():
         if not graph.reduction:
-            values[f"operations without parameters, {kind} cell"] = sum(
-                not ops.has_parameters(name) for name in genotype.operations(kind)
-            )
+            values[f"operations without parameters, {kind} cell"] = without_parameters(genotype, kind)
     if table:
         accuracies = nasbench201.Table(table).accuracies(genotype.text("nasbench201"))
-        values |= {f"{name}, %": accuracies[name] for name in ("c10_test", "c100_test", "in16_test")}
+        values |= {f"{name}, %": accuracies[name] for name in nasbench201.SUMMARY}
     return {"values": values, "genotype": genotype.text(space.notation)}
 
 
@@ -204,12 +202,14 @@ def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(te
     try:
         with Interrupts():
             asked = parse(argv)
-            waiting = [c for of_seeds in asked.commands.values() for c in of_seeds.values() if not finished(c)]
-            if waiting and not waiting[0].config.data.download:  # what is wrong is said before any run
-                run.load_images(waiting[0].config)
+            queue = [(method, seed) for seed in asked.seeds for method in asked.commands]
+            todo = [(method, seed) for method, seed in queue if not finished(asked.commands[method][seed])]
+            config = asked.commands[asked.own][asked.seeds[0]].config
+            if todo and not config.data.download:  # what is wrong is said before any run
+                run.load_images(config)
             asked.workdir.mkdir(parents=True, exist_ok=True)
             with directory.locked(asked.workdir / "lock"):
-                return _carry_out(asked, say)
+                return _carry_out(asked, queue, todo, say)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return stopped.code
@@ -219,9 +219,7 @@ def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(te
         return settings.fail(error, 1)
 
 
-def _carry_out(asked: Sweep, say) -> int:
-    queue = [(method, seed) for seed in asked.seeds for method in asked.commands]
-    todo = [(method, seed) for method, seed in queue if not finished(asked.commands[method][seed])]
+def _carry_out(asked: Sweep, queue: Sequence[tuple[str, int]], todo: Sequence[tuple[str, int]], say) -> int:
     say(f"{len(queue)} runs, {len(queue) - len(todo)} of them done already")
     for method, reason in asked.left_out.items():
         say(f"not beside: {method}: {reason}")
