@@ -150,6 +150,8 @@ def _accuracies(searched: dict, tuned: list[dict]) -> list[str]:
         values = (m.get(f"{half}_accuracy") for half in ("train", "valid"))
         lines.append(table_row(name, *("not looked at" if v is None else f"{v:.2f}" for v in values)))
     note = "Training accuracy is that of the epoch's own augmented batches, validation that of unaugmented images with running statistics."
+    if any(m["tuning_epoch"] == 0 for m in tuned):
+        note += " Nothing was tuned after the decisions: it is the supernet just cut down, and says little of the architecture."
     return [*lines, "", note]
 
 
@@ -163,10 +165,9 @@ def _architecture(space: SearchSpace, decisions: list[dict], genotype: Genotype)
             for operation, source in node:
                 taken = margins[kind, edges[source, number + graph.inputs]]
                 units = {"acc": f"of {taken.get('images')} images", "loss": "in loss", None: "in weight"}
-                unit = units[taken.get("criterion")]
-                lines.append(
-                    table_row(kind, number, _state_name(graph, source), operation, f"{taken['margin']:.4g} {unit}")
-                )
+                lead = f"{taken['margin']:.4g} {units[taken.get('criterion')]}"
+                lead = "chosen at random" if taken.get("method") == "random" else lead
+                lines.append(table_row(kind, number, _state_name(graph, source), operation, lead))
     return lines
 
 
@@ -205,9 +206,14 @@ def _operations(space: SearchSpace, genotypes: dict[str, Genotype]) -> list[str]
                 table_row(kind, name, *(genotype.operations(kind).count(name) for genotype in genotypes.values()))
             )
         if not graph.reduction:  # there, skip_connect has parameters
-            free = [sum(not ops.has_parameters(o) for o in g.operations(kind)) for g in genotypes.values()]
+            free = [without_parameters(genotype, kind) for genotype in genotypes.values()]
             lines.append(table_row(kind, "*without parameters*", *free))
     return lines
+
+
+def without_parameters(genotype: Genotype, kind: str) -> int:
+    """How many operations of a cell kind that does not reduce have no parameters."""
+    return sum(not ops.has_parameters(name) for name in genotype.operations(kind))
 
 
 def _agreement(decisions: list[dict], edge_weights: dict, alpha: str) -> str:

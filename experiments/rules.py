@@ -277,7 +277,10 @@ def _check_select(config: ConfigDict, space: SearchSpace):
 
 def _check_sgas(config: ConfigDict, space: SearchSpace):
     if reason := sgas.unfit(space):
-        raise ConfigError(f"select.method is {config.select.method!r}, but space is {space.name!r}, whose {reason}")
+        fit = ", ".join(name for name, other in SPACES.items() if not sgas.unfit(other))
+        raise ConfigError(
+            f"select.method is {config.select.method!r}, but space is {space.name!r}, whose {reason}: take {fit}"
+        )
     epochs = (config.init_epoch or config.search.epochs) + config.select.interval * len(sgas.decision_points(space))
     if (schedule_epochs := config.search.schedule_epochs or config.search.epochs) < epochs:
         raise ConfigError(

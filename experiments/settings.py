@@ -146,7 +146,7 @@ Most used:
   --config.search.alpha=fixed              leave the alphas alone
   --config.select.method=magnitude         perturbation, magnitude_tuned, magnitude, random, sgas, sgas_perturbation
   --config.select.images=5000              score on so many images instead of the whole validation half
-  --config.stages=select --config.init_from=RUN_DIR
+  --config.stages=select,report --config.init_from=RUN_DIR
                                            another selection from the supernet of a run, which is only read
   --config.select.orders=4                 four selections in different orders of edges
 

@@ -1,6 +1,6 @@
 """Several seeds of one config, and other selections from the same supernets, in one table.
 
-    python -m experiments.sweep --config=configs/nasbench201_c10_small.py --seeds=0,1,2,3
+    python -m experiments.sweep --config=configs/nasbench201_c10_small.py --seeds=0,1,2,3 [--config.KEY=VALUE ...]
 
 Runs what is missing, goes on with what was interrupted, skips what is done, and goes past a run that fails. Every run is a
 run directory in --workdir (default: runs/CONFIG-sweep): seed0, and for each selection beside it seed0-magnitude and so
@@ -18,19 +18,20 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from darts_pt_jax import nasbench201, ops, record
+from darts_pt_jax import nasbench201, record
+from darts_pt_jax.data.sources import DataError
 from darts_pt_jax.genotype import Genotype
 from experiments import directory, run, search, settings, stages
 from experiments.directory import RunError
 from experiments.interrupts import Interrupted, Interrupts
-from experiments.report import table_head, table_row
+from experiments.report import table_head, table_row, without_parameters
 from experiments.rules import ConfigError
 from experiments.settings import Settings
 
 BESIDE = ("magnitude", "random")
 
 
-OWN = ("config.seed", "config.search.seed", "config.init_from", "config.init_epoch", "plan", "noplan")
+OWN = ("config.seed", "config.search.seed", "config.init_from", "config.init_epoch")
 """Options that a sweep sets itself, or that leave nothing to compare."""
 
 
@@ -69,6 +70,8 @@ def parse(argv: Sequence[str]) -> Sweep:
     if fixed := [a for a in overrides if a.lstrip("-").partition("=")[0] in OWN]:
         raise ConfigError(f"{fixed[0]} is what the sweep sets itself: leave it out")
     first = settings.parse(["sweep", f"--config={args.config}", *overrides])
+    if first.plan:
+        raise ConfigError("a sweep has no --plan: give it to experiments.main with the same config")
     if first.config.search.seed != -1:
         raise ConfigError(
             f"search.seed is {first.config.search.seed} in the config, so that all searches are one: set it to -1"
@@ -169,10 +172,9 @@ def measure(command: Settings) -> dict:
         after = [m for m in metrics if m["stage"] == "select" and m["order"] == 1][-1]
         values["validation accuracy at the end of the search, %"] = search.end_of_search(metrics)["valid_accuracy"]
         values["validation accuracy after selection, %"] = after["valid_accuracy"]
-    for kind, nodes in genotype.cells.items():
+    for kind in genotype.cells:
         if kind != "reduce":  # there, skip_connect has parameters
-            free = sum(not ops.has_parameters(name) for node in nodes for name, _ in node)
-            values[f"operations without parameters, {kind} cell"] = free
+            values[f"operations without parameters, {kind} cell"] = without_parameters(genotype, kind)
     if config.report.nasbench201:
         accuracies = nasbench201.Table(config.report.nasbench201).accuracies(genotype.text("nasbench201"))
         values |= {f"{name}, %": accuracies[name] for name in nasbench201.SUMMARY}
@@ -206,24 +208,24 @@ def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(te
     try:
         with Interrupts():
             asked = parse(argv)
-            for of_seeds in asked.commands.values():  # a refusal comes before any run
-                for command in of_seeds.values():
-                    finished(command)
+            queue = [(method, seed) for seed in asked.seeds for method in asked.commands]
+            todo = [(method, seed) for method, seed in queue if not finished(asked.commands[method][seed])]
+            config = asked.commands[asked.own][asked.seeds[0]].config
+            if todo and not config.data.download:  # what is wrong is said before any run
+                run.load_images(config)
             asked.workdir.mkdir(parents=True, exist_ok=True)
             with directory.locked(asked.workdir / "lock"):
-                return _carry_out(asked, say)
+                return _carry_out(asked, queue, todo, say)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return stopped.code
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         return settings.fail(error, 2)
     except RunError as error:
         return settings.fail(error, 1)
 
 
-def _carry_out(asked: Sweep, say) -> int:
-    queue = [(method, seed) for seed in asked.seeds for method in asked.commands]
-    todo = [(method, seed) for method, seed in queue if not finished(asked.commands[method][seed])]
+def _carry_out(asked: Sweep, queue: Sequence[tuple[str, int]], todo: Sequence[tuple[str, int]], say) -> int:
     say(f"{len(queue)} runs, {len(queue) - len(todo)} of them done already")
     for method, reason in asked.left_out.items():
         say(f"not beside: {method}: {reason}")
@@ -239,7 +241,8 @@ def _carry_out(asked: Sweep, say) -> int:
                 failed.append(f"{command.workdir} (exit code {code})")
                 continue
         results[method][seed] = measure(command)
-    say(write_table(asked.workdir, asked.seeds, results))
+    if any(results.values()):
+        say(write_table(asked.workdir, asked.seeds, results))
     if failed:
         raise RunError(
             f"{len(failed)} of {len(queue)} runs failed: {', '.join(failed)}: the same command tries them again"

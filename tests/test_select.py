@@ -91,7 +91,7 @@ def test_single_pairing_tunes_after_every_decision(selected):
 def test_fixed_alphas_of_zero_weigh_all_candidates_equally(tmp_path):
     keys = {"search.alpha": "fixed", "search.alpha_init": "zero", "select.order": "reference", "select.interval": 0}
     assert run(tmp_path / "run", TINY, **{"search.epochs": 1, **keys}) == 0
-    (search,) = lines(tmp_path / "run", "metrics.jsonl")
+    search, _ = lines(tmp_path / "run", "metrics.jsonl")
     rows = [row for kind in search["edge_weights"].values() for row in kind]
     assert all(row == pytest.approx([1 / len(row)] * len(row)) for row in rows)
     assert "magnitude" not in (tmp_path / "run" / "report.md").read_text()

@@ -106,6 +106,7 @@ def killed_in_its_search(workdir):
     return carry_out
 
 
+@pytest.mark.xdist_group("sweep")
 def test_a_killed_sweep_gives_the_same_table(done, tmp_path):
     workdir = tmp_path / "sweep"
     command = [sys.executable, "-m", "experiments.sweep", *arguments(workdir)]
@@ -149,7 +150,8 @@ def test_a_killed_sweep_gives_the_same_table(done, tmp_path):
         (["--seeds=0", "--beside=magnitude", "--config.search.alpha=fixed"], "leaves no magnitude to select by"),
         (["--seeds=-1"], "seed is -1"),
         (["--seeds=0", "--config.seed", "3"], "--config.seed is what the sweep sets itself"),
-        (["--seeds=0", "--plan"], "--plan is what the sweep sets itself"),
+        (["--seeds=0", "--plan"], "a sweep has no --plan"),
+        (["--seeds=0", "--config.data.source=npz", "--config.data.path=none.npz"], "none.npz: no such file"),
         (["--seeds=0", "--config.search.seed=2"], "--config.search.seed=2 is what the sweep sets itself"),
         (["--seeds=0", "--config.select.orders=2"], "a sweep compares single selections"),
     ],

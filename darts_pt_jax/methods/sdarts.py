@@ -42,13 +42,18 @@ def uniform_noise(space: SearchSpace, weights: EdgeWeights, key: jax.Array, epsi
     return project(space, {kind: row + draw(kind, row) for kind, row in weights.items()})
 
 
+def _around(net: Supernet, state: SearchState, key: jax.Array, epsilon) -> tuple[dict, dict]:
+    """Edge weights as alphas and decisions make them, and the same with uniform noise on what is open."""
+    clean = architecture.edge_weights(net.space, state.alphas, state.decisions)
+    return clean, architecture.decided(uniform_noise(net.space, clean, key, epsilon), state.decisions)
+
+
 def uniform(net: Supernet, program=lambda f: f, scan: bool = False) -> Perturb:
     """SDARTS-RS as both reference codes run it: uniform noise on the softmax."""
 
     @program
     def noisy(state: SearchState, key: jax.Array, epsilon):
-        weights = architecture.edge_weights(net.space, state.alphas, state.decisions)
-        return architecture.decided(uniform_noise(net.space, weights, key, epsilon), state.decisions)
+        return _around(net, state, key, epsilon)[1]
 
     return lambda state, batch, key, epsilon: (*batch, noisy(state, key, epsilon))
 
@@ -77,8 +82,7 @@ def adversarial(net: Supernet, program=lambda f: f, scan: bool = False) -> Pertu
 
     @program
     def start(state: SearchState, key: jax.Array, epsilon):
-        clean = architecture.edge_weights(net.space, state.alphas, state.decisions)
-        return clean, architecture.decided(uniform_noise(net.space, clean, key, epsilon), state.decisions)
+        return _around(net, state, key, epsilon)
 
     @program
     def ascend(weights, clean, state: SearchState, batch, epsilon):

@@ -19,7 +19,7 @@ HISTORY = 4
 
 
 def unfit(space: SearchSpace) -> str | None:
-    """Why the space has no edge importance or selection certainty, or None: every edge needs "none" and two others."""
+    """Why a space has no edge importance or selection certainty, or None: every edge needs "none" and two others."""
     for kind, graph in space.cells.items():
         for e, edge in enumerate(graph.edges):
             if "none" not in edge.candidates:
