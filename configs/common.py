@@ -116,6 +116,7 @@ def get_config() -> ConfigDict:
         },
         "report": {
             "nasbench201": "",  # npz table of NAS-Bench-201 accuracies
+            "latency": True,  # measures the discrete network's
         },
         "tensorboard": True,  # scalars in the run directory's tensorboard/
     })  # fmt: skip

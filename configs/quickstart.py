@@ -16,4 +16,10 @@ def get_config():
     config.search.sampling = "epoch"
     config.search.gradients = "shared"
     config.select.interval = 1
+    config.retrain.cells = 3
+    config.retrain.channels = 8
+    config.retrain.epochs = 30
+    config.retrain.batch_size = 32
+    config.retrain.auxiliary = 0.0
+    config.retrain.cutout = 2
     return config

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-from darts_pt_jax import ops, record
+from darts_pt_jax import network, ops, record
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.network import Network
 
@@ -69,8 +69,7 @@ class TrainedNetwork:
             arrays = safetensors.numpy.load_file(directory / "network.safetensors")
         except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise ValueError(f"{directory}: no readable network.json and network.safetensors ({error})") from error
-        rngs = dict.fromkeys(("params", "noise"), jax.random.key(0))
-        like = jax.eval_shape(lambda: net.init(rngs, jnp.zeros((1, *shape)), False))
+        like = network.abstract_variables(net, shape)
 
         def pick(path, leaf):
             name = "/".join(entry.key for entry in path)

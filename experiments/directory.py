@@ -11,6 +11,7 @@ from typing import TextIO
 
 from darts_pt_jax import record
 from darts_pt_jax.checkpoints import Checkpoints
+from darts_pt_jax.data.sources import Images
 from experiments.rules import ConfigError, flatten
 from experiments.settings import Settings
 
@@ -140,17 +141,21 @@ def sign(file: TextIO, process: int):
     file.flush()
 
 
-def bind(settings: Settings, before: dict | None, source: "Source | None", fingerprint: str):
+def bind(settings: Settings, before: dict | None, source: "Source | None", images: Images):
     """Ties the directory to the config and to the images.
 
     Raises:
-      ConfigError: `fingerprint`, of the images, is not that of `before` or of `source`.
+      ConfigError: the images are not those of `before` or of `source`.
     """
+    fingerprint = images.fingerprint()
     if source and source.data_sha256 != fingerprint:
         raise ConfigError(f"data: the images are not those of init_from {settings.config.init_from} (SHA-256 differs)")
     if before and before["data_sha256"] != fingerprint:
         raise ConfigError(f"data: the images are not those that {settings.workdir} was begun with (SHA-256 differs)")
-    content = {"config": flatten(settings.config), "data_sha256": fingerprint}
+    content = {
+        "config": flatten(settings.config), "data_sha256": fingerprint,
+        "image_shape": images.image_shape, "classes": images.classes,
+    }  # fmt: skip
     record.write_text(settings.workdir / "run.json", json.dumps(content, indent=1) + "\n")
 
 

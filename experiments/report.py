@@ -2,15 +2,17 @@
 
 import collections
 import dataclasses
+import json
 import pathlib
 
+import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from darts_pt_jax import architecture, draw, nasbench201, ops, record
+from darts_pt_jax import architecture, draw, nasbench201, network, ops, record
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES, CellGraph, SearchSpace
+from experiments import directory, retraining
 from experiments.rules import seed_of
 from experiments.scalars import Scalars
 from experiments.search import end_of_search
@@ -20,21 +22,23 @@ from experiments.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """What a run has recorded: `metrics`, `decisions`, and the genotype of every order."""
+    """What a run has recorded: `metrics`, `decisions`, the genotype of every order, and what run.json says."""
 
     metrics: list[dict]
     decisions: list[dict]
     genotypes: list[Genotype]
+    run: dict
 
     @classmethod
     def read(cls, settings: Settings) -> "Records":
         """Reads them from the run directory."""
-        directory, orders = settings.workdir, range(settings.config.select.orders)
+        workdir, orders = settings.workdir, range(settings.config.select.orders)
         orders = orders if not settings.config.genotype else range(1)
         return cls(
-            record.JsonLines(directory / "metrics.jsonl").read(),
-            record.JsonLines(directory / "decisions.jsonl").read(),
-            [Genotype.from_json((directory / f"{genotype_name(order)}.json").read_text()) for order in orders],
+            record.JsonLines(workdir / "metrics.jsonl").read(),
+            record.JsonLines(workdir / "decisions.jsonl").read(),
+            [Genotype.from_json((workdir / f"{genotype_name(order)}.json").read_text()) for order in orders],
+            directory.stored(workdir),
         )
 
 
@@ -59,7 +63,7 @@ def build(settings: Settings, records: Records) -> tuple[str, str]:
     """The report as Markdown: a summary, and details."""
     config, decisions = settings.config, records.decisions
     if config.genotype:
-        return _of_genotype(config, records), ""
+        return _of_genotype(settings, records), ""
     space, select = SPACES[config.space], config.select
     searched = end_of_search(records.metrics)
     names = [select.method] if select.orders == 1 else [f"{select.method}, order {n + 1}" for n in range(select.orders)]
@@ -77,6 +81,7 @@ def build(settings: Settings, records: Records) -> tuple[str, str]:
     summary += ["```", records.genotypes[0].text(space.notation), "```", ""]
     if select.orders > 1:
         summary += ["## Orders", "", *_orders(space, decisions, select.orders), ""]
+    summary += _networks(settings, records, genotypes)
     if space.notation == "nasbench201":
         summary += _benchmark(config.report.nasbench201, genotypes)
     details = ["## Operations", "", *_operations(space, genotypes), ""]
@@ -87,12 +92,50 @@ def build(settings: Settings, records: Records) -> tuple[str, str]:
     return "\n".join(summary), "\n".join(details)
 
 
-def _of_genotype(config: ConfigDict, records: Records) -> str:
+def _of_genotype(settings: Settings, records: Records) -> str:
     """The report of a run that only retrains."""
     (genotype,) = records.genotypes
     notation = "nasbench201" if genotype.inputs("normal") == 1 else "darts"
-    lines = [f"# Retrained with seed {seed_of(config, 'retrain')}", *_retrained(records.metrics)]
-    return "\n".join([*lines, "", "```", genotype.text(notation), "```", ""])
+    lines = [f"# Retrained with seed {seed_of(settings.config, 'retrain')}", *_retrained(records.metrics)]
+    lines += ["", "```", genotype.text(notation), "```", "", *_networks(settings, records, {"given": genotype})]
+    return "\n".join(lines)
+
+
+def _networks(settings: Settings, records: Records, genotypes: dict[str, Genotype]) -> list[str]:
+    """Size of the discrete networks, with the latency of those that the run is about."""
+    config, run = settings.config, records.run
+    if "classes" not in run:  # begun by an earlier version
+        return []
+    lines = ["## Discrete network", "", *table_head("architecture", "parameters", "multiply-adds", "ms an image")]
+    for name, genotype in genotypes.items():
+        try:
+            net = retraining.of_genotype(config, genotype, run["classes"])
+        except ValueError as error:
+            return ["## Discrete network", "", f"There is none: {error}.", ""]
+        parameters = network.parameters(network.abstract_variables(net, run["image_shape"])["params"])
+        multiply_adds = network.multiply_adds(net, run["image_shape"])
+        timed = config.report.latency and genotype in records.genotypes
+        latency = f"{_latency(settings.workdir, net, run['image_shape']):.3g}" if timed else ""
+        lines.append(table_row(name, f"{parameters:,}", f"{multiply_adds:,}", latency))
+    note = f"{config.retrain.cells} cells of {config.retrain.channels} channels, images of {_size(run['image_shape'])}."
+    if config.report.latency:
+        note += f" The time is of one image at a time on {jax.devices()[0].device_kind}, compiled before."
+    return [*lines, "", note, ""]
+
+
+def _size(image_shape: list[int]) -> str:
+    return "x".join(map(str, image_shape))
+
+
+def _latency(workdir: pathlib.Path, net: network.Network, image_shape: list[int]) -> float:
+    """Measured once for a run directory and device, and then kept in latency.json, so that the report stays as it is."""
+    file, genotype = workdir / "latency.json", net.genotype.to_json()
+    key = f"{jax.devices()[0].device_kind}, {net.dtype}, {_size(image_shape)}, {net.form} of {net.cells} cells and {net.channels} channels: {genotype}"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    if key not in known:
+        known[key] = network.latency(net, image_shape)
+        record.write_text(file, json.dumps(known, indent=1) + "\n")
+    return known[key]
 
 
 def _retrained(metrics: list[dict]) -> list[str]:

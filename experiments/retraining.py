@@ -32,7 +32,7 @@ def chosen(config: ConfigDict, directory: pathlib.Path) -> Genotype:
             genotype = published.find(config.genotype)
         else:
             genotype = Genotype.from_json((directory / "genotype.json").read_text())
-        network.check(genotype, form(config, genotype))
+        of_genotype(config, genotype, classes=2)
     except ValueError as error:
         raise ConfigError(f"genotype: {error}") from error
     return genotype
@@ -42,7 +42,18 @@ def form(config: ConfigDict, genotype: Genotype) -> str:
     """The network's form: the config's, or by the number of a cell's inputs."""
     if config.retrain.form != "auto":
         return config.retrain.form
-    return "nasbench201" if genotype.inputs("normal") == 1 else "cifar"
+    return "nasbench201" if all(genotype.inputs(kind) == 1 for kind in genotype.cells) else "cifar"
+
+
+def of_genotype(config: ConfigDict, genotype: Genotype, classes: int) -> Network:
+    """The network, without auxiliary head, that the config makes of an architecture.
+
+    Raises:
+      ValueError: its cells are not those of the form.
+    """
+    retrain, dtype = config.retrain, jax.numpy.dtype(config.precision)
+    network.check(genotype, form(config, genotype))
+    return Network(genotype, form(config, genotype), retrain.cells, retrain.channels, classes, dtype=dtype)
 
 
 def _check_head(config: ConfigDict, of_form: str, image_shape: tuple[int, int, int]):
@@ -69,7 +80,7 @@ class Retraining:
         """
         retrain, data = config.retrain, config.data
         self.config, self.genotype = config, genotype
-        self.image_shape = images.train_images.shape[1:]
+        self.image_shape = images.image_shape
         if retrain.batch_size > len(images.train_images):
             raise DataError(
                 f"retrain.batch_size is {retrain.batch_size}, but there are {len(images.train_images)} training images"
@@ -86,11 +97,7 @@ class Retraining:
         )
         self.train = dataset(jax.device_put(images.train_images), jax.device_put(images.train_labels))
         self.held_out = dataset(jax.device_put(images.test_images), jax.device_put(images.test_labels))
-        of_form = form(config, genotype)
-        dtype = jax.numpy.dtype(config.precision)
-        self.net = Network(
-            genotype, of_form, retrain.cells, retrain.channels, images.classes, retrain.auxiliary > 0, dtype
-        )
+        self.net = of_genotype(config, genotype, images.classes).clone(auxiliary=retrain.auxiliary > 0)
         self.optimizer = bilevel.weight_optimizer(retrain.momentum, retrain.weight_decay, retrain.clip)
         self.parameters = network.parameters(self.abstract_state().params)
         self.multiply_adds = network.multiply_adds(self.net, self.image_shape)

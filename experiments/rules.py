@@ -169,6 +169,7 @@ RULES = {
     "checkpoint.snapshots": Rule(lambda v: all(type(e) is int and e >= 1 for e in v), "whole numbers of at least 1"),
     "checkpoint.minutes": _NOT_NEGATIVE,
     "report.nasbench201": _ANYTHING,
+    "report.latency": _ANYTHING,
     "tensorboard": _ANYTHING,
 }
 """A rule for every key."""

@@ -327,7 +327,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
         workdir.mkdir(parents=True, exist_ok=True)
         with directory.locked(workdir / "lock"):
             before, done = progress(settings, pipeline)  # anew: another process may have worked on it meanwhile
-            directory.bind(settings, before, source, images.fingerprint())
+            directory.bind(settings, before, source, images)
             run = Run(settings, images, training, source, screen, stop)
             with _one_line("start", lambda: "lower supernet.channels or supernet.cells"):
                 state = run.resume(units)

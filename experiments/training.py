@@ -103,7 +103,7 @@ class Training:
         self.config = config
         self.space = SPACES[config.space]
         self.train, self.valid = split(config, images)
-        self.image_shape = images.train_images.shape[1:]
+        self.image_shape = images.image_shape
         self.weight_optimizer = bilevel.weight_optimizer(search.momentum, search.weight_decay, search.clip)
         self.alpha_optimizer = bilevel.alpha_optimizer(search.alpha_learning_rate, search.alpha_weight_decay)
         self.steps = self.train.size // search.batch_size

@@ -17,6 +17,9 @@ TINY = {
     "search.epochs": 2,
     "search.batch_size": 32,
     "select.images": 64,
+    "retrain.cells": 3,
+    "retrain.channels": 4,
+    "report.latency": False,
 }
 BENCH = {**TINY, "space": "nasbench201", "search.alpha": "fixed", "select.interval": 2}
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from tests.command import TINY, lines, run, same_results
 from tests.test_methods import stopping_after
 
 SMALL = {"retrain.cells": 3, "retrain.channels": 2, "retrain.epochs": 3, "retrain.batch_size": 50, "retrain.auxiliary": 0.0,
-         "retrain.cutout": 3, "data.examples": 130}  # fmt: skip
+         "retrain.cutout": 3, "data.examples": 130, "report.latency": False}  # fmt: skip
 KEYS = {**SMALL, "genotype": "DARTS_V1", "stages": "retrain,report"}
 of_one_run = pytest.mark.xdist_group("retrained")
 
@@ -51,6 +52,21 @@ def test_a_published_architecture_is_retrained_and_tested(retrained):
     report = (retrained / "report.md").read_text()
     assert f"after epoch 3, the last | {accuracies[-1]:.2f}" in report and "the best on the test set itself" in report
     assert Genotype.from_json((retrained / "genotype.json").read_text()) == published.genotypes()["DARTS_V1"]
+
+
+@of_one_run
+def test_the_report_tells_size_and_latency_which_is_measured_once(retrained, tmp_path, capsys):
+    row = f"| given | {json.loads((retrained / 'retrained.json').read_text())['parameters']:,} |"
+    assert row in (retrained / "report.md").read_text()
+    copy = shutil.copytree(retrained, tmp_path / "run")
+    (copy / "report.md").unlink()
+    assert run(copy, KEYS, **{"report.latency": True}) == 0
+    ((_, milliseconds),) = json.loads((copy / "latency.json").read_text()).items()
+    before = (copy / "report.md").read_text()
+    assert milliseconds > 0 and f"| {milliseconds:.3g} |" in before
+    (copy / "report.md").unlink()
+    assert run(copy, KEYS, **{"report.latency": True}) == 0
+    assert (copy / "report.md").read_text() == before
 
 
 @of_one_run
@@ -137,10 +153,10 @@ def test_it_is_resumed_within_an_epoch_too(retrained, tmp_path, monkeypatch):
 
 
 def test_a_search_s_own_choice_is_retrained_in_its_run_directory(tmp_path):
-    keys = {**TINY, "search.epochs": 1, "select.method": "random", "tensorboard": False}
+    keys = {**TINY, **SMALL, "search.epochs": 1, "select.method": "random", "tensorboard": False}
     assert run(tmp_path / "run", keys) == 0
     before = (tmp_path / "run" / "report.md").read_text()
-    keys |= {**SMALL, "stages": "retrain,report"}
+    keys["stages"] = "retrain,report"
     assert run(tmp_path / "run", keys) == 0
     report = (tmp_path / "run" / "report.md").read_text()
     assert "## Retrained network" in report and "## Retrained network" not in before

@@ -40,6 +40,11 @@ class Images:
         """Number of classes."""
         return int(self.train_labels.max()) + 1
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.train_images.shape[1:]
+
     def fingerprint(self) -> str:
         """SHA-256 over shapes, pixels and labels."""
         digest = hashlib.sha256()
