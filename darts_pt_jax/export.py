@@ -26,6 +26,7 @@ class TrainedNetwork:
       variables: "params" and "batch_stats".
       image_shape: (H, W, C).
       mean, std: float [C], of pixels scaled to [0, 1].
+      epoch: how many epochs it has been trained; None where that is not known.
     """
 
     net: Network
@@ -33,6 +34,7 @@ class TrainedNetwork:
     image_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    epoch: int | None = None
 
     def logits(self, images: jax.Array) -> jax.Array:
         """float32 [B, classes] of uint8 images [B, H, W, C], by running statistics; the noise operation draws the same always."""
@@ -46,7 +48,8 @@ class TrainedNetwork:
         directory.mkdir(parents=True, exist_ok=True)
         leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(self.variables))
         arrays = {"/".join(entry.key for entry in path): np.ascontiguousarray(leaf) for path, leaf in leaves}
-        record.write_bytes(directory / "network.safetensors", safetensors.numpy.save(arrays))
+        metadata = None if self.epoch is None else {"epoch": str(self.epoch)}
+        record.write_bytes(directory / "network.safetensors", safetensors.numpy.save(arrays, metadata))
         net = self.net
         description = {
             "genotype": json.loads(net.genotype.to_json()), "form": net.form, "cells": net.cells, "channels": net.channels,
@@ -67,6 +70,8 @@ class TrainedNetwork:
             net = Network(genotype, of["form"], of["cells"], of["channels"], of["classes"])
             shape = tuple(of["image_shape"])
             arrays = safetensors.numpy.load_file(directory / "network.safetensors")
+            with safetensors.safe_open(directory / "network.safetensors", "numpy") as file:
+                epoch = (file.metadata() or {}).get("epoch")
         except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise ValueError(f"{directory}: no readable network.json and network.safetensors ({error})") from error
         like = network.abstract_variables(net, shape)
@@ -79,7 +84,7 @@ class TrainedNetwork:
             return arrays[name]
 
         variables = jax.tree_util.tree_map_with_path(pick, like)
-        return cls(net, variables, shape, tuple(of["mean"]), tuple(of["std"]))
+        return cls(net, variables, shape, tuple(of["mean"]), tuple(of["std"]), epoch and int(epoch))
 
     def stablehlo(self) -> bytes:
         """The function `logits` for any number of images, weights included, as `jax.export.deserialize` reads it."""

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=pathlib.Path, metavar="RUN_DIR", help="of a run that has retrained to its end")
+    parser.add_argument("run", type=pathlib.Path, metavar="RUN_DIR", help="of a run that has retrained")
     asked = parser.parse_args(argv)
     try:
         network = TrainedNetwork.load(asked.run)

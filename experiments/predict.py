@@ -1,19 +1,21 @@
-"""Test or use a retrained network: `python -m experiments.predict RUN_DIR FILE...`.
+"""Test or use a retrained network: `python -m experiments.predict NETWORK FILE...`.
 
-FILE is an npz as a config's data.path takes it, whose test images are classified and counted, or image files, whose classes
+NETWORK is a run directory, whose network is that of the last epoch that is done, or a network.stablehlo that
+experiments.export has written. FILE is an npz as a config's data.path takes it, whose test images are classified and counted, or image files, whose classes
 and probabilities are printed, a JSON line each. Images of another size are resized.
 
 Exit codes: 0 done, 2 a setting or a file is wrong.
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
+import jax.export
 import numpy as np
 
 from darts_pt_jax.data import sources
@@ -27,14 +29,14 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=pathlib.Path, metavar="RUN_DIR", help="of a run that has retrained to its end")
+    parser.add_argument("network", type=pathlib.Path, metavar="NETWORK", help="a run directory, or a StableHLO file")
     parser.add_argument("files", type=pathlib.Path, nargs="+", metavar="FILE", help="an npz, or images")
     parser.add_argument("--batch", type=int, default=100, help="images at once (default: 100)")
     asked = parser.parse_args(argv)
     try:
         if asked.batch < 1:
             raise DataError(f"--batch is {asked.batch}, expected at least 1")
-        network = TrainedNetwork.load(asked.run)
+        network = Classifier.load(asked.network)
         for file in asked.files:
             if file.suffix == ".npz":
                 print(json.dumps({"file": str(file), **evaluate(network, file, asked.batch)}))
@@ -45,28 +47,57 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def evaluate(network: TrainedNetwork, file: pathlib.Path, batch: int) -> dict:
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """What is asked: `logits`, float32 [B, classes], of uint8 images [B, *image_shape]; `epoch` as far as it is known."""
+
+    logits: Callable[[np.ndarray], jax.Array]
+    image_shape: tuple[int, int, int]
+    classes: int
+    epoch: int | None
+
+    @classmethod
+    def load(cls, path: pathlib.Path) -> "Classifier":
+        """From a run directory or a StableHLO file.
+
+        Raises:
+          ValueError: there is none.
+        """
+        if path.is_dir():
+            network = TrainedNetwork.load(path)
+            return cls(jax.jit(network.logits), network.image_shape, network.net.classes, network.epoch)
+        try:
+            exported = jax.export.deserialize(bytearray(path.read_bytes()))
+            ((_, *image_shape),) = (aval.shape for aval in exported.in_avals)
+            ((_, classes),) = (aval.shape for aval in exported.out_avals)
+        except Exception as error:  # flatbuffers raises whatever the bytes lead it to
+            raise ValueError(f"{path}: no run directory and no StableHLO of experiments.export ({error})") from error
+        return cls(exported.call, tuple(image_shape), classes, None)
+
+
+def evaluate(network: Classifier, file: pathlib.Path, batch: int) -> dict:
     """Accuracy in percent on the test images of an npz.
 
     Raises:
       DataError: they do not fit.
     """
     images = sources.load("npz", str(file), network.image_shape[0])
-    if images.test_images.shape[1:] != network.image_shape or images.classes != network.net.classes:
+    if images.test_images.shape[1:] != network.image_shape or images.classes != network.classes:
         raise DataError(
             f"{file}: images {images.test_images.shape[1:]} of {images.classes} classes, the network is for "
-            f"{network.image_shape} and {network.net.classes}"
+            f"{network.image_shape} and {network.classes}"
         )
-    logits, total, count = jax.jit(network.logits), 0, len(images.test_images)
+    total, count = 0, len(images.test_images)
     for start in range(0, count, batch):
         part = images.test_images[start : start + batch]
         filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), 0)])
-        chosen = np.asarray(logits(filled).argmax(-1))[: len(part)]
+        chosen = np.asarray(network.logits(filled).argmax(-1))[: len(part)]
         total += int((chosen == images.test_labels[start : start + batch]).sum())
-    return {"images": count, "accuracy": 100 * total / count}
+    epoch = {} if network.epoch is None else {"epoch": network.epoch}
+    return {**epoch, "images": count, "accuracy": 100 * total / count}
 
 
-def classify(network: TrainedNetwork, file: pathlib.Path) -> dict:
+def classify(network: Classifier, file: pathlib.Path) -> dict:
     """Class and probabilities of an image file.
 
     Raises:
@@ -84,7 +115,7 @@ def classify(network: TrainedNetwork, file: pathlib.Path) -> dict:
             )
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f"{file}: not a readable image ({error})") from error
-    probabilities = jax.nn.softmax(network.logits(jnp.asarray(pixels.reshape(1, height, width, channels))))[0]
+    probabilities = jax.nn.softmax(network.logits(pixels.reshape(1, height, width, channels)))[0]
     return {"class": int(probabilities.argmax()), "probabilities": np.round(np.asarray(probabilities), 6).tolist()}
 
 

@@ -32,7 +32,7 @@ def begin(run: Run, state) -> RetrainState:
 
 
 def epoch(run: Run, state: RetrainState, number: int) -> RetrainState:
-    """Trains epoch `number` (from 0), tests and records. Nothing is chosen by what the test says."""
+    """Trains epoch `number` (from 0), tests, records, and writes the network. Nothing is chosen by what the test says."""
     config, last = run.config.retrain, number + 1 == run.config.retrain.epochs
     learning_rate = config.learning_rate * retraining.SCHEDULES[config.schedule](number, config.epochs)
     drop_path = config.drop_path * number / config.epochs
@@ -41,12 +41,13 @@ def epoch(run: Run, state: RetrainState, number: int) -> RetrainState:
     if last or (number + 1) % config.test_every == 0:
         metrics |= run.retraining.test(state, run.key("retrain", "test"), run.fold)
     run.record_metrics(stage="retrain", epoch=number + 1, learning_rate=learning_rate, drop_path=drop_path, **metrics)
+    run.retraining.trained(state, number + 1).save(run.directory)
     run.say(metrics)
     return state
 
 
 def write_result(run: Run, state: RetrainState) -> RetrainState:
-    """Writes the network, and retrained.json: test accuracy after the last epoch, and the best, which the test set chose."""
+    """Writes retrained.json: test accuracy after the last epoch, and the best, which the test set chose."""
     tested = [m for m in run.metrics.read() if m["stage"] == "retrain" and "test_accuracy" in m]
     best = max(tested, key=lambda m: m["test_accuracy"])
     result = {
@@ -56,6 +57,5 @@ def write_result(run: Run, state: RetrainState) -> RetrainState:
         "parameters": run.retraining.parameters,
         "multiply_adds": run.retraining.multiply_adds,
     }
-    run.retraining.trained(state).save(run.directory)
     run.write("retrained.json", json.dumps(result, indent=1) + "\n")
     return state

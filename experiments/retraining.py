@@ -118,13 +118,13 @@ class Retraining:
         self._train_step, self._test_step = train_step, test_step
         self._draw = jax.jit(batches.epoch_indices, static_argnums=(1, 2, 3))
 
-    def trained(self, state: RetrainState) -> TrainedNetwork:
-        """The network that is kept: without auxiliary head."""
+    def trained(self, state: RetrainState, epoch: int) -> TrainedNetwork:
+        """The network that is kept after so many epochs: without auxiliary head."""
         params = {name: part for name, part in state.params.items() if name != "auxiliary"}
         stats = {name: part for name, part in state.batch_stats.items() if name != "auxiliary"}
         mean, std = (tuple(map(float, values)) for values in (self.train.mean, self.train.std))
         variables = {"params": params, "batch_stats": stats}
-        return TrainedNetwork(self.net.clone(auxiliary=False), variables, self.image_shape, mean, std)
+        return TrainedNetwork(self.net.clone(auxiliary=False), variables, self.image_shape, mean, std, epoch)
 
     def initial_state(self, key: jax.Array) -> RetrainState:
         """The state before the first step."""

@@ -76,7 +76,7 @@ def test_what_is_kept_gives_the_accuracy_that_was_reported_on_every_test_image(r
     Image.fromarray(np.kron(digits.test_images[0, :, :, 0], np.ones((4, 4), np.uint8))).save(tmp_path / "digit.png")
     assert predict.main([str(retrained), str(tmp_path / "digits.npz"), str(tmp_path / "digit.png")]) == 0
     whole, one = map(json.loads, capsys.readouterr().out.splitlines())
-    assert whole["images"] == 360, "which no batch size here divides"
+    assert whole["epoch"] == 3 and whole["images"] == 360, "which no batch size here divides"
     assert whole["accuracy"] == pytest.approx(json.loads((retrained / "retrained.json").read_text())["test_accuracy"])
     network = TrainedNetwork.load(retrained)
     expected = jax.nn.softmax(network.logits(digits.test_images[:1]))[0]
@@ -84,7 +84,7 @@ def test_what_is_kept_gives_the_accuracy_that_was_reported_on_every_test_image(r
 
 
 @of_one_run
-def test_the_export_runs_with_jax_alone_and_gives_the_same_logits(retrained, tmp_path):
+def test_the_export_runs_with_jax_alone_and_gives_the_same_logits(retrained, tmp_path, capsys):
     assert export.main([str(retrained)]) == 0
     images = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 1), np.uint8)
     np.save(tmp_path / "images.npy", images)
@@ -97,6 +97,15 @@ assert not [name for name in sys.modules if name.startswith(("darts_pt_jax", "fl
     subprocess.run([sys.executable, "-c", "import jax.export\n" + program], check=True, cwd=tmp_path)
     ours = TrainedNetwork.load(retrained).logits(images)
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), ours, rtol=1e-4, atol=1e-5)
+    Image.fromarray(images[0, :, :, 0]).save(tmp_path / "image.png")
+    capsys.readouterr()
+    for network in (retrained, retrained / "network.stablehlo"):
+        assert predict.main([str(network), str(tmp_path / "image.png")]) == 0
+    of_run, of_export = map(json.loads, capsys.readouterr().out.splitlines())
+    assert of_run["class"] == of_export["class"]
+    np.testing.assert_allclose(of_run["probabilities"], of_export["probabilities"], atol=1e-5)
+    assert predict.main([str(tmp_path / "image.png"), str(tmp_path / "image.png")]) == 2
+    assert "no StableHLO of experiments.export" in capsys.readouterr().err
 
 
 @of_one_run
@@ -122,6 +131,7 @@ def test_retraining_is_resumed_bit_for_bit(retrained, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(Screen, "end", stopping_after(stop))
             assert run(workdir, KEYS) == 143
+    assert TrainedNetwork.load(workdir).epoch == 3 and not (workdir / "retrained.json").exists()
     assert run(workdir, KEYS) == 0
     for name in ("metrics.jsonl", "genotype.json", "report.md", "retrained.json", "network.safetensors"):
         assert (workdir / name).read_bytes() == (retrained / name).read_bytes(), name
