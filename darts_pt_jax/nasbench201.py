@@ -89,6 +89,14 @@ class Table:
         """1 + the number of architectures that are strictly better."""
         return 1 + int((self.column(name) > self.column(name)[self.row(arch)]).sum())
 
+    def random_choice(self, name: str = "c10_test") -> dict[str, float]:
+        """What one metric of a random architecture is, and the best of several, exact over all, by what is said."""
+        values = self.column(name).astype(np.float64)
+        of = {"mean": values.mean(), "standard deviation": values.std(), "median": np.median(values)}
+        of |= {f"percentile {p}": np.percentile(values, p) for p in (1, 5, 25, 75, 95, 99)}
+        of |= {f"expected best of {n}": self.expected_best(n, name) for n in (10, 100, 1000) if n < len(values)}
+        return {**of, "best of all": values.max()}
+
     def expected_best(self, count: int, name: str = "c10_test") -> float:
         """The mean over all draws of the best of `count` different random architectures.
 

@@ -7,6 +7,8 @@
 
 FILE is NAS-Bench-201-v1_0-e61699.pth or -v1_1-096897.pth (needs torch), or the unpacked folder NATS-tss-v1_0-3ffb9-simple.
 
+ARCH is an arch string, or a file such as a run's genotype.json.
+
 Exit codes: 0 done, 1 failed, 2 a setting or a file is wrong.
 """
 
@@ -15,10 +17,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-import numpy as np
-
 from darts_pt_jax.data import nasbench201_files
-from darts_pt_jax.nasbench201 import SUMMARY, Table, TableError
+from darts_pt_jax.nasbench201 import SUMMARY, Table
+from darts_pt_jax.published import find
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,14 +43,18 @@ def main(argv: Sequence[str]) -> int:
             print(f"{asked.table}: {count:,} architectures")
         else:
             {"query": _query, "rank": _rank, "random": _random}[asked.command](Table(asked.table), asked)
-    except TableError as error:
+    except ValueError as error:
         print("error:", error, file=sys.stderr)
         return 2
     return 0
 
 
+def _row(table: Table, text: str) -> int:
+    return table.row(text if text.isdecimal() else find(text).text("nasbench201"))
+
+
 def _query(table: Table, asked: argparse.Namespace):
-    row = table.row(asked.arch)
+    row = _row(table, asked.arch)
     print(f"{'index':18}{row}\n{'arch':18}{table.arch(row)}")
     for name, value in table.accuracies(row).items():
         print(f"{name:18}{value:.2f}")
@@ -57,18 +62,14 @@ def _query(table: Table, asked: argparse.Namespace):
 
 
 def _rank(table: Table, asked: argparse.Namespace):
-    print(table.rank(asked.arch))
+    print(table.rank(_row(table, asked.arch)))
 
 
 def _random(table: Table, asked: argparse.Namespace):
-    statistics = {"mean": np.mean, "standard deviation": np.std}
-    statistics |= {f"percentile {p}": lambda v, p=p: np.percentile(v, p) for p in (1, 5, 25, 50, 75, 95, 99)}
-    names = [name for name in SUMMARY if name in table.names]
-    print(f"{'':22}" + "".join(f"{name:>12}" for name in names))
-    for label, statistic in statistics.items():
-        print(f"{label:22}" + "".join(f"{statistic(table.column(n).astype(float)):12.2f}" for n in names))
-    for count in (1, 10, 100, 1000):
-        print(f"{f'expected best of {count}':22}" + "".join(f"{table.expected_best(count, n):12.2f}" for n in names))
+    of = {name: table.random_choice(name) for name in SUMMARY}
+    print(f"{'':22}" + "".join(f"{name:>12}" for name in of))
+    for label in of[SUMMARY[0]]:
+        print(f"{label:22}" + "".join(f"{values[label]:12.2f}" for values in of.values()))
 
 
 if __name__ == "__main__":

@@ -277,9 +277,9 @@ def _benchmark(path: str, genotypes: dict[str, Genotype]) -> list[str]:
         arch = genotype.text("nasbench201")
         row = table.accuracies(arch)
         lines.append(table_row(f"by {method}", *(f"{row[n]:.2f}" for n in names), table.rank(arch)))
-    baselines = {"random choice, median": np.median, "random choice, mean": np.mean, "the best there is": np.max}
-    for name, statistic in baselines.items():
-        lines.append(table_row(name, *(f"{statistic(table.column(n)):.2f}" for n in names), ""))
+    of = {name: table.random_choice(name) for name in names}
+    for label in of[names[0]]:
+        lines.append(table_row(f"random choice: {label}", *(f"{values[label]:.2f}" for values in of.values()), ""))
     return [*lines, ""]
 
 

@@ -2,6 +2,8 @@ import bz2
 import collections
 import os
 import pickle
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +63,7 @@ def test_the_discrete_network_has_the_benchmark_s_parameters_and_flops(table):
         assert multiply_adds(net, (32, 32, 3)) == flops[row], table.arch(row)
 
 
-def test_the_commands(table, capsys):
+def test_the_commands(table, tmp_path, capsys):
     def said(*argv):
         assert nasbench201.main([*argv, "--table", os.environ["DARTS_PT_NB201"]]) == 0
         return capsys.readouterr().out
@@ -70,7 +72,28 @@ def test_the_commands(table, capsys):
     assert "94.37" in best and "1 of 15,625" in best
     assert int(said("rank", "0")) == 1 + np.count_nonzero(table.column("c10_test") > table.accuracies(0)["c10_test"])
     rows = {line[:22].strip(): line[22:].split() for line in said("random").splitlines()}
-    assert rows["percentile 50"][0] == "90.75" and rows["mean"] == rows["expected best of 1"]
+    assert rows["median"][0] == "90.75" and rows["best of all"][0] == "94.37" and rows["mean"][0] == "87.06"
+    file = tmp_path / "genotype.json"
+    file.write_text(Genotype.from_text(table.arch(4444)).to_json())
+    assert said("query", str(file)) == said("query", "4444") == said("query", table.arch(4444))
+
+
+def test_a_look_up_takes_milliseconds_and_little_memory(table):
+    program = """
+import resource, sys, time
+def memory(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = memory()
+from darts_pt_jax.nasbench201 import Table
+table, seconds = Table(sys.argv[1]), []
+for row in range(0, 15625, 100):
+    start = time.perf_counter()
+    table.accuracies(table.arch(row)), table.rank(row)
+    seconds.append(time.perf_counter() - start)
+print(memory() - before, sorted(seconds)[len(seconds) // 2])
+"""
+    command = [sys.executable, "-c", program, os.environ["DARTS_PT_NB201"]]
+    megabytes, seconds = map(float, subprocess.check_output(command, text=True).split())
+    assert megabytes < 100 and seconds < 0.01
 
 
 def official(value):
