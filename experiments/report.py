@@ -177,7 +177,7 @@ def table_head(*columns: str) -> list[str]:
 
 def table_row(*cells) -> str:
     """A row of a Markdown table."""
-    return "| " + " | ".join(map(str, cells)) + " |"
+    return "| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |"
 
 
 def _state_name(graph: CellGraph, state: int) -> str:

@@ -1,16 +1,19 @@
-"""Several seeds of one config, and other selections from the same supernets, in one table.
+"""Several seeds of one config, and other selections from the same supernets or several architectures, in one table.
 
     python -m experiments.sweep --config=configs/nasbench201_c10_small.py --seeds=0,1,2,3 [--config.KEY=VALUE ...]
+    python -m experiments.sweep --config=configs/retrain_c10.py --genotypes=DARTS_V2,runs/mine/genotype.json
 
 Runs what is missing, goes on with what was interrupted, skips what is done, and goes past a run that fails. Every run is a
 run directory in --workdir (default: runs/CONFIG-sweep): seed0, and for each selection beside it seed0-magnitude and so
-on, from the supernet of seed0. The same command again goes on. Leaves table.md and table.json there.
+on, from the supernet of seed0; or seed0-DARTS_V2 and so on. The same command again goes on. Leaves table.md and
+table.json there.
 """
 
 import argparse
 import dataclasses
 import json
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -42,14 +45,14 @@ class Sweep:
     Attributes:
       workdir: where its runs and its table are.
       seeds: in the order given.
-      own: the config's select.method.
-      commands: by selection and seed; the config's own selection first.
+      own: the config's select.method, from whose supernets the others select; None where architectures are given.
+      commands: by selection or architecture, and seed; the config's own first.
       left_out: selections that are beside by default, but not here, with the reason.
     """
 
     workdir: pathlib.Path
     seeds: list[int]
-    own: str
+    own: str | None
     commands: dict[str, dict[int, Settings]]
     left_out: dict[str, str]
 
@@ -69,7 +72,11 @@ def parse(argv: Sequence[str]) -> Sweep:
         raise ConfigError(f"--seeds is {args.seeds!r}, which names a seed twice")
     if fixed := [a for a in overrides if a.lstrip("-").partition("=")[0] in OWN]:
         raise ConfigError(f"{fixed[0]} is what the sweep sets itself: leave it out")
-    first = settings.parse(["sweep", f"--config={args.config}", *overrides])
+    given = args.genotypes.split(",") if args.genotypes else []
+    first = settings.parse(
+        ["sweep", f"--config={args.config}", *overrides, *(f"--config.genotype={g}" for g in given[:1])]
+    )
+    given = given or [first.config.genotype] * bool(first.config.genotype)
     if first.plan:
         raise ConfigError("a sweep has no --plan: give it to experiments.main with the same config")
     if first.config.search.seed != -1:
@@ -83,12 +90,14 @@ def parse(argv: Sequence[str]) -> Sweep:
     if "report" not in first.stages or (not {"search", "select"} <= set(first.stages) and not first.config.genotype):
         raise ConfigError(f"stages is {first.config.stages!r}, a sweep needs search, select and report, or a genotype")
     workdir = pathlib.Path(args.workdir or str(first.workdir).removesuffix(f"-seed{first.config.seed}") + "-sweep")
+    if given:
+        return Sweep(workdir, seeds, None, _of_genotypes(args, overrides, workdir, seeds, given), {})
     own, left_out = first.config.select.method, {}
     commands = {own: {}}
     for seed in seeds:
         place = [f"--config={args.config}", *overrides, f"--config.seed={seed}"]
         commands[own][seed] = settings.parse(["sweep", *place, f"--workdir={workdir / f'seed{seed}'}"])
-        for method in args.beside.split(",") if args.beside else BESIDE * (not first.config.genotype):
+        for method in args.beside.split(",") if args.beside else BESIDE:
             more = [
                 f"--workdir={workdir / f'seed{seed}-{method}'}", f"--config.init_from={workdir / f'seed{seed}'}",
                 f"--config.stages={','.join(s for s in first.stages if s != 'search')}", f"--config.select.method={method}",
@@ -103,6 +112,27 @@ def parse(argv: Sequence[str]) -> Sweep:
     return Sweep(workdir, seeds, own, {m: of_seeds for m, of_seeds in commands.items() if of_seeds}, left_out)
 
 
+def _of_genotypes(
+    args: argparse.Namespace, overrides: list[str], workdir: pathlib.Path, seeds: list[int], given: list[str]
+) -> dict[str, dict[int, Settings]]:
+    """The commands that retrain the given architectures."""
+    if args.beside:
+        raise ConfigError(
+            f"--beside is {args.beside!r}, but there is no selection beside a given genotype: leave it out"
+        )
+    places = [re.sub(r"[^\w.-]+", "_", genotype).strip("_") for genotype in given]
+    if len(set(places)) < len(places):
+        raise ConfigError(f"--genotypes is {args.genotypes!r}, of which two would share a run directory")
+    return {
+        genotype: {
+            seed: settings.parse(["sweep", f"--config={args.config}", *overrides, f"--config.genotype={genotype}",
+                                  f"--config.seed={seed}", f"--workdir={workdir / f'seed{seed}-{place}'}"])
+            for seed in seeds
+        }
+        for genotype, place in zip(given, places, strict=True)
+    }  # fmt: skip
+
+
 def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -115,6 +145,9 @@ def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "--beside", metavar="METHOD,...",
         help="other select.methods to select by from the same supernets (default: magnitude and random where they can)",
     )  # fmt: skip
+    parser.add_argument(
+        "--genotypes", metavar="NAME|FILE,...", help="retrains these, in place of what config.genotype names"
+    )
     return parser.parse_known_args(argv)
 
 
@@ -181,10 +214,11 @@ def measure(command: Settings) -> dict:
     return {"values": values, "genotype": (command.workdir / "genotype.txt").read_text().strip()}
 
 
-def write_table(workdir: pathlib.Path, seeds: Sequence[int], results: dict[str, dict[int, dict]]) -> str:
+def write_table(asked: Sweep, results: dict[str, dict[int, dict]]) -> str:
     """Writes table.json and table.md; returns the latter."""
-    record.write_text(workdir / "table.json", json.dumps(results, indent=1) + "\n")
-    lines = table_head("", "selection", *(f"seed {s}" for s in seeds), "mean", "standard deviation", "best")
+    seeds, by, kind = asked.seeds, "by " * bool(asked.own), "selection" if asked.own else "architecture"
+    record.write_text(asked.workdir / "table.json", json.dumps(results, indent=1) + "\n")
+    lines = table_head("", kind, *(f"seed {s}" for s in seeds), "mean", "standard deviation", "best")
     names = dict.fromkeys(name for of_seeds in results.values() for r in of_seeds.values() for name in r["values"])
     for name in names:
         for method, of_seeds in results.items():
@@ -193,12 +227,12 @@ def write_table(workdir: pathlib.Path, seeds: Sequence[int], results: dict[str, 
             mean = f"{np.mean(numbers):.4g}" if numbers else ""
             spread = f"{np.std(numbers, ddof=1):.2g}" if len(numbers) > 1 else ""
             best = f"{max(numbers):.4g}" if numbers and name.endswith("%") else ""
-            lines.append(table_row(name, f"by {method}", *cells, mean, spread, best))
+            lines.append(table_row(name, by + method, *cells, mean, spread, best))
     for method, of_seeds in results.items():
         for seed, result in of_seeds.items():
-            lines += ["", f"By {method}, seed {seed}:", "", "```", result["genotype"], "```"]
+            lines += ["", f"{by.capitalize()}{method}, seed {seed}:", "", "```", result["genotype"], "```"]
     text = "\n".join(lines) + "\n"
-    record.write_text(workdir / "table.md", text)
+    record.write_text(asked.workdir / "table.md", text)
     return text
 
 
@@ -210,7 +244,7 @@ def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(te
             asked = parse(argv)
             queue = [(method, seed) for seed in asked.seeds for method in asked.commands]
             todo = [(method, seed) for method, seed in queue if not finished(asked.commands[method][seed])]
-            config = asked.commands[asked.own][asked.seeds[0]].config
+            config = next(iter(asked.commands.values()))[asked.seeds[0]].config
             if todo and not config.data.download:  # what is wrong is said before any run
                 run.load_images(config)
             asked.workdir.mkdir(parents=True, exist_ok=True)
@@ -233,7 +267,7 @@ def _carry_out(asked: Sweep, queue: Sequence[tuple[str, int]], todo: Sequence[tu
     for method, seed in queue:
         command = asked.commands[method][seed]
         if (method, seed) in todo:
-            if method != asked.own and seed not in results[asked.own]:
+            if asked.own and method != asked.own and seed not in results[asked.own]:
                 failed.append(f"{command.workdir} (needs seed{seed})")
                 continue
             say(f"{command.workdir}: experiments.main {' '.join(command.argv)}")
@@ -242,7 +276,7 @@ def _carry_out(asked: Sweep, queue: Sequence[tuple[str, int]], todo: Sequence[tu
                 continue
         results[method][seed] = measure(command)
     if any(results.values()):
-        say(write_table(asked.workdir, asked.seeds, results))
+        say(write_table(asked, results))
     if failed:
         raise RunError(
             f"{len(failed)} of {len(queue)} runs failed: {', '.join(failed)}: the same command tries them again"

@@ -17,6 +17,7 @@ from experiments import sweep
 KEYS = {
     "space": "nasbench201", "supernet.cells": 1, "data.examples": 130, "data.size": 4, "supernet.channels": 2,
     "search.epochs": 2, "search.batch_size": 32, "select.method": "magnitude", "tensorboard": False,
+    "retrain.cells": 1, "retrain.channels": 2, "retrain.epochs": 2, "report.latency": False,
 }  # fmt: skip
 
 
@@ -169,3 +170,23 @@ def test_fixed_alphas_have_no_magnitude_beside_them():
     assert asked.workdir == pathlib.Path("runs/methods_s3_small-fixed-sweep")
     assert list(asked.commands) == ["perturbation", "random"] and "no magnitude" in asked.left_out["magnitude"]
     assert asked.commands["random"][3].config.init_from == str(asked.workdir / "seed3")
+
+
+def test_architectures_are_retrained_side_by_side(tmp_path, capsys):
+    arch = "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
+    (tmp_path / "pools.txt").write_text(arch.replace("nor_conv_1x1", "avg_pool_3x3"))
+    given, workdir = f"{arch},{tmp_path / 'pools.txt'}", tmp_path / "sweep"
+    argv = arguments(workdir, "3", f"--genotypes={given}", stages="retrain,report")
+    assert sweep.main(argv) == 0
+    table = json.loads((workdir / "table.json").read_text())
+    assert list(table) == given.split(",") and all(list(of_seeds) == ["3"] for of_seeds in table.values())
+    with_conv, pools = (of_seeds["3"]["values"] for of_seeds in table.values())
+    name = "parameters of the retrained network"
+    assert with_conv[name] > pools[name] and 0 <= pools["test accuracy after retraining, last epoch, %"] <= 100
+    assert f"| {name} | {arch.replace('|', chr(92) + '|')} |" in (workdir / "table.md").read_text()
+    capsys.readouterr()
+    assert sweep.main([*argv, "--beside=random"]) == 2
+    assert "there is no selection beside a given genotype" in capsys.readouterr().err
+    twice = arguments(workdir, "3", f"--genotypes={arch},{arch}", stages="retrain,report")
+    assert sweep.main(twice) == 2
+    assert "two would share a run directory" in capsys.readouterr().err
