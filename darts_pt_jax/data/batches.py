@@ -10,30 +10,49 @@ import numpy as np
 
 
 @flax.struct.dataclass
-class Dataset:
+class Labelled:
     """Labelled images on the device.
 
     Attributes:
       images: uint8 [N, H, W, C].
       labels: int32 [N].
-      mean, std: float32 [C], of pixels scaled to [0, 1].
-      pad: zero padding in pixels before the random crop; 0 crops nothing.
-      flip: whether training batches are flipped at random.
-      cutout: side in pixels of the square that is blanked in training batches, after normalisation; 0: none.
     """
 
     images: jax.Array
     labels: jax.Array
-    mean: jax.Array
-    std: jax.Array
-    pad: int = flax.struct.field(pytree_node=False)
-    flip: bool = flax.struct.field(pytree_node=False)
-    cutout: int = flax.struct.field(pytree_node=False, default=0)
 
     @property
     def size(self) -> int:
         """N, the number of images."""
         return self.images.shape[0]
+
+
+@flax.struct.dataclass
+class Recipe:
+    """What is done to images before a network sees them.
+
+    Attributes:
+      mean, std: float32 [C], of pixels scaled to [0, 1].
+      pad: zero padding in pixels before the random crop; 0 crops nothing.
+      flip: whether training batches are flipped at random.
+      cutout: side in pixels of the square that is blanked in training batches, after normalisation; 0: none.
+      jitter: the largest changes (brightness, contrast, saturation, hue) of the colours of training batches, as
+        torchvision's ColorJitter takes them; (): none. A factor of each of the first three is drawn for each image,
+        uniform in [1 - b, 1 + b] and not below 0, and a shift of the hue, uniform in [-h, h] turns. The order of the
+        four is drawn once for the whole batch; torchvision draws it for each image.
+    """
+
+    mean: jax.Array
+    std: jax.Array
+    pad: int = flax.struct.field(pytree_node=False)
+    flip: bool = flax.struct.field(pytree_node=False)
+    cutout: int = flax.struct.field(pytree_node=False, default=0)
+    jitter: tuple[float, ...] = flax.struct.field(pytree_node=False, default=())
+
+
+@flax.struct.dataclass
+class Dataset(Recipe, Labelled):  # its fields are those of the last base first
+    """Labelled images on the device and what is done to them: images, labels, mean, std, pad, flip, cutout, jitter."""
 
 
 def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -73,23 +92,95 @@ def batch(dataset: Dataset, indices: jax.Array, key: jax.Array | None) -> tuple[
     Args:
       dataset: where from.
       indices: int [B].
-      key: of the augmentation (random crop after zero padding, random horizontal flip, cutout); None does not augment.
+      key: of the augmentation; None does not augment.
 
     Returns:
-      Normalised float32 images [B, H, W, C] and int32 labels [B].
+      `prepared` images, float32 [B, H, W, C], and int32 labels [B].
     """
-    images = dataset.images[indices]
+    return prepared(dataset.images[indices], dataset, key), dataset.labels[indices]
+
+
+def prepared(images: jax.Array, recipe: Recipe, key: jax.Array | None) -> jax.Array:
+    """A batch as a network sees it.
+
+    Args:
+      images: uint8 [B, H, W, C]; C is 3 where the recipe has jitter.
+      recipe: what is done, in this order: random crop after zero padding, random horizontal flip, jitter of the
+        colours, normalisation, cutout.
+      key: of the augmentation, which is all but the normalisation; None does not augment.
+
+    Returns:
+      Normalised float32 images [B, H, W, C].
+
+    Raises:
+      ValueError: the recipe has jitter, and the images are not RGB.
+    """
     if key is not None:
         crop_key, flip_key = jax.random.split(key)
-        if dataset.pad:
-            images = _crop(images, dataset.pad, crop_key)
-        if dataset.flip:
-            flip = jax.random.bernoulli(flip_key, shape=(len(indices), 1, 1, 1))
+        if recipe.pad:
+            images = _crop(images, recipe.pad, crop_key)
+        if recipe.flip:
+            flip = jax.random.bernoulli(flip_key, shape=(len(images), 1, 1, 1))
             images = jnp.where(flip, images[:, :, ::-1], images)
-    pixels = (images.astype(jnp.float32) / 255 - dataset.mean) / dataset.std
-    if key is not None and dataset.cutout:
-        pixels = _cut_out(pixels, dataset.cutout, jax.random.fold_in(key, 2))
-    return pixels, dataset.labels[indices]
+    pixels = images.astype(jnp.float32) / 255
+    if key is not None and any(recipe.jitter):
+        pixels = _jittered(pixels, recipe.jitter, jax.random.fold_in(key, 3))
+    pixels = (pixels - recipe.mean) / recipe.std
+    if key is not None and recipe.cutout:
+        pixels = _cut_out(pixels, recipe.cutout, jax.random.fold_in(key, 2))
+    return pixels
+
+
+def _jittered(pixels: jax.Array, jitter: tuple[float, ...], key: jax.Array) -> jax.Array:
+    """RGB images of values in [0, 1] with other colours, in [0, 1] again after each of the changes."""
+    if pixels.shape[-1] != 3:
+        raise ValueError(f"jitter is of RGB images, expected 3 channels, got images of shape {pixels.shape[1:]}")
+    order_key, *keys = jax.random.split(key, 5)
+    changes, amounts = [], []
+    for change, largest, neutral, amount_key in zip(CHANGES, jitter, (1, 1, 1, 0), keys, strict=True):
+        if largest:
+            low = max(0, 1 - largest) if neutral else -largest
+            changes.append(change)
+            amounts.append(jax.random.uniform(amount_key, (len(pixels), 1, 1, 1), minval=low, maxval=neutral + largest))
+    order, amounts = jax.random.permutation(order_key, len(changes)), jnp.stack(amounts)
+    return jax.lax.fori_loop(
+        0, len(changes), lambda i, x: jax.lax.switch(order[i], changes, x, amounts[order[i]]), pixels
+    )
+
+
+def _brighter(pixels, factor):
+    return jnp.clip(pixels * factor, 0, 1)
+
+
+def _contrasted(pixels, factor):
+    mean = _grey(pixels).mean((1, 2), keepdims=True)
+    return jnp.clip(mean + (pixels - mean) * factor, 0, 1)
+
+
+def _saturated(pixels, factor):
+    grey = _grey(pixels)
+    return jnp.clip(grey + (pixels - grey) * factor, 0, 1)
+
+
+def _hue_shifted(pixels, turns):
+    """With the hue of HSV turned; value and chroma stay, so that only the place of each channel on the circle counts."""
+    red, green, blue = jnp.split(pixels, 3, -1)
+    value = pixels.max(-1, keepdims=True)
+    chroma = value - pixels.min(-1, keepdims=True)
+    sixths = jnp.where(
+        value == red, green - blue, jnp.where(value == green, blue - red + 2 * chroma, red - green + 4 * chroma)
+    ) / jnp.where(chroma, chroma, 1)
+    place = (sixths + 6 * turns + jnp.array([5.0, 3.0, 1.0])) % 6
+    return value - chroma * jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
+
+
+def _grey(pixels):
+    """The luma of ITU-R BT.601, [B, H, W, 1]."""
+    return (pixels * jnp.array([0.299, 0.587, 0.114])).sum(-1, keepdims=True)
+
+
+CHANGES = (_brighter, _contrasted, _saturated, _hue_shifted)
+"""What jitter does: functions of RGB images [B, H, W, 3] in [0, 1] and a factor or shift [B, 1, 1, 1] of each image."""
 
 
 def _cut_out(images: jax.Array, side: int, key: jax.Array) -> jax.Array:

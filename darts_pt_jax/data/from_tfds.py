@@ -5,6 +5,7 @@ import importlib.util
 import io
 import pathlib
 import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from absl import logging
@@ -54,6 +55,56 @@ def read(name: str, directory: str = "", download: bool = False) -> Images:
       Unavailable: tensorflow-datasets, TensorFlow or the data are missing.
       DataError: the data cannot be used, or not be prepared.
     """
+    return _use(name, directory, download, _images)
+
+
+def records(name: str, directory: str = "") -> tuple["Records", "Records", int]:
+    """The encoded images of a prepared data set, read at random and as they are needed; this takes no TensorFlow.
+
+    Args:
+      name: as for `read`.
+      directory: as for `read`.
+
+    Returns:
+      The training images, those for testing (the split validation, or test where there is none), and the number of
+      classes.
+
+    Raises:
+      Unavailable: tensorflow-datasets or the data are missing, or are in files without random access.
+      DataError: the data cannot be used.
+    """
+    return _use(name, directory, False, _records)
+
+
+class Records(Sequence):
+    """A split: (encoded image, label) by number, in the order of the files."""
+
+    def __init__(self, name, builder, split):
+        import tensorflow_datasets as tfds
+
+        self._name = f"data set {name}, split {split}"
+        self._info = builder.info.full_name, builder.info.splits[split]
+        self._source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+
+    def __len__(self):
+        return len(self._source)
+
+    def __getitem__(self, number: int) -> tuple[bytes, int]:
+        example = self._source[number]
+        return example["image"], int(example["label"])
+
+    def name(self, number: int) -> str:
+        """What an error calls a record."""
+        return f"{self._name}, record {number}"
+
+    def identity(self) -> Iterator[str]:
+        """What tells the data from others: name and version, split, and the examples and bytes of its files."""
+        full_name, split = self._info
+        yield f"{full_name} {split.name} {split.shard_lengths} {split.num_bytes}"
+
+
+def _use(name, directory, download, function):
+    """What the function makes of the name and the data set's builder, every error a `DataError`."""
     if not installed():
         raise Unknown(f"{name!r} is read by tensorflow-datasets: pip install -e '.[tfds]'")
     import tensorflow_datasets as tfds
@@ -70,7 +121,7 @@ def read(name: str, directory: str = "", download: bool = False) -> Images:
                 builder = _prepared(name, root)
             if not builder:
                 raise NotPrepared(f"data set {name} is not prepared in {root}")
-            return _images(name, builder)
+            return function(name, builder)
         except DataError:
             raise
         except Exception as error:  # tensorflow-datasets passes on whatever files, codecs and downloads raise
@@ -99,13 +150,25 @@ def _prepare(name, root):
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
 
 
+def _records(name, builder):
+    import tensorflow_datasets as tfds
+
+    held_out = "validation" if "validation" in builder.info.splits else "test"
+    _check(name, builder, held_out)
+    if not builder.info.available_file_formats() & tfds.core.FileFormat.with_random_access():
+        raise Unavailable(
+            f"data set {name} is prepared in {builder.data_dir} as {builder.info.file_format.value}, expected array_record, "
+            f"which has random access: tfds convert_format --dataset_version_dir={builder.data_dir} "
+            "--out_file_format=array_record (needs pip install -e '.[prepare]')"
+        )
+    label = builder.info.features["label"]
+    if not (classes := getattr(label, "num_classes", None)):
+        raise DataError(f"data set {name} has a {type(label).__name__} for the feature label, expected a ClassLabel")
+    return Records(name, builder, "train"), Records(name, builder, held_out), classes
+
+
 def _images(name, builder):
-    if missing := {"train", "test"} - set(builder.info.splits):
-        splits = ", ".join(builder.info.splits) or "none"
-        raise DataError(f"data set {name} lacks the split {' and '.join(sorted(missing))}; it has {splits}")
-    if missing := {"image", "label"} - set(builder.info.features):
-        features = ", ".join(builder.info.features)
-        raise DataError(f"data set {name} lacks the feature {' and '.join(sorted(missing))}; it has {features}")
+    _check(name, builder, "test")
     ordered = "id" in builder.info.features
     arrays = {}
     for split in ("train", "test"):
@@ -118,6 +181,15 @@ def _images(name, builder):
         arrays[f"{split}_labels"] = np.array([example["label"] for example in examples])
     note = f"data set {name} has no feature id: the images are in tensorflow-datasets' order, not the publisher's"
     return sources.from_arrays(f"data set {name}", arrays, () if ordered else (note,))
+
+
+def _check(name, builder, held_out):
+    if missing := {"train", held_out} - set(builder.info.splits):
+        splits = ", ".join(builder.info.splits) or "none"
+        raise DataError(f"data set {name} lacks the split {' and '.join(sorted(missing))}; it has {splits}")
+    if missing := {"image", "label"} - set(builder.info.features):
+        features = ", ".join(builder.info.features)
+        raise DataError(f"data set {name} lacks the feature {' and '.join(sorted(missing))}; it has {features}")
 
 
 def _examples(name, builder, split):
