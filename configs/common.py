@@ -21,10 +21,12 @@ def get_config() -> ConfigDict:
         "init_epoch": 0,  # which of its search epochs; 0: the last that it keeps
         "space": "darts",  # darts, darts_none, s1, s2, s3, s4, nasbench201
         "data": {
-            "source": "npz",  # npz, digits, or a name of tensorflow-datasets such as cifar10
-            "path": "",  # the npz: train_images, train_labels, test_images, test_labels
+            "source": "npz",  # npz, digits, folder (with crop), or a name of tensorflow-datasets such as cifar10
+            "path": "",  # the npz: train_images, train_labels, test_images, test_labels; or the folder of train, val
             "dir": "",  # where tensorflow-datasets keeps its data; "": its own default
             "download": False,  # lets tensorflow-datasets download what is not there
+            "crop": 0,  # side that pictures of any size are cut to, read as they are needed (retraining only); 0: all
+            # pictures are of one size, and kept in memory
             "size": 0,  # height and width to average or resize to; 0: as they are
             "examples": 0,  # the first so many training images; 0: all
             "train_fraction": 0.5,  # share that trains the weights; the rest trains the alphas and scores
@@ -103,6 +105,7 @@ def get_config() -> ConfigDict:
             "drop_path": 0.2,  # probability at the end, from 0 at the beginning
             "auxiliary": 0.4,  # weight of the auxiliary head's loss; 0: no head
             "cutout": 16,  # side in pixels; 0: none
+            "jitter": (),  # of colours: brightness, contrast, saturation, hue; (): none
             "label_smoothing": 0.0,
             "test_every": 1,  # epochs between tests; the last is always tested
         },

@@ -26,6 +26,7 @@ class TrainedNetwork:
       variables: "params" and "batch_stats".
       image_shape: (H, W, C).
       mean, std: float [C], of pixels scaled to [0, 1].
+      crop: whether its test images are the `streams.middle` of pictures, not whole ones.
       epoch: how many epochs it has been trained; None where that is not known.
     """
 
@@ -34,6 +35,7 @@ class TrainedNetwork:
     image_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop: bool = False
     epoch: int | None = None
 
     def logits(self, images: jax.Array) -> jax.Array:
@@ -54,6 +56,7 @@ class TrainedNetwork:
         description = {
             "genotype": json.loads(net.genotype.to_json()), "form": net.form, "cells": net.cells, "channels": net.channels,
             "classes": net.classes, "image_shape": self.image_shape, "mean": self.mean, "std": self.std,
+            "crop": self.crop,
         }  # fmt: skip
         record.write_text(directory / "network.json", json.dumps(description, indent=1) + "\n")
 
@@ -84,7 +87,7 @@ class TrainedNetwork:
             return arrays[name]
 
         variables = jax.tree_util.tree_map_with_path(pick, like)
-        return cls(net, variables, shape, tuple(of["mean"]), tuple(of["std"]), epoch and int(epoch))
+        return cls(net, variables, shape, tuple(of["mean"]), tuple(of["std"]), of["crop"], epoch and int(epoch))
 
     def stablehlo(self) -> bytes:
         """The function `logits` for any number of images, weights included, as `jax.export.deserialize` reads it."""

@@ -12,6 +12,7 @@ from typing import TextIO
 from darts_pt_jax import record
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.streams import Stream
 from experiments.rules import ConfigError, flatten
 from experiments.settings import Settings
 
@@ -141,7 +142,7 @@ def sign(file: TextIO, process: int):
     file.flush()
 
 
-def bind(settings: Settings, before: dict | None, source: "Source | None", images: Images):
+def bind(settings: Settings, before: dict | None, source: "Source | None", images: Images | Stream):
     """Ties the directory to the config and to the images.
 
     Raises:

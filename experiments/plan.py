@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.streams import Stream
 from experiments.directory import Source
 from experiments.retraining import Retraining, chosen
 from experiments.rules import SGAS
@@ -61,14 +62,14 @@ def _show_supernet(settings: Settings, pipeline: dict[str, list[Unit]], source: 
     print(f"disk           about {_human(kept * checkpoint)} ({kept} checkpoints of {_human(checkpoint)})")
 
 
-def _show_retraining(settings: Settings, images: Images):
-    retrain, count = settings.config.retrain, len(images.train_images)
+def _show_retraining(settings: Settings, images: Images | Stream):
+    retrain, (train, test) = settings.config.retrain, images.sizes
     what = f"{retrain.cells} cells of {retrain.channels} channels"
     if settings.config.genotype:
         of = Retraining(settings.config, images, chosen(settings.config, settings.workdir))
         what += f", {of.parameters:,} parameters, {of.multiply_adds / 1e6:,.1f} M multiply-adds an image"
-    print(f"retrain        {what}, {retrain.epochs} epochs of {count // retrain.batch_size:,} steps of "
-          f"{retrain.batch_size} images; {len(images.test_images):,} test images")  # fmt: skip
+    print(f"retrain        {what}, {retrain.epochs} epochs of {train // retrain.batch_size:,} steps of "
+          f"{retrain.batch_size} images; {test:,} test images")  # fmt: skip
 
 
 def _residuals(training: Training, state) -> int:

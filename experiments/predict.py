@@ -2,7 +2,8 @@
 
 NETWORK is a run directory, whose network is that of the last epoch that is done, or a network.stablehlo that
 experiments.export has written. FILE is an npz as a config's data.path takes it, whose test images are classified and counted, or image files, whose classes
-and probabilities are printed, a JSON line each. Images of another size are resized.
+and probabilities are printed, a JSON line each. Images of another size are resized; where NETWORK is the run directory of a
+network that was trained with data.crop, their middle is cut out as in its tests.
 
 Exit codes: 0 done, 2 a setting or a file is wrong.
 """
@@ -18,7 +19,7 @@ import jax
 import jax.export
 import numpy as np
 
-from darts_pt_jax.data import sources
+from darts_pt_jax.data import sources, streams
 from darts_pt_jax.data.sources import DataError
 from darts_pt_jax.export import TrainedNetwork
 from experiments.settings import fail
@@ -49,12 +50,16 @@ def main(argv: Sequence[str]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """What is asked: `logits`, float32 [B, classes], of uint8 images [B, *image_shape]; `epoch` as far as it is known."""
+    """What is asked: `logits`, float32 [B, classes], of uint8 images [B, *image_shape].
+
+    `crop` and `epoch` are as of `TrainedNetwork`.
+    """
 
     logits: Callable[[np.ndarray], jax.Array]
     image_shape: tuple[int, int, int]
     classes: int
-    epoch: int | None
+    crop: bool = False
+    epoch: int | None = None
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Classifier":
@@ -65,14 +70,15 @@ class Classifier:
         """
         if path.is_dir():
             network = TrainedNetwork.load(path)
-            return cls(jax.jit(network.logits), network.image_shape, network.net.classes, network.epoch)
+            logits, classes = jax.jit(network.logits), network.net.classes
+            return cls(logits, network.image_shape, classes, network.crop, network.epoch)
         try:
             exported = jax.export.deserialize(bytearray(path.read_bytes()))
             ((_, *image_shape),) = (aval.shape for aval in exported.in_avals)
             ((_, classes),) = (aval.shape for aval in exported.out_avals)
         except Exception as error:  # flatbuffers raises whatever the bytes lead it to
             raise ValueError(f"{path}: no run directory and no StableHLO of experiments.export ({error})") from error
-        return cls(exported.call, tuple(image_shape), classes, None)
+        return cls(exported.call, tuple(image_shape), classes)
 
 
 def evaluate(network: Classifier, file: pathlib.Path, batch: int) -> dict:
@@ -110,9 +116,13 @@ def classify(network: Classifier, file: pathlib.Path) -> dict:
     height, width, channels = network.image_shape
     try:
         with Image.open(file) as opened:
-            pixels = np.asarray(
-                opened.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BOX)
+            picture = opened.convert("L" if channels == 1 else "RGB")
+            cut = (
+                streams.middle(picture, height)
+                if network.crop
+                else picture.resize((width, height), Image.Resampling.BOX)
             )
+            pixels = np.asarray(cut)
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f"{file}: not a readable image ({error})") from error
     probabilities = jax.nn.softmax(network.logits(pixels.reshape(1, height, width, channels)))[0]

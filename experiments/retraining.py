@@ -10,9 +10,10 @@ from ml_collections import ConfigDict
 
 from darts_pt_jax import bilevel, network, published, retraining
 from darts_pt_jax.bilevel import Metrics
-from darts_pt_jax.data import batches
-from darts_pt_jax.data.batches import Dataset
+from darts_pt_jax.data import batches, feeds
+from darts_pt_jax.data.batches import Recipe
 from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.export import TrainedNetwork
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.network import Network
@@ -72,7 +73,7 @@ def _check_head(config: ConfigDict, of_form: str, image_shape: tuple[int, int, i
 class Retraining:
     """A discrete network with its data and its compiled programs; the state is passed in and out."""
 
-    def __init__(self, config: ConfigDict, images: Images, genotype: Genotype):
+    def __init__(self, config: ConfigDict, images: Images | Stream, genotype: Genotype):
         """Builds the network for the images; compiles nothing yet.
 
         Raises:
@@ -80,23 +81,26 @@ class Retraining:
         """
         retrain, data = config.retrain, config.data
         self.config, self.genotype = config, genotype
-        self.image_shape = images.image_shape
-        if retrain.batch_size > len(images.train_images):
+        self.image_shape, self.sizes = images.image_shape, images.sizes
+        if retrain.batch_size > images.sizes[0]:
             raise DataError(
-                f"retrain.batch_size is {retrain.batch_size}, but there are {len(images.train_images)} training images"
+                f"retrain.batch_size is {retrain.batch_size}, but there are {images.sizes[0]} training images"
+            )
+        if retrain.jitter and self.image_shape[2] != 3:
+            raise DataError(
+                f"retrain.jitter is of RGB images, but they have {self.image_shape[2]} channels: set it to ()"
             )
         _check_head(config, form(config, genotype), self.image_shape)
         mean, std = (data.mean, data.std) if data.mean else batches.statistics(images.train_images)
-        dataset = functools.partial(
-            Dataset,
+        self.recipe = Recipe(
             mean=np.asarray(mean, np.float32),
             std=np.asarray(std, np.float32),
             pad=images.pad if data.pad < 0 else data.pad,
             flip=images.flip if data.flip == "default" else data.flip == "on",
             cutout=retrain.cutout,
+            jitter=tuple(retrain.jitter),
         )
-        self.train = dataset(jax.device_put(images.train_images), jax.device_put(images.train_labels))
-        self.held_out = dataset(jax.device_put(images.test_images), jax.device_put(images.test_labels))
+        self._feed = feeds.feed(images, self.recipe)
         self.net = of_genotype(config, genotype, images.classes).clone(auxiliary=retrain.auxiliary > 0)
         self.optimizer = bilevel.weight_optimizer(retrain.momentum, retrain.weight_decay, retrain.clip)
         self.parameters = network.parameters(self.abstract_state().params)
@@ -105,26 +109,27 @@ class Retraining:
         evaluate = retraining.make_evaluate(self.net)
 
         @functools.partial(jax.jit, donate_argnums=0)
-        def train_step(state, total, dataset, indices, i, key, *args):
+        def train_step(state, total, given, i, key, *args):
             augment_key, step_key = jax.random.split(jax.random.fold_in(key, i))
-            images, labels = batches.batch(dataset, indices[i], augment_key)
+            images, labels = self._feed.batch(given, augment_key)
             state, metrics = step(state, images, labels, step_key, *args)
             return state, total + metrics
 
         @jax.jit
-        def test_step(state, total, dataset, indices, counted, key):
-            return total + evaluate(state.variables, *batches.batch(dataset, indices, None), counted, key)
+        def test_step(state, total, given, counted, key):
+            return total + evaluate(state.variables, *self._feed.batch(given, None), counted, key)
 
         self._train_step, self._test_step = train_step, test_step
-        self._draw = jax.jit(batches.epoch_indices, static_argnums=(1, 2, 3))
 
     def trained(self, state: RetrainState, epoch: int) -> TrainedNetwork:
         """The network that is kept after so many epochs: without auxiliary head."""
         params = {name: part for name, part in state.params.items() if name != "auxiliary"}
         stats = {name: part for name, part in state.batch_stats.items() if name != "auxiliary"}
-        mean, std = (tuple(map(float, values)) for values in (self.train.mean, self.train.std))
+        mean, std = (tuple(map(float, values)) for values in (self.recipe.mean, self.recipe.std))
         variables = {"params": params, "batch_stats": stats}
-        return TrainedNetwork(self.net.clone(auxiliary=False), variables, self.image_shape, mean, std, epoch)
+        return TrainedNetwork(
+            self.net.clone(auxiliary=False), variables, self.image_shape, mean, std, self.config.data.crop > 0, epoch
+        )
 
     def initial_state(self, key: jax.Array) -> RetrainState:
         """The state before the first step."""
@@ -137,25 +142,23 @@ class Retraining:
     def epoch(self, state: RetrainState, key: jax.Array, learning_rate: float, drop_path: float, fold):
         """A shuffled pass over the training set, less what does not fill a batch; the state, train_loss, train_accuracy."""
         batch_size = self.config.retrain.batch_size
-        steps = self.train.size // batch_size
-        index_key, step_key = jax.random.split(key)
-        indices = self._draw(index_key, self.train.size, steps, batch_size)
+        order_key, step_key = jax.random.split(key)
+        batch = self._feed.training(order_key, batch_size)
 
         def step(i, state, total):
-            return self._train_step(state, total, self.train, indices, i, step_key, learning_rate, drop_path)
+            return self._train_step(state, total, batch(i), i, step_key, learning_rate, drop_path)
 
-        state, total = fold("training", step, state, Metrics.zero(), steps, batch_size)
+        state, total = fold("training", step, state, Metrics.zero(), self.sizes[0] // batch_size, batch_size)
         return state, summary(total, "train", "retrain.learning_rate")
 
     def test(self, state: RetrainState, key: jax.Array, fold) -> dict:
         """test_loss and test_accuracy over all test images, by running statistics."""
-        size, batch_size = self.held_out.size, self.config.retrain.batch_size
-        steps = math.ceil(size / batch_size)
-        indices = np.arange(steps * batch_size).reshape(steps, batch_size)
+        size, batch_size = self.sizes[1], self.config.retrain.batch_size
+        batch = self._feed.testing(batch_size)
 
         def step(i, state, total):
-            counted = indices[i] < size
-            batch = np.minimum(indices[i], size - 1)
-            return state, self._test_step(state, total, self.held_out, batch, counted, jax.random.fold_in(key, i))
+            counted = np.arange(i * batch_size, (i + 1) * batch_size) < size
+            return state, self._test_step(state, total, batch(i), counted, jax.random.fold_in(key, i))
 
-        return summary(fold("test", step, state, Metrics.zero(), steps, batch_size)[1], "test", "retrain.learning_rate")
+        total = fold("test", step, state, Metrics.zero(), math.ceil(size / batch_size), batch_size)[1]
+        return summary(total, "test", "retrain.learning_rate")

@@ -96,6 +96,7 @@ RULES = {
     "data.path": _ANYTHING,
     "data.dir": _ANYTHING,
     "data.download": _ANYTHING,
+    "data.crop": _NOT_NEGATIVE,
     "data.size": _NOT_NEGATIVE,
     "data.examples": _NOT_NEGATIVE,
     "data.train_fraction": Rule(lambda v: 0 < v < 1, "more than 0 and less than 1"),
@@ -162,6 +163,10 @@ RULES = {
     "retrain.drop_path": Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1"),
     "retrain.auxiliary": _NOT_NEGATIVE,
     "retrain.cutout": _NOT_NEGATIVE,
+    "retrain.jitter": Rule(
+        lambda v: not v or (len(v) == 4 and all(type(x) in (int, float) and x >= 0 for x in v) and v[3] <= 0.5),
+        "four numbers of at least 0, the last at most 0.5, or ()",
+    ),
     "retrain.label_smoothing": Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1"),
     "retrain.test_every": _POSITIVE,
     "eval.every": _POSITIVE,
@@ -192,12 +197,37 @@ def check(config: ConfigDict):
             raise ConfigError(f"{key} is {values[key]!r}, expected {rule.describe(values[key])}")
     if bool(values["data.mean"]) != bool(values["data.std"]):
         raise ConfigError("data.mean and data.std are given together or not at all")
+    _check_data(config)
     space = SPACES[config.space]
     _check_space(space)
     _check_search(config, space)
     _check_select(config, space)
     if config.report.nasbench201:
         _check_table(config, space)
+
+
+def _check_data(config: ConfigDict):
+    data = config.data
+    if not data.crop:
+        if data.source == "folder":
+            raise ConfigError(
+                "data.source is 'folder', whose pictures may be of any size: set data.crop to that of the images"
+            )
+        return
+    if data.source in sources.SOURCES:
+        raise ConfigError(
+            f"data.crop is {data.crop}, but data.source={data.source!r} is kept in memory: set it to 0, or take a folder "
+            "or a tensorflow-datasets name"
+        )
+    if not config.genotype or {"search", "select"} & set(config.stages.split(",")):
+        raise ConfigError(f"data.crop is {data.crop}, which is for retraining a given genotype: set it to 0")
+    if not data.mean:
+        raise ConfigError(
+            f"data.crop is {data.crop}, so that mean and standard deviation are not known: give data.mean and data.std"
+        )
+    for key, idle in {"size": 0, "examples": 0, "download": False}.items():
+        if data[key] != idle:
+            raise ConfigError(f"data.{key} is {data[key]!r}, which does not go with data.crop: set it to {idle!r}")
 
 
 def _check_space(space: SearchSpace):

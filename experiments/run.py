@@ -20,8 +20,9 @@ from darts_pt_jax import bilevel, record
 from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.bilevel import Metrics, SearchState
 from darts_pt_jax.checkpoints import Checkpoints
-from darts_pt_jax.data import sources
+from darts_pt_jax.data import sources, streams
 from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.retraining import RetrainState
 from experiments import directory, machine
 from experiments.directory import RunError, Source
@@ -60,7 +61,7 @@ class Run:
     """What a unit works with: the config, the supernet and its data, the source of the supernet, where to record."""
 
     def __init__(
-        self, settings: Settings, images: Images, training: Training | None, source: Source | None, screen: Screen,
+        self, settings: Settings, images: Images | Stream, training: Training | None, source: Source | None, screen: Screen,
         stop: Interrupts,
     ):  # fmt: skip
         """Binds a run directory to its data and its supernet, if it has one."""
@@ -366,9 +367,12 @@ def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict 
     return before, done
 
 
-def load_images(config: ConfigDict, download: bool = False) -> sources.Images:
+def load_images(config: ConfigDict, download: bool = False) -> Images | Stream:
     """The images that the config names."""
     data = config.data
+    if data.crop:
+        of_folder = data.source == "folder"
+        return streams.folder(data.path, data.crop) if of_folder else streams.tfds(data.source, data.dir, data.crop)
     return sources.load(data.source, data.path, data.size, data.examples, data.dir, download)
 
 

@@ -41,6 +41,11 @@ class Images:
         return int(self.train_labels.max()) + 1
 
     @property
+    def sizes(self) -> tuple[int, int]:
+        """Number of training and of test images."""
+        return len(self.train_images), len(self.test_images)
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)."""
         return self.train_images.shape[1:]

@@ -49,7 +49,7 @@ class Stream:
       side: S, height and width in pixels of the images that are given out.
       notes: what a user should know of how the pictures were found, a line each.
       threads: how many decode; 0: one for each CPU. It changes nothing but the speed.
-      flip: whether the data set is usually flipped horizontally.
+      pad, flip: the defaults of further augmentation, as of `sources.Images`.
     """
 
     train: Records
@@ -58,7 +58,13 @@ class Stream:
     side: int
     notes: tuple[str, ...] = ()
     threads: int = 0
+    pad: int = 0
     flip: bool = True
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Number of training and of test images."""
+        return len(self.train), len(self.test)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -102,7 +108,7 @@ class Stream:
         return self._batches(numbers.slice(whole_batches), self.train, part, batch_size)
 
     def testing(self, batch_size: int, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The test pictures in order: shorter side resized to S * 256 / 224 pixels, rounded, and the middle cut out.
+        """The `middle` of the test pictures, in order.
 
         The last batch is filled up by repeating its last picture, so that all have the same shape; the caller leaves
         out what is beyond the number of pictures.
@@ -118,15 +124,8 @@ class Stream:
           DataError: a picture cannot be read, when it is its turn.
         """
 
-        def middle(picture, number):
-            shorter = round(self.side * 256 / 224)
-            width, height = (shorter * length // min(picture.size) for length in picture.size)
-            left, top = round((width - self.side) / 2), round((height - self.side) / 2)
-            whole = _resized(picture, (width, height), (0, 0, *picture.size))
-            return whole.crop((left, top, left + self.side, top + self.side))
-
         numbers = _grain().MapDataset.range(start * batch_size, len(self.test))
-        return self._batches(numbers, self.test, middle, batch_size)
+        return self._batches(numbers, self.test, lambda picture, _: middle(picture, self.side), batch_size)
 
     def _batches(self, numbers, records, cut, batch_size):
         """Batches of the records of these numbers, cut to size in threads, which are up to two batches ahead."""
@@ -198,6 +197,14 @@ def tfds(name: str, directory: str, side: int, threads: int = 0) -> Stream:
             f"{error}: tfds build {name} --file_format=array_record{where} (needs pip install -e '.[prepare]')"
         ) from None
     return Stream(train, test, classes, side, threads=threads)
+
+
+def middle(picture, side: int):
+    """A Pillow picture, its shorter side resized to `side` * 256 / 224 pixels, rounded, and the middle of it cut out."""
+    shorter = round(side * 256 / 224)
+    width, height = (shorter * length // min(picture.size) for length in picture.size)
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    return _resized(picture, (width, height), (0, 0, *picture.size)).crop((left, top, left + side, top + side))
 
 
 def random_part(rng: np.random.Generator, width: int, height: int) -> tuple[int, int, int, int]:
