@@ -53,7 +53,9 @@ def test_a_folder_is_a_data_set(root):
     stream = streams.folder(str(root), SIDE)
     assert (len(stream.train), len(stream.test), stream.classes) == (40, 11, 3)
     assert stream.image_shape == (SIDE, SIDE, 3) and stream.flip
-    assert stream.notes == (f"1 files in {root}/train are not taken for pictures, such as {root}/train/dog/notes.txt",)
+    assert stream.notes == (
+        f"{root}/train: files left out, since by their names they are no pictures: 1, such as {root}/train/dog/notes.txt",
+    )
     for path, label in (stream.train[n] for n in range(40)):
         assert path.split("/")[-2] == ("Cat", "bird", "dog")[label]
 

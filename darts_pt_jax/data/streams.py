@@ -82,8 +82,8 @@ class Stream:
     def training(self, seed: int, batch_size: int, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """One shuffled pass over the training pictures, of each of which a random part is cut out and resized.
 
-        Order and parts are functions of `seed` alone, and the parts of `random_part`. What does not fill a batch at
-        the end is dropped.
+        Which pictures come when, and which `random_part` of each, are functions of `seed` alone, whatever the threads
+        and B. What does not fill a batch at the end is dropped.
 
         Args:
           seed: of the pass, from 0 to 2**32 - 1.
@@ -165,7 +165,8 @@ def folder(path: str, side: int, threads: int = 0) -> Stream:
         )
     train, test = (_files(root, split, classes) for split in ("train", held_out))
     notes = tuple(
-        f"{len(files.others)} files in {root / split} are not taken for pictures, such as {root / files.others[0]}"
+        f"{root / split}: files left out, since by their names they are no pictures: {len(files.others)}, "
+        f"such as {root / files.others[0]}"
         for split, files in (("train", train), (held_out, test))
         if files.others
     )
