@@ -55,9 +55,9 @@ def parse(argv: Sequence[str]) -> Settings:
         raise ConfigError(f"unexpected argument {rest[1]!r}: options look like --config.search.epochs=2")
     config = values.config
     check(config)
-    if config.data.source != "npz" and any(a.lstrip("-").startswith("config.data.path=") for a in argv):
+    if config.data.source not in ("npz", "folder") and any(a.lstrip("-").startswith("config.data.path=") for a in argv):
         raise ConfigError(
-            f"data.path is given, but data.source is {config.data.source!r}: add --config.data.source=npz"
+            f"data.path is given, but data.source is {config.data.source!r}: add --config.data.source=npz or folder"
         )
     workdir = pathlib.Path(values.workdir or _default_workdir(config, _name(values)))
     if config.init_from and workdir.resolve() == pathlib.Path(config.init_from).resolve():

@@ -102,7 +102,7 @@ class Stream:
 
         def part(picture, number):
             rng = np.random.default_rng((seed, number))
-            return _resized(picture, (self.side, self.side), random_part(rng, *picture.size))
+            return _resized(picture.crop(random_part(rng, *picture.size)), (self.side, self.side))
 
         whole_batches = slice(start * batch_size, len(self.train) // batch_size * batch_size)
         return self._batches(numbers.slice(whole_batches), self.train, part, batch_size)
@@ -205,7 +205,7 @@ def middle(picture, side: int):
     shorter = round(side * 256 / 224)
     width, height = (shorter * length // min(picture.size) for length in picture.size)
     left, top = round((width - side) / 2), round((height - side) / 2)
-    return _resized(picture, (width, height), (0, 0, *picture.size)).crop((left, top, left + side, top + side))
+    return _resized(picture, (width, height)).crop((left, top, left + side, top + side))
 
 
 def random_part(rng: np.random.Generator, width: int, height: int) -> tuple[int, int, int, int]:
@@ -256,10 +256,10 @@ def _read(records: Records, classes: int, cut: Callable, number: int) -> tuple[n
     return image, label
 
 
-def _resized(picture, size, box):
+def _resized(picture, size):
     from PIL import Image
 
-    return picture.resize(size, Image.Resampling.BILINEAR, box)  # it averages over what a pixel covers
+    return picture.resize(size, Image.Resampling.BILINEAR)  # it averages over what a pixel covers
 
 
 def _stack(batch_size: int, records: Sequence[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
