@@ -17,6 +17,12 @@ from darts_pt_jax.network import Network
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
+def shapes(net: Network, image_shape: tuple[int, int, int]) -> dict:
+    """Shapes of a network's variables, for images [H, W, C]."""
+    rngs = dict.fromkeys(("params", "noise"), jax.random.key(0))
+    return jax.eval_shape(lambda: net.init(rngs, jnp.zeros((1, *image_shape)), False))
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
     """A network with its weights, and what its images have to be.
@@ -69,8 +75,7 @@ class TrainedNetwork:
             arrays = safetensors.numpy.load_file(directory / "network.safetensors")
         except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise ValueError(f"{directory}: no readable network.json and network.safetensors ({error})") from error
-        rngs = dict.fromkeys(("params", "noise"), jax.random.key(0))
-        like = jax.eval_shape(lambda: net.init(rngs, jnp.zeros((1, *shape)), False))
+        like = shapes(net, shape)
 
         def pick(path, leaf):
             name = "/".join(entry.key for entry in path)
