@@ -7,7 +7,6 @@ the shape is checked.
 
 import collections
 import dataclasses
-import itertools
 import re
 import warnings
 from collections.abc import Mapping
@@ -182,11 +181,7 @@ def variables(tensors: Mapping[str, np.ndarray], net: Supernet | Network, like: 
     if isinstance(net, Network) and not net.auxiliary:
         of = _without_auxiliary(of, net, places)
     found = collections.defaultdict(list)
-    for (name, array), place in itertools.zip_longest(of, places, fillvalue=(None, None)):
-        if place == (None, None):
-            raise ValueError(f"got {len(of)} tensors, the network has {len(places)}: {name} {array.shape} is left over")
-        if name is None:
-            raise ValueError(f"got {len(of)} tensors, the network has {len(places)}: nothing is left for {place}")
+    for (name, array), place in zip(of, places, strict=False):
         if array.shape != place.shape:
             what = "space, cells" if isinstance(net, Supernet) else "genotype, form, cells"
             raise ValueError(
@@ -195,6 +190,10 @@ def variables(tensors: Mapping[str, np.ndarray], net: Supernet | Network, like: 
             )
         array = np.asarray(array, np.float32)
         found[place.path].append(array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T)
+    if len(of) != len(places):
+        left = of[len(places) :]
+        rest = f"{left[0][0]} {left[0][1].shape} is left over" if left else f"nothing is left for {places[len(of)]}"
+        raise ValueError(f"got {len(of)} tensors, the network has {len(places)}: {rest}")
     differing = {}
 
     def leaf(entries, shape):

@@ -21,7 +21,7 @@ SUPERNETS = {"darts": (3, 16), "s2": (3, 16), "nasbench201": (1, 8)}
 """Cells and image size by space."""
 ARCH = "|nor_conv_3x3~0|+|skip_connect~0|avg_pool_3x3~1|+|none~0|nor_conv_1x1~1|nor_conv_3x3~2|"
 NETWORKS = {"DARTS_V2": ("cifar", 3, 32), ARCH: ("nasbench201", 1, 8), "darts_pt_s5_0": ("imagenet", 3, 64)}
-"""Form, cells and image size by genotype; the first has an auxiliary head."""
+"""Form, cells and image size by genotype; cifar and imagenet have an auxiliary head."""
 
 
 def images(case: str, size: int) -> np.ndarray:
@@ -157,7 +157,7 @@ def main():
     class Darts(nn.Module):
         """Supernet of a space, or network of a genotype."""
 
-        def __init__(self, cells, space=None, genotype=None, form="cifar", auxiliary=False):
+        def __init__(self, cells, space=None, genotype=None, form="cifar"):
             super().__init__()
             imagenet, c = form == "imagenet", CHANNELS
             conv = lambda c_in, c_out, stride=1: nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)  # noqa: E731
@@ -180,7 +180,7 @@ def main():
                 after, c_before, c_in = reduction, c_in, 4 * c
                 if i == 2 * cells // 3:
                     c_auxiliary = c_in
-            if auxiliary:
+            if genotype:
                 self.auxiliary_head = Auxiliary(c_auxiliary, imagenet)
             self.classifier = nn.Linear(c_in, CLASSES)
 
@@ -258,9 +258,9 @@ def main():
         weights = {k: torch.tensor(edge_weights(k, g.candidate_mask)) for k, g in space.cells.items()}
         net = Bench(cells, space) if name == "nasbench201" else Darts(cells, space)
         nets[f"supernet {name}"] = net, size, [weights]
-    for number, (name, (form, cells, size)) in enumerate(NETWORKS.items()):
-        genotype, auxiliary = find(name), number == 0
-        net = Bench(cells, None, genotype) if form == "nasbench201" else Darts(cells, None, genotype, form, auxiliary)
+    for name, (form, cells, size) in NETWORKS.items():
+        genotype = find(name)
+        net = Bench(cells, None, genotype) if form == "nasbench201" else Darts(cells, None, genotype, form)
         nets[f"network {name}"] = net, size, []
     arrays, tensors = {}, {}
     for case, (net, size, args) in nets.items():
