@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
         "seed": 0,  # of every stage that has none of its own
         "stages": "search,select,report",  # any of search, select, retrain, report, in this order
         "genotype": "",  # architecture to retrain instead of searching: a published name, a file, or its text
-        "init_from": "",  # run directory to take the searched supernet from, instead of searching
+        "init_from": "",  # run directory, or PyTorch checkpoint of the reference code, to take the searched supernet from
         "init_epoch": 0,  # which of its search epochs; 0: the last that it keeps
         "space": "darts",  # darts, darts_none, s1, s2, s3, s4, nasbench201
         "data": {

@@ -176,9 +176,9 @@ def check(genotype: Genotype, form: str):
 
 
 def abstract_variables(net: Network, image_shape: Sequence[int]) -> dict:
-    """The shapes of a network's variables for images [H, W, C], without auxiliary head: "params" and "batch_stats"."""
+    """The shapes of a network's variables for images [H, W, C]: "params" and "batch_stats"."""
     rngs = dict.fromkeys(("params", "noise"), jax.random.key(0))
-    return jax.eval_shape(lambda: net.clone(auxiliary=False).init(rngs, jnp.zeros((1, *image_shape)), False))
+    return jax.eval_shape(lambda: net.init(rngs, jnp.zeros((1, *image_shape)), False))
 
 
 def parameters(params: dict) -> int:
@@ -205,7 +205,7 @@ def multiply_adds(net: Network, image_shape: Sequence[int]) -> int:
         return out
 
     with nn.intercept_methods(count):
-        abstract_variables(net, image_shape)
+        abstract_variables(net.clone(auxiliary=False), image_shape)
     return total
 
 

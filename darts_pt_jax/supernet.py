@@ -152,15 +152,20 @@ class Supernet(nn.Module):
     dtype: jnp.dtype = jnp.float32
     plain: bool = False
 
-    def edges_of(self, names: Sequence[str]) -> tuple[int, ...]:
-        """The edges whose variables are the rows of an array, given its names in a state; () where rows are no edges."""
+    def group_of(self, names: Sequence[str]) -> Group | None:
+        """The group whose variables an array is of, given its names in a state; None for those of stem, cell and head."""
         kinds = self.space.layout(self.cells)
         for cell, label in itertools.pairwise(names):
             graph = self.space.cells.get(kinds[int(cell[6:])]) if cell.startswith("cells_") else None
             for group in graph.groups if graph else ():
-                if group.label == label and ops.differs_by_edge(group.operation, group.stride):
-                    return group.edges
-        return ()
+                if group.label == label:
+                    return group
+        return None
+
+    def edges_of(self, names: Sequence[str]) -> tuple[int, ...]:
+        """The edges whose variables are the rows of an array, given its names in a state; () where rows are no edges."""
+        group = self.group_of(names)
+        return group.edges if group and ops.differs_by_edge(group.operation, group.stride) else ()
 
     @nn.compact
     def __call__(self, images: jax.Array, edge_weights: EdgeWeights, batch_statistics: bool) -> jax.Array:

@@ -15,6 +15,8 @@ from darts_pt_jax.data.sources import Images
 from darts_pt_jax.data.streams import Stream
 from experiments.rules import ConfigError, flatten
 from experiments.settings import Settings
+from experiments.torch_source import TorchSource
+from experiments.training import Training
 
 FREE = (
     "stages",
@@ -142,14 +144,14 @@ def sign(file: TextIO, process: int):
     file.flush()
 
 
-def bind(settings: Settings, before: dict | None, source: "Source | None", images: Images | Stream):
+def bind(settings: Settings, before: dict | None, source: "Source | TorchSource | None", images: Images | Stream):
     """Ties the directory to the config and to the images.
 
     Raises:
       ConfigError: the images are not those of `before` or of `source`.
     """
     fingerprint = images.fingerprint()
-    if source and source.data_sha256 != fingerprint:
+    if source and source.data_sha256 not in (None, fingerprint):
         raise ConfigError(f"data: the images are not those of init_from {settings.config.init_from} (SHA-256 differs)")
     if before and before["data_sha256"] != fingerprint:
         raise ConfigError(f"data: the images are not those that {settings.workdir} was begun with (SHA-256 differs)")
@@ -166,7 +168,10 @@ class Source:
     Attributes:
       epoch: the search epoch, from 1.
       data_sha256: fingerprint of the images that it was trained on.
+      notes: for the screen.
     """
+
+    notes = ()
 
     def __init__(self, settings: Settings):
         """Finds the supernet that `init_from` and `init_epoch` name.
@@ -194,9 +199,14 @@ class Source:
         self.epoch, (self._folder, self._number) = wanted, kept[wanted]
 
     @classmethod
-    def named(cls, settings: Settings, before: dict | None) -> "Source | None":
+    def named(cls, settings: Settings, before: dict | None) -> "Source | TorchSource | None":
         """What a command needs: none if it names none, or goes on with a run, `before`, that has taken it."""
-        return cls(settings) if settings.config.init_from and not before else None
+        if before or not settings.config.init_from:
+            return None
+        return (TorchSource if os.path.isfile(settings.config.init_from) else cls)(settings)
+
+    def check(self, training: Training):
+        """Does nothing: the config of that run has been compared."""
 
     def _kept(self, config: dict) -> dict[int, tuple[pathlib.Path, int]]:
         """Folder and checkpoint number of every search epoch whose supernet is still there."""

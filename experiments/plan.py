@@ -14,6 +14,7 @@ from experiments.retraining import Retraining, chosen
 from experiments.rules import SGAS
 from experiments.run import Unit, goal, load_images, progress
 from experiments.settings import Settings
+from experiments.torch_source import TorchSource
 from experiments.training import Training
 
 
@@ -32,8 +33,12 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
         print("report         report.md, drawings")
 
 
-def _show_supernet(settings: Settings, pipeline: dict[str, list[Unit]], source: Source | None, training: Training):
+def _show_supernet(
+    settings: Settings, pipeline: dict[str, list[Unit]], source: Source | TorchSource | None, training: Training
+):
     config = settings.config
+    if source:
+        source.check(training)
     state = training.abstract_state()
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     checkpoint = _bytes(state)

@@ -33,6 +33,7 @@ from experiments.scalars import Scalars
 from experiments.screen import Screen, words
 from experiments.settings import Settings
 from experiments.timing import Stopwatch
+from experiments.torch_source import TorchSource
 from experiments.training import Regime, Training
 
 State = SearchState | RetrainState
@@ -61,7 +62,8 @@ class Run:
     """What a unit works with: the config, the supernet and its data, the source of the supernet, where to record."""
 
     def __init__(
-        self, settings: Settings, images: Images | Stream, training: Training | None, source: Source | None, screen: Screen,
+        self, settings: Settings, images: Images | Stream, training: Training | None,
+        source: Source | TorchSource | None, screen: Screen,
         stop: Interrupts,
     ):  # fmt: skip
         """Binds a run directory to its data and its supernet, if it has one."""
@@ -323,7 +325,9 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
         with _one_line("start", lambda: "lower data.examples, data.size or supernet.channels"):
             images = load_images(settings.config, settings.config.data.download)
             training = None if settings.config.genotype else Training(settings.config, images)
-        for note in images.notes:
+            if source and training:
+                source.check(training)
+        for note in (*images.notes, *(source.notes if source else ())):
             screen.say(note)
         workdir.mkdir(parents=True, exist_ok=True)
         with directory.locked(workdir / "lock"):

@@ -147,7 +147,8 @@ Most used:
   --config.select.method=magnitude         perturbation, magnitude_tuned, magnitude, random, sgas, sgas_perturbation
   --config.select.images=5000              score on so many images instead of the whole validation half
   --config.stages=select,report --config.init_from=RUN_DIR
-                                           another selection from the supernet of a run, which is only read
+                                           another selection from the supernet of a run, which is only read, or of
+                                           the reference code's PyTorch checkpoint
   --config.select.orders=4                 four selections in different orders of edges
 
 Keys, with the defaults that a config begins from (configs/common.py says what they mean):

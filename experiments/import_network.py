@@ -1,0 +1,89 @@
+"""Take over a network that the reference code has retrained: `python -m experiments.import_network CHECKPOINT --genotype ...`.
+
+CHECKPOINT is a PyTorch file with the network's state dict; reading it needs torch. Channels, classes and whether there
+is an auxiliary head, which is dropped, are read from the tensors. Writes network.safetensors and network.json, which
+experiments.predict and experiments.export take. The genotype has to list a node's inputs in the order it was trained with.
+
+Exit codes: 0 done, 2 a setting or a file is wrong.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from configs import darts_c10
+from darts_pt_jax import export, from_torch, network, published
+from experiments.settings import fail
+
+_CIFAR = darts_c10.get_config().data
+DEFAULTS = {
+    "cifar": (20, 32, _CIFAR.mean, _CIFAR.std),
+    "imagenet": (14, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "nasbench201": (5, 32, _CIFAR.mean, _CIFAR.std),
+}
+"""Cells, height and width, mean and standard deviation by form."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Carries out one command and returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.import_network", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("checkpoint", type=pathlib.Path, metavar="CHECKPOINT")
+    parser.add_argument("--genotype", required=True, help="a published name, a file, or the text itself")
+    parser.add_argument("--to", required=True, type=pathlib.Path, metavar="DIR", help="where the network is written")
+    parser.add_argument("--form", default="auto", choices=("auto", *network.FORMS), help="default: by the tensors")
+    parser.add_argument(
+        "--cells", type=int, help="depth; of nasbench201, cells of each stage (default: 20, 14 or 5 by form)"
+    )
+    parser.add_argument("--size", type=int, help="height and width of images (default: 32, or 224 for imagenet)")
+    for name, what in (("mean", "means"), ("std", "standard deviations")):
+        parser.add_argument(f"--{name}", type=_numbers, metavar="A,B,C",
+                            help=f"{what} of the channels of pixels in [0, 1] (default: CIFAR-10's, or ImageNet's)")  # fmt: skip
+    asked = parser.parse_args(argv)
+    try:
+        trained = convert(asked)
+        if (asked.to / "network.json").exists():
+            raise ValueError(f"--to {asked.to} holds a network already: name another directory")
+        trained.save(asked.to)
+    except (ValueError, OSError) as error:
+        return fail(error, 2)
+    net, count = trained.net, network.parameters(trained.variables["params"])
+    print(f"{asked.to}: network.safetensors, network.json: {net.form} network of {net.cells} cells, {net.channels} channels, "
+          f"{net.classes} classes, {count:,} parameters")  # fmt: skip
+    return 0
+
+
+def convert(asked: argparse.Namespace) -> export.TrainedNetwork:
+    """The network that a command line asks for.
+
+    Raises:
+      ValueError: the checkpoint cannot be read, or does not fit the rest.
+    """
+    genotype = published.find(asked.genotype)
+    tensors = from_torch.load(asked.checkpoint).tensors
+    for name in ("cells", "size"):
+        if (value := getattr(asked, name)) is not None and value < 1:
+            raise ValueError(f"--{name} is {value}, expected at least 1")
+    try:
+        form = from_torch.network_of(tensors, genotype, 1, asked.form).form
+        cells, size, mean, std = DEFAULTS[form]
+        net = from_torch.network_of(tensors, genotype, asked.cells or cells, form)
+        shape = (asked.size or size, asked.size or size, from_torch.image_channels(tensors))
+        mean, std = asked.mean or mean, asked.std or std
+        if {len(mean), len(std)} != {shape[2]}:
+            raise ValueError(f"its images have {shape[2]} channels: give a number for each by --mean and --std")
+        variables = from_torch.variables(tensors, net, network.abstract_variables(net, shape))
+    except ValueError as error:
+        raise ValueError(f"{asked.checkpoint}: {error}") from error
+    return export.TrainedNetwork(net, variables, shape, tuple(mean), tuple(std), crop=form == "imagenet")
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split(",")))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

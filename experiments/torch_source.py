@@ -1,0 +1,126 @@
+"""The supernet of a PyTorch checkpoint of the reference implementation, in place of a run's."""
+
+import pathlib
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from darts_pt_jax import architecture, from_torch
+from darts_pt_jax.bilevel import SearchState
+from darts_pt_jax.spaces import SPACES
+from experiments.rules import SGAS, ConfigError
+from experiments.settings import Settings
+from experiments.training import Training
+
+
+class TorchSource:
+    """As `directory.Source`, of a file. The config says what supernet it is of, and the tensors have to agree.
+
+    The optimisers' states are taken where the file has fitting ones, and begin afresh where it has not; a note says so
+    where it matters.
+
+    Attributes:
+      epoch: the search epoch, from the file, or search.epochs.
+      data_sha256: None: the file does not say which images it was trained on.
+      notes: for the screen, a line each, once `check` has been called.
+    """
+
+    data_sha256 = None
+
+    def __init__(self, settings: Settings):
+        """Reads the file that `init_from` names.
+
+        Raises:
+          ConfigError: it is no checkpoint, or is of another search than the config says.
+        """
+        config = settings.config
+        self._place, self._space, self.notes = f"init_from {config.init_from}", SPACES[config.space], []
+        if config.init_epoch:
+            raise ConfigError(f"init_epoch is {config.init_epoch}, but {self._place} is one epoch's file: leave it out")
+        try:
+            self._checkpoint = from_torch.load(pathlib.Path(config.init_from))
+        except ValueError as error:
+            raise ConfigError(f"init_from {error}") from error
+        self.epoch = config.search.epochs if self._checkpoint.epoch is None else self._checkpoint.epoch
+        if not 0 <= self.epoch <= config.search.epochs:
+            raise ConfigError(
+                f"{self._place}: it is of epoch {self.epoch}, but search.epochs is {config.search.epochs}: "
+                "give the config that it was searched with"
+            )
+        self._alphas = self._read_alphas(uniform=config.search.alpha == "fixed" and config.search.alpha_init == "zero")
+        self._state, self._relevant = (
+            None,
+            {
+                "weights": config.select.method in SGAS,  # all others forget it anyway
+                "alphas": config.search.alpha == "learned",
+            },
+        )
+
+    def _read_alphas(self, uniform: bool) -> architecture.Alphas:
+        shapes = {kind: graph.candidate_mask.shape for kind, graph in self._space.cells.items()}
+        given = self._checkpoint.alphas
+        if not given and uniform:
+            return {kind: np.zeros(shape, np.float32) for kind, shape in shapes.items()}
+        if [alpha.shape for alpha in given] != list(shapes.values()):
+            got = ", ".join(str(list(alpha.shape)) for alpha in given) or "none"
+            expected = ", ".join(f"{list(shape)} of {kind}" for kind, shape in shapes.items())
+            advice = "take the space that it was searched in" if given else "save them beside it as 'alpha'"
+            raise ConfigError(f"{self._place}: got alphas {got}, space {self._space.name} has {expected}: {advice}")
+        return dict(zip(shapes, given, strict=True))
+
+    def check(self, training: Training):
+        """Maps the file's tensors onto the supernet, and notes what is not as in the file.
+
+        Raises:
+          ConfigError: they do not fit.
+        """
+        like, tensors = training.abstract_state(), self._checkpoint.tensors
+        try:
+            with warnings.catch_warnings(record=True, action="always") as said:
+                variables = from_torch.variables(tensors, training.net, like.variables)
+        except ValueError as error:
+            raise ConfigError(f"{self._place}: {error} (space, supernet.cells, supernet.channels, data)") from error
+        params, decisions = variables["params"], architecture.undecided(self._space)
+        weight_state, of_weights = self._momentum(training, params)
+        alpha_state, of_alphas = self._moments(training)
+        self._state = SearchState(params, variables["batch_stats"], self._alphas, weight_state, alpha_state, decisions)
+        taken = {"weights": of_weights, "alphas": of_alphas}
+        fresh = [name for name, relevant in self._relevant.items() if relevant and not taken[name]]
+        self.notes = [f"{self._place}: {warning.message}" for warning in said]
+        if fresh:
+            self.notes.append(
+                f"{self._place} has no fitting optimiser state of the {' and '.join(fresh)}: it begins afresh"
+            )
+
+    def _momentum(self, training: Training, params: dict) -> tuple[optax.OptState, bool]:
+        """The state of the weights' optimiser, and whether it is the file's."""
+        state = training.weight_optimizer.init(params)
+        buffers = from_torch.optimizer_values(self._checkpoint.weight_optimizer, "momentum_buffer")
+        try:
+            named = {f"momentum {number}": np.asarray(buffer) for number, buffer in enumerate(buffers)}
+            trace = from_torch.variables(named, training.net, {"params": params})["params"]
+        except ValueError:
+            return state, False
+        return optax.tree_utils.tree_set(state, trace=trace), True
+
+    def _moments(self, training: Training) -> tuple[optax.OptState, bool]:
+        """The state of the alphas' optimiser, and whether it is the file's."""
+        state, raw = training.alpha_optimizer.init(self._alphas), self._checkpoint.alpha_optimizer
+        means, squares, steps = (from_torch.optimizer_values(raw, n) for n in ("exp_avg", "exp_avg_sq", "step"))
+        shapes = [alpha.shape for alpha in self._alphas.values()]
+        if any([np.shape(value) for value in values] != shapes for values in (means, squares)) or None in steps:
+            return state, False
+        mu, nu = (dict(zip(self._alphas, values, strict=True)) for values in (means, squares))
+        return optax.tree_utils.tree_set(state, mu=mu, nu=nu, count=jnp.int32(steps[0])), True
+
+    def state(self, like: SearchState) -> SearchState:
+        """The search state, shaped `like`; `check` has made it."""
+        return jax.tree.map(lambda leaf, shape: jnp.array(leaf, shape.dtype), self._state, like)
+
+    def metrics(self) -> list[dict]:
+        """One line for the search: its accuracies are not known."""
+        mixtures = architecture.mixtures(self._space, self._alphas)
+        return [{"stage": "search", "epoch": self.epoch, "edge_weights": architecture.as_lists(mixtures, self._space)}]
