@@ -51,13 +51,9 @@ class TorchSource:
                 "give the config that it was searched with"
             )
         self._alphas = self._read_alphas(uniform=config.search.alpha == "fixed" and config.search.alpha_init == "zero")
-        self._state, self._relevant = (
-            None,
-            {
-                "weights": config.select.method in SGAS,  # all others forget it anyway
-                "alphas": config.search.alpha == "learned",
-            },
-        )
+        self._state = None
+        self._relevant = {"weights": config.select.method in SGAS,  # all others forget it anyway
+                          "alphas": config.search.alpha == "learned"}  # fmt: skip
 
     def _read_alphas(self, uniform: bool) -> architecture.Alphas:
         shapes = {kind: graph.candidate_mask.shape for kind, graph in self._space.cells.items()}
