@@ -1,0 +1,26 @@
+"""Retrains an architecture on 5,000 images of CIFAR-10 averaged to 16x16: 5 cells of 16 channels, made for two CPU cores.
+
+    python -m experiments.main --config=configs/retrain_c10_small.py --config.genotype=FILE
+
+Too short for what keeps a network from fitting too well: no drop path, cutout or auxiliary head.
+"""
+
+from configs import common
+
+
+def get_config():
+    config = common.get_config()
+    config.stages = "retrain,report"
+    config.genotype = "darts_pt_s5_3"
+    config.data.path = "data/cifar10.npz"  # python -m experiments.prepare cifar10
+    config.data.size = 16
+    config.data.examples = 5000
+    config.retrain.cells = 5
+    config.retrain.channels = 16
+    config.retrain.epochs = 12
+    config.retrain.batch_size = 64
+    config.retrain.drop_path = 0.0
+    config.retrain.auxiliary = 0.0
+    config.retrain.cutout = 0
+    config.retrain.test_every = 3
+    return config
