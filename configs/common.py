@@ -125,6 +125,18 @@ def get_config() -> ConfigDict:
     })  # fmt: skip
 
 
+RETRAIN_SMALL = {
+    "retrain.cells": 5, "retrain.channels": 16, "retrain.epochs": 12, "retrain.batch_size": 64, "retrain.drop_path": 0.0,
+    "retrain.auxiliary": 0.0, "retrain.cutout": 0, "retrain.test_every": 3,
+}  # fmt: skip
+"""Retraining of minutes on CPUs; too short for what keeps a network from fitting too well."""
+
+RETRAIN_NASBENCH201 = {
+    "retrain.cells": 5, "retrain.channels": 16, "retrain.epochs": 200, "retrain.batch_size": 256, "retrain.learning_rate": 0.1,
+    "retrain.weight_decay": 5e-4, "retrain.drop_path": 0.0, "retrain.auxiliary": 0.0, "retrain.cutout": 0,
+}  # fmt: skip
+"""The benchmark's network and protocol, but for its Nesterov momentum and clipping."""
+
 PT, MAGNITUDE = {"select.method": "perturbation"}, {"select.method": "magnitude"}
 SDARTS_RS, SDARTS_ADV = {"search.perturb": "uniform"}, {"search.perturb": "adversarial"}
 SGAS = {"space": "darts_none", "search.epochs": 10, "search.schedule_epochs": 50, "search.sampling": "epoch"}

@@ -19,6 +19,7 @@ def get_config(argument=""):
     config.data.examples = 5000
     config.supernet.cells = 5
     config.supernet.channels = 8
+    config.update_from_flattened_dict(common.RETRAIN_SMALL)
     config.search.epochs = 14
     config.search.sampling = "epoch"
     config.select.interval = 1

@@ -12,6 +12,7 @@ def get_config():
     config.space = "nasbench201"
     config.data.size = 16
     config.supernet.cells = 1
+    config.update_from_flattened_dict(common.RETRAIN_NASBENCH201)
     config.search.epochs = 10
     config.search.alpha = "fixed"
     config.select.images = 5000

@@ -15,12 +15,5 @@ def get_config():
     config.data.path = "data/cifar10.npz"  # python -m experiments.prepare cifar10
     config.data.size = 16
     config.data.examples = 5000
-    config.retrain.cells = 5
-    config.retrain.channels = 16
-    config.retrain.epochs = 12
-    config.retrain.batch_size = 64
-    config.retrain.drop_path = 0.0
-    config.retrain.auxiliary = 0.0
-    config.retrain.cutout = 0
-    config.retrain.test_every = 3
+    config.update_from_flattened_dict(common.RETRAIN_SMALL)
     return config

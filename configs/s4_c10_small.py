@@ -14,6 +14,7 @@ def get_config():
     config.data.examples = 10000
     config.supernet.cells = 5
     config.supernet.channels = 8
+    config.update_from_flattened_dict(common.RETRAIN_SMALL)
     config.search.epochs = 12
     config.select.images = 2048
     config.select.interval = 1

@@ -20,5 +20,7 @@ def get_config(argument=""):
     config = darts_c10.get_config()
     config.space = space
     config.data.path, config.data.mean, config.data.std = DATA[data]
+    if data != "cifar10":
+        config.retrain.channels, config.retrain.cells = 16, 8
     config.update_from_flattened_dict(common.METHODS[method])
     return config

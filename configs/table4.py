@@ -9,7 +9,7 @@ from configs import common, darts_c10
 
 SPACES = {
     "darts": {},
-    "nasbench201": {"supernet.cells": 5, "search.epochs": 100},
+    "nasbench201": {"supernet.cells": 5, "search.epochs": 100, **common.RETRAIN_NASBENCH201},
 }
 
 

@@ -46,8 +46,9 @@ class TrainedNetwork:
         return self.net.apply(self.variables, pixels, False, rngs=rngs)[0]
 
     def save(self, directory: pathlib.Path):
-        """Writes network.safetensors and network.json."""
+        """Writes network.safetensors and network.json; a network.stablehlo of earlier weights goes."""
         directory.mkdir(parents=True, exist_ok=True)
+        (directory / "network.stablehlo").unlink(missing_ok=True)
         leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(self.variables))
         arrays = {"/".join(entry.key for entry in path): np.ascontiguousarray(leaf) for path, leaf in leaves}
         metadata = None if self.epoch is None else {"epoch": str(self.epoch)}
@@ -56,26 +57,32 @@ class TrainedNetwork:
         description = {
             "genotype": json.loads(net.genotype.to_json()), "form": net.form, "cells": net.cells, "channels": net.channels,
             "classes": net.classes, "image_shape": self.image_shape, "mean": self.mean, "std": self.std,
-            "crop": self.crop,
+            "crop": self.crop, "dtype": jnp.dtype(net.dtype).name,
         }  # fmt: skip
-        record.write_text(directory / "network.json", json.dumps(description, indent=1) + "\n")
+        lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in description.items())
+        record.write_text(directory / "network.json", f"{{\n{lines}\n}}\n")
 
     @classmethod
     def load(cls, directory: pathlib.Path) -> "TrainedNetwork":
-        """Reads what `save` wrote.
+        """Reads what `save` wrote. Retraining does so after every epoch.
 
         Raises:
           ValueError: a file is missing, or the two do not belong together.
         """
+        if not (directory / "network.json").exists():
+            raise ValueError(f"{directory}: it has no network.json, which retraining writes after its first epoch")
         try:
             of = json.loads((directory / "network.json").read_text())
-            genotype = Genotype.from_json(json.dumps(of["genotype"]))
-            net = Network(genotype, of["form"], of["cells"], of["channels"], of["classes"])
-            shape = tuple(of["image_shape"])
+            genotype, dtype = Genotype.from_json(json.dumps(of["genotype"])), jnp.dtype(of["dtype"])
+            network.check(genotype, of["form"])
+            net = Network(genotype, of["form"], of["cells"], of["channels"], of["classes"], dtype=dtype)
+            shape, mean, std, crop = (*(tuple(of[name]) for name in ("image_shape", "mean", "std")), of["crop"])
             arrays = safetensors.numpy.load_file(directory / "network.safetensors")
             with safetensors.safe_open(directory / "network.safetensors", "numpy") as file:
                 epoch = (file.metadata() or {}).get("epoch")
-        except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        except KeyError as error:
+            raise ValueError(f"{directory}/network.json: it lacks {error}") from error
+        except (OSError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise ValueError(f"{directory}: no readable network.json and network.safetensors ({error})") from error
         like = network.abstract_variables(net, shape)
 
@@ -87,7 +94,7 @@ class TrainedNetwork:
             return arrays[name]
 
         variables = jax.tree_util.tree_map_with_path(pick, like)
-        return cls(net, variables, shape, tuple(of["mean"]), tuple(of["std"]), of["crop"], epoch and int(epoch))
+        return cls(net, variables, shape, mean, std, crop, epoch and int(epoch))
 
     def stablehlo(self) -> bytes:
         """The function `logits` for any number of images, weights included, as `jax.export.deserialize` reads it."""

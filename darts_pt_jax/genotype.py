@@ -1,6 +1,7 @@
 """Final architectures: which operation stands on which kept edge of every cell kind."""
 
 import ast
+import contextlib
 import dataclasses
 import json
 import re
@@ -40,6 +41,15 @@ class Genotype:
     def operations(self, kind: str) -> list[str]:
         """The operations of one cell kind, edge after edge."""
         return [operation for node in self.cells[kind] for operation, _ in node]
+
+    @property
+    def notation(self) -> str:
+        """The first of the notations nasbench201, darts and json that can hold this architecture."""
+        for notation in ("nasbench201", "darts"):
+            with contextlib.suppress(ValueError):
+                self.text(notation)
+                return notation
+        return "json"
 
     def to_json(self) -> str:
         """JSON text; `from_json` reads it back."""
@@ -193,6 +203,16 @@ _NOTATIONS = {
     ),
     "json": (Genotype.to_json, Genotype.from_json, "anything"),
 }
+
+
+def example(space: SearchSpace) -> Genotype:
+    """An architecture of a space: the first candidate everywhere, on the first edges of every node."""
+    operations = {kind: [0] * len(graph.edges) for kind, graph in space.cells.items()}
+    kept = {
+        kind: [e in graph.incoming(edge.target)[: space.inputs_per_node] for e, edge in enumerate(graph.edges)]
+        for kind, graph in space.cells.items()
+    }
+    return genotype_of(space, operations, kept)
 
 
 def genotype_of(space: SearchSpace, operations: Mapping, kept: Mapping) -> Genotype:

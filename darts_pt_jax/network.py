@@ -162,8 +162,10 @@ def check(genotype: Genotype, form: str):
     """Refuses an architecture that a form has no place for.
 
     Raises:
-      ValueError: its cells, their inputs or operations are others.
+      ValueError: its cells, their inputs or operations are others, or there is no such form.
     """
+    if form not in FORMS:
+        raise ValueError(f"got form {form!r}, expected one of {', '.join(FORMS)}")
     kinds, inputs = (("normal",), 1) if form == "nasbench201" else (("normal", "reduce"), 2)
     if set(genotype.cells) != set(kinds):
         raise ValueError(f"got cells {', '.join(genotype.cells)}, the {form} network has {', '.join(kinds)}")

@@ -108,9 +108,13 @@ def find(text: str) -> Genotype:
     try:
         content = pathlib.Path(text).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        near = difflib.get_close_matches(text, genotypes(), 1)
-        guess = f": did you mean {near[0]}?" if near else ""
-        raise ValueError(f"got {text!r}, which is no published name and no readable file ({error}){guess}") from None
+        folded = {name.lower(): name for name in genotypes()}
+        near = difflib.get_close_matches(text.lower(), folded, 1)
+        guess = f": did you mean {folded[near[0]]}?" if near else ""
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(
+            f"got {text!r:.80}, which is no published name and no readable file ({reason}){guess}"
+        ) from None
     return Genotype.from_text(content)
 
 

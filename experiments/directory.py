@@ -212,6 +212,8 @@ class Source:
         """Folder and checkpoint number of every search epoch whose supernet is still there."""
         rolling, snapshots = (self._directory / name for name in ("checkpoints", "snapshots"))
         kept = {}
+        if config.get("genotype"):
+            return kept
         if rolling.exists() and not config.get("init_from"):
             checkpoints = Checkpoints(rolling, read_only=True)
             for number in checkpoints.numbers():

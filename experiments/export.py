@@ -32,9 +32,8 @@ def main(argv: Sequence[str]) -> int:
         return fail(error, 2)
     file = asked.run / "network.stablehlo"
     record.write_bytes(file, network.stablehlo())
-    print(
-        f"{file}: {file.stat().st_size / 1e6:.1f} MB; takes uint8 images [n, {', '.join(map(str, network.image_shape))}]"
-    )
+    epoch = "" if network.epoch is None else f"weights after epoch {network.epoch}, "
+    print(f"{file}: {epoch}takes uint8 images [n, {', '.join(map(str, network.image_shape))}]")
     return 0
 
 

@@ -12,14 +12,14 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from configs import darts_c10
+from configs import darts_c10, retrain_imagenet
 from darts_pt_jax import export, from_torch, network, published
 from experiments.settings import fail
 
-_CIFAR = darts_c10.get_config().data
+_CIFAR, _IMAGENET = darts_c10.get_config().data, retrain_imagenet.get_config().data
 DEFAULTS = {
     "cifar": (20, 32, _CIFAR.mean, _CIFAR.std),
-    "imagenet": (14, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "imagenet": (14, 224, _IMAGENET.mean, _IMAGENET.std),
     "nasbench201": (5, 32, _CIFAR.mean, _CIFAR.std),
 }
 """Cells, height and width, mean and standard deviation by form."""
@@ -82,7 +82,13 @@ def convert(asked: argparse.Namespace) -> export.TrainedNetwork:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(map(float, text.split(",")))
+    try:
+        numbers = tuple(map(float, text.split(",")))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(0 < number <= 1 for number in numbers):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected numbers between 0 and 1 such as 0.49,0.48,0.45")
+    return numbers
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Search a supernet and select an architecture: `python -m experiments.main --config=configs/quickstart.py`.
+"""Search a supernet, select an architecture, retrain it: `python -m experiments.main --config=configs/quickstart.py`.
 
 Exit codes: 0 done, 1 the run failed, 2 a setting or the data is wrong (nothing was done),
 130 interrupted (Ctrl-C), 143 terminated.

@@ -50,7 +50,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _row(table: Table, text: str) -> int:
-    return table.row(text if text.isdecimal() else find(text).text("nasbench201"))
+    if text.isdecimal():
+        return table.row(text)
+    genotype = find(text)
+    if genotype.notation != "nasbench201":
+        raise ValueError(f"{text:.80} is no architecture of NAS-Bench-201, expected one cell |...|+|...|+|...|")
+    return table.row(genotype.text("nasbench201"))
 
 
 def _query(table: Table, asked: argparse.Namespace):

@@ -12,7 +12,7 @@ from darts_pt_jax.data.streams import Stream
 from experiments.directory import Source
 from experiments.retraining import Retraining, chosen
 from experiments.rules import SGAS
-from experiments.run import Unit, goal, load_images, progress
+from experiments.run import Unit, check_retraining, goal, load_images, progress
 from experiments.settings import Settings
 from experiments.torch_source import TorchSource
 from experiments.training import Training
@@ -25,6 +25,8 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
     images = load_images(config)
     print(f"run directory  {settings.workdir}")
     print(f"done already   {done} of {goal(settings, pipeline, done)} units of work")
+    if "retrain" in settings.stages:
+        check_retraining(settings, images)
     if not config.genotype:
         _show_supernet(settings, pipeline, Source.named(settings, before), Training(config, images))
     if "retrain" in settings.stages:
@@ -41,7 +43,6 @@ def _show_supernet(
         source.check(training)
     state = training.abstract_state()
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
-    checkpoint = _bytes(state)
     batch, steps = config.search.batch_size, training.steps
     tuning = sum(unit.type == "tuning epoch" for unit in pipeline["select"])
     decisions = sum(unit.type == "decision" for unit in pipeline["select"])
@@ -61,41 +62,61 @@ def _show_supernet(
     epochs, looks = config.search.epochs, config.curvature.every
     early = range(looks, epochs, looks) if config.curvature.stop else ()
     kept = 2 + len({*config.checkpoint.snapshots, *early, epochs})
-    needed = _bytes(training.train) + _bytes(training.valid) + 2 * checkpoint + _residuals(training, state)
+    alphas, undecided = (
+        architecture.init_alphas(training.space, jax.random.key(0)),
+        architecture.undecided(training.space),
+    )
+
+    def loss(variables, images):
+        weights = architecture.edge_weights(training.space, alphas, undecided)
+        labels = jnp.zeros(batch, jnp.int32)
+        return bilevel.forward(training.net, variables, weights, images, labels, jax.random.key(0), True)[0].loss
+
+    _show_needs(_bytes(training.train) + _bytes(training.valid), state, loss, (batch, *training.image_shape), kept)
+
+
+def _show_retraining(settings: Settings, images: Images | Stream):
+    config, (train, test) = settings.config, images.sizes
+    retrain = config.retrain
+    of = Retraining(config, images, chosen(config, settings.workdir)) if config.genotype else None
+    what = (
+        f"{retrain.cells} cells{' a stage' * bool(of and of.net.form == 'nasbench201')} of {retrain.channels} channels"
+    )
+    if of:
+        size = "x".join(map(str, images.image_shape))
+        print(f"data           {train:,} images for training, {test:,} for testing, {size}, {images.classes} classes")
+        what += f", {of.parameters:,} parameters, {of.multiply_adds / 1e6:,.1f} M multiply-adds an image"
+    print(f"retrain        {what}, {retrain.epochs} epochs of {train // retrain.batch_size:,} steps of "
+          f"{retrain.batch_size} images; {test:,} test images")  # fmt: skip
+    if of:
+        rngs = dict.fromkeys(("dropout", "noise"), jax.random.key(0))
+
+        def loss(variables, images):
+            outputs, _ = of.net.apply(variables, images, True, 0.5, mutable=["batch_stats"], rngs=rngs)
+            return sum(logits.mean() for logits in outputs if logits is not None)
+
+        data = 0 if isinstance(images, Stream) else images.train_images.nbytes + images.test_images.nbytes
+        _show_needs(data, of.abstract_state(), loss, (retrain.batch_size, *images.image_shape), 2)
+
+
+def _show_needs(data: int, state, loss, batch_shape: tuple[int, ...], kept: int):
+    """Memory and disk; `loss(variables, images)` is that of a weight step on images of `batch_shape`."""
+    checkpoint = _bytes(state)
+    needed = data + 2 * checkpoint + _residuals(state, loss, batch_shape)
     print(f"memory         about {_human(needed)} for data, state, and what one weight step keeps for its gradient; "
           "on a CPU, the program and its compiler take some 3 GB besides")  # fmt: skip
     print(f"disk           about {_human(kept * checkpoint)} ({kept} checkpoints of {_human(checkpoint)})")
 
 
-def _show_retraining(settings: Settings, images: Images | Stream):
-    retrain, (train, test) = settings.config.retrain, images.sizes
-    what = f"{retrain.cells} cells of {retrain.channels} channels"
-    if settings.config.genotype:
-        of = Retraining(settings.config, images, chosen(settings.config, settings.workdir))
-        what += f", {of.parameters:,} parameters, {of.multiply_adds / 1e6:,.1f} M multiply-adds an image"
-    print(f"retrain        {what}, {retrain.epochs} epochs of {train // retrain.batch_size:,} steps of "
-          f"{retrain.batch_size} images; {test:,} test images")  # fmt: skip
-
-
-def _residuals(training: Training, state) -> int:
+def _residuals(state, loss, batch_shape: tuple[int, ...]) -> int:
     """Bytes that the forward pass of a weight step keeps for the backward pass, before the compiler's savings."""
-    batch_size = training.config.search.batch_size
-    images = jax.ShapeDtypeStruct((batch_size, *training.image_shape), jnp.float32)
-    labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
 
-    def backward(params, images, labels):
-        weights = architecture.edge_weights(training.space, state_alphas, undecided)
+    def backward(params, images):
+        stats = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state.batch_stats)
+        return jax.vjp(lambda params: loss({"params": params, "batch_stats": stats}, images), params)[1]
 
-        def loss(params):
-            stats = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state.batch_stats)
-            variables = {"params": params, "batch_stats": stats}
-            return bilevel.forward(training.net, variables, weights, images, labels, jax.random.key(0), True)[0].loss
-
-        return jax.vjp(loss, params)[1]
-
-    undecided = architecture.undecided(training.space)
-    state_alphas = architecture.init_alphas(training.space, jax.random.key(0))
-    outputs = jax.make_jaxpr(backward)(state.params, images, labels).jaxpr.outvars
+    images = jax.ShapeDtypeStruct(batch_shape, jnp.float32)
+    outputs = jax.make_jaxpr(backward)(state.params, images).jaxpr.outvars
     kept = {
         v for v in outputs if isinstance(v, jax.extend.core.Var)
     }  # an array that several operations need counts once

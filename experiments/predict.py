@@ -2,8 +2,8 @@
 
 NETWORK is a run directory, whose network is that of the last epoch that is done, or a network.stablehlo that
 experiments.export has written. FILE is an npz as a config's data.path takes it, whose test images are classified and counted, or image files, whose classes
-and probabilities are printed, a JSON line each. Images of another size are resized; where NETWORK is the run directory of a
-network that was trained with data.crop, their middle is cut out as in its tests.
+and probabilities are printed, a JSON line each. Images of another size are resized (those of an npz only to squares); where
+NETWORK is the run directory of a network that was trained with data.crop, their middle is cut out as in its tests.
 
 Exit codes: 0 done, 2 a setting or a file is wrong.
 """
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
                 print(json.dumps({"file": str(file), **evaluate(network, file, asked.batch)}))
             else:
                 print(json.dumps({"file": str(file), **classify(network, file)}))
-    except (ValueError, DataError) as error:
+    except ValueError as error:
         return fail(error, 2)
     return 0
 
@@ -77,7 +77,7 @@ class Classifier:
             ((_, *image_shape),) = (aval.shape for aval in exported.in_avals)
             ((_, classes),) = (aval.shape for aval in exported.out_avals)
         except Exception as error:  # flatbuffers raises whatever the bytes lead it to
-            raise ValueError(f"{path}: no run directory and no StableHLO of experiments.export ({error})") from error
+            raise ValueError(f"{path}: no run directory and no StableHLO of experiments.export") from error
         return cls(exported.call, tuple(image_shape), classes)
 
 
@@ -87,11 +87,15 @@ def evaluate(network: Classifier, file: pathlib.Path, batch: int) -> dict:
     Raises:
       DataError: they do not fit.
     """
-    images = sources.load("npz", str(file), network.image_shape[0])
-    if images.test_images.shape[1:] != network.image_shape or images.classes != network.classes:
+    height, width, _ = network.image_shape
+    images = sources.load("npz", str(file))
+    given = images.image_shape
+    if given[:2] != (height, width) and height == width:
+        images = sources.load("npz", str(file), height)
+    if images.image_shape != network.image_shape or images.classes != network.classes:
         raise DataError(
-            f"{file}: images {images.test_images.shape[1:]} of {images.classes} classes, the network is for "
-            f"{network.image_shape} and {network.classes}"
+            f"{file}: images {given} of {images.classes} classes, the network is for {network.image_shape} and "
+            f"{network.classes}"
         )
     total, count = 0, len(images.test_images)
     for start in range(0, count, batch):
@@ -126,7 +130,7 @@ def classify(network: Classifier, file: pathlib.Path) -> dict:
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f"{file}: not a readable image ({error})") from error
     probabilities = jax.nn.softmax(network.logits(pixels.reshape(1, height, width, channels)))[0]
-    return {"class": int(probabilities.argmax()), "probabilities": np.round(np.asarray(probabilities), 6).tolist()}
+    return {"class": int(probabilities.argmax()), "probabilities": [round(p, 6) for p in probabilities.tolist()]}
 
 
 if __name__ == "__main__":

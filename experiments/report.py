@@ -22,12 +22,13 @@ from experiments.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """What a run has recorded: `metrics`, `decisions`, the genotype of every order, and what run.json says."""
+    """What a run has recorded: `metrics`, `decisions`, the genotype of every order, what run.json says, and retrained.json."""
 
     metrics: list[dict]
     decisions: list[dict]
     genotypes: list[Genotype]
     run: dict
+    retrained: dict | None
 
     @classmethod
     def read(cls, settings: Settings) -> "Records":
@@ -39,6 +40,7 @@ class Records:
             record.JsonLines(workdir / "decisions.jsonl").read(),
             [Genotype.from_json((workdir / f"{genotype_name(order)}.json").read_text()) for order in orders],
             directory.stored(workdir),
+            json.loads(retrained.read_text()) if (retrained := workdir / "retrained.json").exists() else None,
         )
 
 
@@ -75,7 +77,7 @@ def build(settings: Settings, records: Records) -> tuple[str, str]:
     if stopped := [m for m in records.metrics if "returned_to" in m]:
         summary += ["", f"The search was stopped after epoch {stopped[0]['epoch']}, as the Hessian's largest eigenvalue in "
                     f"the alphas had grown to {stopped[0]['curvature']:.4g}, and went back to epoch {searched['epoch']}."]  # fmt: skip
-    summary += _retrained(records.metrics)
+    summary += _retrained(records.retrained)
     of_order = " of order 1" if select.orders > 1 else ""
     summary += ["", f"## Architecture{of_order}", "", *_architecture(space, decisions, records.genotypes[0]), ""]
     summary += ["```", records.genotypes[0].text(space.notation), "```", ""]
@@ -95,9 +97,17 @@ def build(settings: Settings, records: Records) -> tuple[str, str]:
 def _of_genotype(settings: Settings, records: Records) -> str:
     """The report of a run that only retrains."""
     (genotype,) = records.genotypes
-    notation = "nasbench201" if genotype.inputs("normal") == 1 else "darts"
-    lines = [f"# Retrained with seed {seed_of(settings.config, 'retrain')}", *_retrained(records.metrics)]
-    lines += ["", "```", genotype.text(notation), "```", "", *_networks(settings, records, {"given": genotype})]
+    lines = [f"# Retrained with seed {seed_of(settings.config, 'retrain')}", *_retrained(records.retrained)]
+    lines += [
+        "",
+        "```",
+        genotype.text(genotype.notation),
+        "```",
+        "",
+        *_networks(settings, records, {"given": genotype}),
+    ]
+    if genotype.notation == "nasbench201":
+        lines += _benchmark(settings.config.report.nasbench201, {"given": genotype})
     return "\n".join(lines)
 
 
@@ -109,7 +119,7 @@ def _networks(settings: Settings, records: Records, genotypes: dict[str, Genotyp
     lines = ["## Discrete network", "", *table_head("architecture", "parameters", "multiply-adds", "ms an image")]
     for name, genotype in genotypes.items():
         try:
-            net = retraining.of_genotype(config, genotype, run["classes"])
+            net = retraining.discrete_network(config, genotype, run["classes"])
         except ValueError as error:
             return ["## Discrete network", "", f"There is none: {error}.", ""]
         parameters = network.parameters(network.abstract_variables(net, run["image_shape"])["params"])
@@ -117,9 +127,10 @@ def _networks(settings: Settings, records: Records, genotypes: dict[str, Genotyp
         timed = config.report.latency and genotype in records.genotypes
         latency = f"{_latency(settings.workdir, net, run['image_shape']):.3g}" if timed else ""
         lines.append(table_row(name, f"{parameters:,}", f"{multiply_adds:,}", latency))
-    note = f"{config.retrain.cells} cells of {config.retrain.channels} channels, images of {_size(run['image_shape'])}."
+    cells = f"{config.retrain.cells} cells" + " a stage" * (net.form == "nasbench201")
+    note = f"{cells} of {config.retrain.channels} channels, images of {_size(run['image_shape'])}."
     if config.report.latency:
-        note += f" The time is of one image at a time on {jax.devices()[0].device_kind}, compiled before."
+        note += f" The time is of one image at a time on {jax.devices()[0].device_kind}, of what the run has chosen."
     return [*lines, "", note, ""]
 
 
@@ -128,26 +139,30 @@ def _size(image_shape: list[int]) -> str:
 
 
 def _latency(workdir: pathlib.Path, net: network.Network, image_shape: list[int]) -> float:
-    """Measured once for a run directory and device, and then kept in latency.json, so that the report stays as it is."""
-    file, genotype = workdir / "latency.json", net.genotype.to_json()
-    key = f"{jax.devices()[0].device_kind}, {net.dtype}, {_size(image_shape)}, {net.form} of {net.cells} cells and {net.channels} channels: {genotype}"
-    known = json.loads(file.read_text()) if file.exists() else {}
-    if key not in known:
-        known[key] = network.latency(net, image_shape)
-        record.write_text(file, json.dumps(known, indent=1) + "\n")
-    return known[key]
+    """Measured once for a run directory and a device, and then kept in latency.json: the report stays as it is."""
+    file = workdir / "latency.json"
+    known = json.loads(file.read_text()) if file.exists() else []
+    what = {
+        "device": jax.devices()[0].device_kind, "precision": jax.numpy.dtype(net.dtype).name, "image": _size(image_shape),
+        "form": net.form, "cells": net.cells, "channels": net.channels, "genotype": net.genotype.text(net.genotype.notation),
+    }  # fmt: skip
+    for entry in known:
+        if {**entry, **what} == entry:
+            return entry["milliseconds"]
+    known.append({"milliseconds": network.latency(net, image_shape), **what})
+    record.write_text(file, json.dumps(known, indent=1) + "\n")
+    return known[-1]["milliseconds"]
 
 
-def _retrained(metrics: list[dict]) -> list[str]:
+def _retrained(result: dict | None) -> list[str]:
     """The discrete network's accuracy on the test set, if it has been trained to its end."""
-    tested = [m for m in metrics if m["stage"] == "retrain" and "test_accuracy" in m]
-    if not tested:
+    if not result:
         return []
-    best = max(tested, key=lambda m: m["test_accuracy"])
+    last, best = (f"{result[name]:.2f}" for name in ("test_accuracy", "best_test_accuracy"))
     return [
         "", "## Retrained network", "", *table_head("", "test accuracy, %"),
-        table_row(f"after epoch {tested[-1]['epoch']}, the last", f"{tested[-1]['test_accuracy']:.2f}"),
-        table_row(f"after epoch {best['epoch']}, the best on the test set itself", f"{best['test_accuracy']:.2f}"),
+        table_row(f"after epoch {result['epochs']}, the last", last),
+        table_row(f"after epoch {result['best_epoch']}, the best on the test set itself", best),
     ]  # fmt: skip
 
 
@@ -276,7 +291,8 @@ def _benchmark(path: str, genotypes: dict[str, Genotype]) -> list[str]:
     for method, genotype in genotypes.items():
         arch = genotype.text("nasbench201")
         row = table.accuracies(arch)
-        lines.append(table_row(f"by {method}", *(f"{row[n]:.2f}" for n in names), table.rank(arch)))
+        label = "given" if method == "given" else f"by {method}"
+        lines.append(table_row(label, *(f"{row[n]:.2f}" for n in names), table.rank(arch)))
     of = {name: table.random_choice(name) for name in names}
     for label in of[names[0]]:
         lines.append(table_row(f"random choice: {label}", *(f"{values[label]:.2f}" for values in of.values()), ""))

@@ -6,35 +6,36 @@ import json
 import jax
 from ml_collections import ConfigDict
 
-from darts_pt_jax import retraining
-from darts_pt_jax.retraining import RetrainState
-from experiments.run import Run, Unit
+from darts_pt_jax import supervised
+from darts_pt_jax.supervised import RetrainState
+from experiments.run import Run, State, Unit
 
 
 def units(config: ConfigDict) -> list[Unit]:
-    """A beginning, an epoch each, an end."""
+    """An epoch each, and an end."""
     epochs = config.retrain.epochs
     of = [
         Unit("retrain", "epoch", f"{e + 1}/{epochs}", functools.partial(epoch, number=e), "retrain.batch_size")
         for e in range(epochs)
     ]
-    return [Unit("retrain", "network", "", begin), *of, Unit("retrain", "result", "", write_result)]
+    return [*of, Unit("retrain", "result", "", write_result)]
 
 
-def begin(run: Run, state) -> RetrainState:
-    """Writes the architecture, if the config names it, and begins with fresh weights."""
+def _begin(run: Run, state: State) -> RetrainState:
+    """Writes the architecture, if the config names it; fresh weights, unless an interrupted first epoch goes on."""
     genotype = run.retraining.genotype
     if run.config.genotype:
         run.write("genotype.json", genotype.to_json() + "\n")
-        run.write("genotype.txt", genotype.text("nasbench201" if genotype.inputs("normal") == 1 else "darts") + "\n")
+        run.write("genotype.txt", genotype.text(genotype.notation) + "\n")
     run.say({"parameters": run.retraining.parameters, "multiply_adds": run.retraining.multiply_adds})
-    return run.retraining.initial_state(run.key("retrain", "init"))
+    return state if isinstance(state, RetrainState) else run.retraining.initial_state(run.key("retrain", "init"))
 
 
-def epoch(run: Run, state: RetrainState, number: int) -> RetrainState:
+def epoch(run: Run, state: State, number: int) -> RetrainState:
     """Trains epoch `number` (from 0), tests, records, and writes the network. Nothing is chosen by what the test says."""
+    state = state if number else _begin(run, state)
     config, last = run.config.retrain, number + 1 == run.config.retrain.epochs
-    learning_rate = config.learning_rate * retraining.SCHEDULES[config.schedule](number, config.epochs)
+    learning_rate = config.learning_rate * supervised.SCHEDULES[config.schedule](number, config.epochs)
     drop_path = config.drop_path * number / config.epochs
     key = jax.random.fold_in(run.key("retrain", "train"), number)
     state, metrics = run.retraining.epoch(state, key, learning_rate, drop_path, run.fold)
@@ -51,6 +52,7 @@ def write_result(run: Run, state: RetrainState) -> RetrainState:
     tested = [m for m in run.metrics.read() if m["stage"] == "retrain" and "test_accuracy" in m]
     best = max(tested, key=lambda m: m["test_accuracy"])
     result = {
+        "epochs": tested[-1]["epoch"],
         "test_accuracy": tested[-1]["test_accuracy"],
         "best_test_accuracy": best["test_accuracy"],
         "best_epoch": best["epoch"],

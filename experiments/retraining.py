@@ -8,65 +8,81 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from darts_pt_jax import bilevel, network, published, retraining
+from darts_pt_jax import bilevel, network, published, supervised
 from darts_pt_jax.bilevel import Metrics
-from darts_pt_jax.data import batches, feeds
-from darts_pt_jax.data.batches import Recipe
+from darts_pt_jax.data import feeds
 from darts_pt_jax.data.sources import DataError, Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.export import TrainedNetwork
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.network import Network
-from darts_pt_jax.retraining import RetrainState
+from darts_pt_jax.spaces import darts_layout
+from darts_pt_jax.supervised import RetrainState
 from experiments.rules import ConfigError
-from experiments.training import summary
+from experiments.training import check_channels, recipe, summary
 
 
 def chosen(config: ConfigDict, directory: pathlib.Path) -> Genotype:
     """The architecture that the config names, or the one that the selection has written.
 
     Raises:
-      ConfigError: it is none, or its cells are not those of the form.
+      ConfigError: it is none.
     """
     try:
-        if config.genotype:
-            genotype = published.find(config.genotype)
-        else:
-            genotype = Genotype.from_json((directory / "genotype.json").read_text())
-        of_genotype(config, genotype, classes=2)
+        return published.find(config.genotype) if config.genotype else own(directory)
     except ValueError as error:
-        raise ConfigError(f"genotype: {error}") from error
-    return genotype
+        raise ConfigError(f"genotype: {str(error).removeprefix('genotype: ')}") from error
 
 
-def form(config: ConfigDict, genotype: Genotype) -> str:
-    """The network's form: the config's, or by the number of a cell's inputs."""
-    if config.retrain.form != "auto":
-        return config.retrain.form
-    return "nasbench201" if all(genotype.inputs(kind) == 1 for kind in genotype.cells) else "cifar"
+def own(directory: pathlib.Path) -> Genotype:
+    """The architecture that a run has written."""
+    return Genotype.from_json((directory / "genotype.json").read_text())
 
 
-def of_genotype(config: ConfigDict, genotype: Genotype, classes: int) -> Network:
+def discrete_network(config: ConfigDict, genotype: Genotype, classes: int) -> Network:
     """The network, without auxiliary head, that the config makes of an architecture.
 
     Raises:
       ValueError: its cells are not those of the form.
     """
-    retrain, dtype = config.retrain, jax.numpy.dtype(config.precision)
-    network.check(genotype, form(config, genotype))
-    return Network(genotype, form(config, genotype), retrain.cells, retrain.channels, classes, dtype=dtype)
+    retrain, form = config.retrain, config.retrain.form
+    if form == "auto":
+        form = "nasbench201" if all(genotype.inputs(kind) == 1 for kind in genotype.cells) else "cifar"
+    network.check(genotype, form)
+    if form != "nasbench201" and set(darts_layout(retrain.cells)) != {"normal", "reduce"}:
+        raise ValueError(f"retrain.cells is {retrain.cells}, expected at least 3, for normal cells and reduction cells")
+    return Network(genotype, form, retrain.cells, retrain.channels, classes, dtype=jax.numpy.dtype(config.precision))
 
 
-def _check_head(config: ConfigDict, of_form: str, image_shape: tuple[int, int, int]):
-    if not config.retrain.auxiliary:
+def check(config: ConfigDict, images: Images | Stream, genotype: Genotype):
+    """Holds the settings of retraining against the images, and against an architecture with the cells that it will have.
+
+    Raises:
+      ConfigError, DataError: they do not fit.
+    """
+    retrain, (height, width, channels) = config.retrain, images.image_shape
+    try:
+        net = discrete_network(config, genotype, images.classes)
+    except ValueError as error:
+        raise ConfigError(f"genotype: {error}") from error
+    check_channels(config, images)
+    if retrain.batch_size > images.sizes[0]:
+        raise DataError(f"retrain.batch_size is {retrain.batch_size}, but there are {images.sizes[0]} training images")
+    if retrain.jitter and channels != 3:
+        raise DataError(f"retrain.jitter is of RGB images, but they have {channels} channels: set it to ()")
+    if retrain.cutout >= min(height, width):
+        raise DataError(
+            f"retrain.cutout is {retrain.cutout}, which blanks whole images of {height}x{width}: set it to half their side"
+        )
+    if not retrain.auxiliary:
         return
-    if of_form == "nasbench201":
+    if net.form == "nasbench201":
         raise ConfigError("retrain.auxiliary: the nasbench201 network has no auxiliary head: set it to 0")
-    pixels, needed = -(-min(image_shape[:2]) // (32 if of_form == "imagenet" else 4)), 7 if of_form == "imagenet" else 8
-    if pixels < needed:
+    shrinks, needed = (32, 7) if net.form == "imagenet" else (4, 8)
+    if (pixels := -(-min(height, width) // shrinks)) < needed:
         raise ConfigError(
-            f"retrain.auxiliary: images of {image_shape[0]}x{image_shape[1]} leave the auxiliary head {pixels}x{pixels} "
-            f"pixels, it needs {needed}x{needed}: set it to 0"
+            f"retrain.auxiliary: images of {height}x{width} leave the auxiliary head {pixels}x{pixels} pixels, it needs "
+            f"{needed}x{needed}: set it to 0"
         )
 
 
@@ -77,36 +93,21 @@ class Retraining:
         """Builds the network for the images; compiles nothing yet.
 
         Raises:
-          DataError: the images do not fit.
+          ConfigError, DataError: the settings do not fit the images or the architecture.
         """
-        retrain, data = config.retrain, config.data
+        check(config, images, genotype)
+        retrain = config.retrain
         self.config, self.genotype = config, genotype
         self.image_shape, self.sizes = images.image_shape, images.sizes
-        if retrain.batch_size > images.sizes[0]:
-            raise DataError(
-                f"retrain.batch_size is {retrain.batch_size}, but there are {images.sizes[0]} training images"
-            )
-        if retrain.jitter and self.image_shape[2] != 3:
-            raise DataError(
-                f"retrain.jitter is of RGB images, but they have {self.image_shape[2]} channels: set it to ()"
-            )
-        _check_head(config, form(config, genotype), self.image_shape)
-        mean, std = (data.mean, data.std) if data.mean else batches.statistics(images.train_images)
-        self.recipe = Recipe(
-            mean=np.asarray(mean, np.float32),
-            std=np.asarray(std, np.float32),
-            pad=images.pad if data.pad < 0 else data.pad,
-            flip=images.flip if data.flip == "default" else data.flip == "on",
-            cutout=retrain.cutout,
-            jitter=tuple(retrain.jitter),
-        )
+        jitter = tuple(retrain.jitter)
+        self.recipe = recipe(config, images, images.sizes[0], cutout=retrain.cutout, jitter=jitter)
         self._feed = feeds.feed(images, self.recipe)
-        self.net = of_genotype(config, genotype, images.classes).clone(auxiliary=retrain.auxiliary > 0)
+        self.net = discrete_network(config, genotype, images.classes).clone(auxiliary=retrain.auxiliary > 0)
         self.optimizer = bilevel.weight_optimizer(retrain.momentum, retrain.weight_decay, retrain.clip)
         self.parameters = network.parameters(self.abstract_state().params)
         self.multiply_adds = network.multiply_adds(self.net, self.image_shape)
-        step = retraining.make_step(self.net, self.optimizer, retrain.auxiliary, retrain.label_smoothing)
-        evaluate = retraining.make_evaluate(self.net)
+        step = supervised.make_step(self.net, self.optimizer, retrain.auxiliary, retrain.label_smoothing)
+        evaluate = supervised.make_evaluate(self.net)
 
         @functools.partial(jax.jit, donate_argnums=0)
         def train_step(state, total, given, i, key, *args):
@@ -133,7 +134,7 @@ class Retraining:
 
     def initial_state(self, key: jax.Array) -> RetrainState:
         """The state before the first step."""
-        return retraining.init_state(self.net, key, self.image_shape, self.optimizer)
+        return supervised.init_state(self.net, key, self.image_shape, self.optimizer)
 
     def abstract_state(self) -> RetrainState:
         """The shapes of a state."""

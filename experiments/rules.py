@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterable
 
 from ml_collections import ConfigDict
 
-from darts_pt_jax import nasbench201, network, ops, retraining
+from darts_pt_jax import nasbench201, network, ops, published, supervised
 from darts_pt_jax.data import batches, sources
-from darts_pt_jax.genotype import genotype_of
+from darts_pt_jax.genotype import example
 from darts_pt_jax.methods.sdarts import PERTURBATIONS
 from darts_pt_jax.methods.unrolled import ALPHA_GRADIENTS
 from darts_pt_jax.selection import direct, perturbation, schedule, sgas
@@ -156,7 +156,7 @@ RULES = {
     "retrain.epochs": _POSITIVE,
     "retrain.batch_size": _number(2),
     "retrain.learning_rate": _RATE,
-    "retrain.schedule": _one_of(retraining.SCHEDULES),
+    "retrain.schedule": _one_of(supervised.SCHEDULES),
     "retrain.momentum": Rule(lambda v: 0 <= v < 1, "at least 0 and less than 1"),
     "retrain.weight_decay": _NOT_NEGATIVE,
     "retrain.clip": _RATE,
@@ -202,6 +202,7 @@ def check(config: ConfigDict):
     _check_space(space)
     _check_search(config, space)
     _check_select(config, space)
+    _check_retrain(config)
     if config.report.nasbench201:
         _check_table(config, space)
 
@@ -320,9 +321,32 @@ def _check_sgas(config: ConfigDict, space: SearchSpace):
         )
 
 
+def _check_retrain(config: ConfigDict):
+    stages = config.stages.split(",")
+    if config.genotype and (idle := [stage for stage in ("search", "select") if stage in stages]):
+        raise ConfigError(
+            f"genotype names an architecture, so that there is nothing to {' and to '.join(idle)}: "
+            "set stages to retrain,report, or genotype to ''"
+        )
+    if config.genotype and config.init_from:
+        raise ConfigError(
+            "init_from takes a supernet from another run, but genotype names an architecture: leave one out"
+        )
+    if "retrain" in stages and not config.genotype and config.select.orders > 1:
+        raise ConfigError(
+            f"select.orders is {config.select.orders}, but stage retrain trains one architecture: set it to 1, or retrain "
+            "each genotype file by itself"
+        )
+
+
 def _check_table(config: ConfigDict, space: SearchSpace):
-    if space.notation != "nasbench201":
-        raise ConfigError(f"report.nasbench201 names a table, but it has no architectures of space {space.name}")
+    try:
+        notation = published.find(config.genotype).notation if config.genotype else space.notation
+    except ValueError as error:
+        raise ConfigError(f"genotype: {error}") from None
+    if notation != "nasbench201":
+        of = "such a genotype" if config.genotype else f"space {space.name}"
+        raise ConfigError(f"report.nasbench201 names a table, but it has no architectures of {of}: set it to ''")
     try:
         nasbench201.Table(config.report.nasbench201)
     except nasbench201.TableError as error:
@@ -331,13 +355,8 @@ def _check_table(config: ConfigDict, space: SearchSpace):
 
 def _check_notation(space: SearchSpace):
     """Refuses a space whose architectures cannot be written in its notation, before any is found."""
-    operations = {kind: [0] * len(graph.edges) for kind, graph in space.cells.items()}
-    kept = {
-        kind: [e in graph.incoming(edge.target)[: space.inputs_per_node] for e, edge in enumerate(graph.edges)]
-        for kind, graph in space.cells.items()
-    }
     try:
-        genotype_of(space, operations, kept).text(space.notation)
+        example(space).text(space.notation)
     except ValueError as error:
         raise ConfigError(f"space {space.name}: {error}") from error
 

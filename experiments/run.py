@@ -21,13 +21,15 @@ from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.bilevel import Metrics, SearchState
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data import sources, streams
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.sources import DataError, Images
 from darts_pt_jax.data.streams import Stream
-from darts_pt_jax.retraining import RetrainState
-from experiments import directory, machine
+from darts_pt_jax.genotype import example
+from darts_pt_jax.spaces import SPACES
+from darts_pt_jax.supervised import RetrainState
+from experiments import directory, machine, retraining
 from experiments.directory import RunError, Source
 from experiments.interrupts import Interrupted, Interrupts
-from experiments.retraining import Retraining, chosen
+from experiments.retraining import Retraining, chosen, own
 from experiments.rules import ConfigError, seed_of
 from experiments.scalars import Scalars
 from experiments.screen import Screen, words
@@ -76,12 +78,13 @@ class Run:
         self.snapshots = Checkpoints(self.directory / "snapshots")
         self._checkpoints = Checkpoints(self.directory / "checkpoints", keep=2)
         self._screen, self._stop = screen, stop
-        self._scalars = None
+        self._scalars, self._retrains = None, False
 
     @functools.cached_property
     def retraining(self) -> Retraining:
         """The network of the chosen architecture."""
-        return Retraining(self.config, self._images, chosen(self.config, self.directory))
+        genotype = own(self.directory) if self._retrains else chosen(self.config, self.directory)
+        return Retraining(self.config, self._images, genotype)
 
     def key(self, stage: str, purpose: str, order: int = 0) -> jax.Array:
         """The root of one purpose's random numbers in a stage; each order of a selection is a seed of its own."""
@@ -192,8 +195,8 @@ class Run:
         if self._done or self._within:
             if position["restricted"]:
                 self._set_aside(position["restricted"])
-            retrains = self._done > 0 and units[self._done - 1].stage == "retrain"
-            of = self.retraining if retrains else self.training
+            self._retrains = units[self._done - (not self._within)].stage == "retrain"
+            of = self.retraining if self._retrains else self.training
             state = self._checkpoints.restore(newest, of.abstract_state())
             steps = f" and {self._within[-1]['done']} steps" if self._within else ""
             self._screen.say(f"continuing {self.directory} after {self._done} units{steps}")
@@ -240,6 +243,8 @@ class Run:
                 with _one_line(unit.name, functools.partial(self._memory_advice, unit)):
                     state = unit.do(self, state)
                 finished = True
+            except DataError as error:  # of a picture that is read as it is needed
+                raise RunError(f"{unit.name}: {error}") from error
             finally:
                 self._time(unit, finished)
             self._screen.end(self._watch)
@@ -324,6 +329,8 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
             screen.say("tensorflow-datasets downloads the data if they are not there yet")
         with _one_line("start", lambda: "lower data.examples, data.size or supernet.channels"):
             images = load_images(settings.config, settings.config.data.download)
+            if "retrain" in settings.stages:
+                check_retraining(settings, images)
             training = None if settings.config.genotype else Training(settings.config, images)
             if source and training:
                 source.check(training)
@@ -340,9 +347,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
             todo = units[done : goal(settings, pipeline, done)]
             with screen.showing(todo):
                 run.carry_out(todo, state)
-    reported, text = (workdir / "report.md").exists(), None
-    if "report" in settings.stages and (worked or not reported or settings.config.report.nasbench201):
-        text = report(settings)
+    text = report(settings) if "report" in settings.stages else None
     if text:
         screen.show(text)
     where = f"{workdir}: report.md, drawings, genotype.txt" if (workdir / "report.md").exists() else workdir
@@ -365,10 +370,25 @@ def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict 
     free = directory.FREE
     if ("select", "begin") in units and done + begun <= 1 + units.index(("select", "begin")):
         free += ("select.", "sgas.")
-    if done <= units.index(("retrain", "network")):
+    if done + begun <= units.index(("retrain", "epoch")):
         free += ("retrain.",)
+    elif settings.config.genotype:
+        _refuse_another_architecture(settings)
     directory.refuse_changes(settings, before["config"], free)
     return before, done
+
+
+def _refuse_another_architecture(settings: Settings):
+    """Holds what a file or text says now against what the run has begun to train."""
+    try:
+        named = chosen(settings.config, settings.workdir)
+    except ConfigError:  # a file that is gone since: the run has its own
+        return
+    if named != own(settings.workdir):
+        raise ConfigError(
+            f"genotype: {settings.config.genotype:.300} is another architecture than {settings.workdir} was begun with: "
+            "set it back or name a new --workdir"
+        )
 
 
 def load_images(config: ConfigDict, download: bool = False) -> Images | Stream:
@@ -378,6 +398,17 @@ def load_images(config: ConfigDict, download: bool = False) -> Images | Stream:
         of_folder = data.source == "folder"
         return streams.folder(data.path, data.crop) if of_folder else streams.tfds(data.source, data.dir, data.crop)
     return sources.load(data.source, data.path, data.size, data.examples, data.dir, download)
+
+
+def check_retraining(settings: Settings, images: Images | Stream):
+    """Refuses, before any work, what stage retrain could not do.
+
+    Raises:
+      ConfigError, DataError: its settings do not fit the images or the cells.
+    """
+    config = settings.config
+    genotype = chosen(config, settings.workdir) if config.genotype else example(SPACES[config.space])
+    retraining.check(config, images, genotype)
 
 
 def goal(settings: Settings, pipeline: dict[str, list[Unit]], done: int) -> int:
@@ -390,7 +421,7 @@ def goal(settings: Settings, pipeline: dict[str, list[Unit]], done: int) -> int:
     for stage, units in pipeline.items():
         border += len(units)
         if stage in settings.stages:
-            if missing and not (stage == "report" and missing == "retrain"):
+            if missing and not (stage == "report" and missing == "retrain" and not settings.config.genotype):
                 raise ConfigError(
                     f"stage {stage} needs {missing}, which is not finished in {settings.workdir}: "
                     f"name it in --config.stages too"

@@ -129,7 +129,7 @@ def _help() -> str:
         p.name for p in pathlib.Path(common.__file__).parent.glob("*.py") if p.stem not in ("__init__", "common")
     )
     keys = "\n".join(f"  --config.{key}={value}" for key, value in flatten(common.get_config()).items())
-    return f"""Search a supernet and select an architecture from it by perturbation.
+    return f"""Search a supernet, select an architecture from it by perturbation, and retrain it.
 
   python -m experiments.main --config=configs/NAME.py [--config.KEY=VALUE ...]
 
@@ -149,6 +149,7 @@ Most used:
   --config.stages=select,report --config.init_from=RUN_DIR
                                            another selection from the supernet of a run, which is only read, or of
                                            the reference code's PyTorch checkpoint
+  --config.stages=retrain,report           train what the run has chosen, or --config.genotype=NAME|FILE, from scratch
   --config.select.orders=4                 four selections in different orders of edges
 
 Keys, with the defaults that a config begins from (configs/common.py says what they mean):

@@ -16,12 +16,13 @@ import pathlib
 import re
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 
-from darts_pt_jax import nasbench201, record
+from darts_pt_jax import nasbench201, published, record
 from darts_pt_jax.data.sources import DataError
 from darts_pt_jax.genotype import Genotype
 from experiments import directory, run, search, settings, stages
@@ -34,7 +35,7 @@ from experiments.settings import Settings
 BESIDE = ("magnitude", "random")
 
 
-OWN = ("config.seed", "config.search.seed", "config.init_from", "config.init_epoch")
+OWN = ("config.seed", "config.search.seed", "config.retrain.seed", "config.init_from", "config.init_epoch")
 """Options that a sweep sets itself, or that leave nothing to compare."""
 
 
@@ -72,17 +73,21 @@ def parse(argv: Sequence[str]) -> Sweep:
         raise ConfigError(f"--seeds is {args.seeds!r}, which names a seed twice")
     if fixed := [a for a in overrides if a.lstrip("-").partition("=")[0] in OWN]:
         raise ConfigError(f"{fixed[0]} is what the sweep sets itself: leave it out")
-    given = args.genotypes.split(",") if args.genotypes else []
+    given = args.genotypes.split(",") if args.genotypes is not None else []
+    for genotype in given:
+        try:
+            published.find(genotype)
+        except ValueError as error:
+            raise ConfigError(f"--genotypes lists published names and files: {error}") from error
     first = settings.parse(
         ["sweep", f"--config={args.config}", *overrides, *(f"--config.genotype={g}" for g in given[:1])]
     )
     given = given or [first.config.genotype] * bool(first.config.genotype)
     if first.plan:
         raise ConfigError("a sweep has no --plan: give it to experiments.main with the same config")
-    if first.config.search.seed != -1:
-        raise ConfigError(
-            f"search.seed is {first.config.search.seed} in the config, so that all searches are one: set it to -1"
-        )
+    for section, what in {"search": "searches", "retrain": "retrainings of an architecture"}.items():
+        if (seed := first.config[section].seed) != -1:
+            raise ConfigError(f"{section}.seed is {seed} in the config, so that all {what} are one: set it to -1")
     if first.config.select.orders > 1:
         raise ConfigError(
             f"select.orders is {first.config.select.orders}, a sweep compares single selections: set it to 1"
@@ -120,7 +125,7 @@ def _of_genotypes(
         raise ConfigError(
             f"--beside is {args.beside!r}, but there is no selection beside a given genotype: leave it out"
         )
-    places = [re.sub(r"[^\w.-]+", "_", genotype).strip("_") for genotype in given]
+    places = [_place(genotype) for genotype in given]
     if len(set(places)) < len(places):
         raise ConfigError(f"--genotypes is {args.genotypes!r}, of which two would share a run directory")
     return {
@@ -131,6 +136,12 @@ def _of_genotypes(
         }
         for genotype, place in zip(given, places, strict=True)
     }  # fmt: skip
+
+
+def _place(genotype: str) -> str:
+    """A name for a folder."""
+    name = re.sub(r"[^\w.-]+", "_", genotype).strip("_")
+    return name if len(name) <= 100 else f"{name[:90]}_{zlib.crc32(genotype.encode()):08x}"
 
 
 def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -214,6 +225,10 @@ def measure(command: Settings) -> dict:
     return {"values": values, "genotype": (command.workdir / "genotype.txt").read_text().strip()}
 
 
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
 def write_table(asked: Sweep, results: dict[str, dict[int, dict]]) -> str:
     """Writes table.json and table.md; returns the latter."""
     seeds, by, kind = asked.seeds, "by " * bool(asked.own), "selection" if asked.own else "architecture"
@@ -223,7 +238,7 @@ def write_table(asked: Sweep, results: dict[str, dict[int, dict]]) -> str:
     for name in names:
         for method, of_seeds in results.items():
             numbers = [result["values"][name] for result in of_seeds.values()]
-            cells = [f"{of_seeds[s]['values'][name]:.4g}" if s in of_seeds else "missing" for s in seeds]
+            cells = [_number(of_seeds[s]["values"][name]) if s in of_seeds else "missing" for s in seeds]
             mean = f"{np.mean(numbers):.4g}" if numbers else ""
             spread = f"{np.std(numbers, ddof=1):.2g}" if len(numbers) > 1 else ""
             best = f"{max(numbers):.4g}" if numbers and name.endswith("%") else ""

@@ -14,8 +14,9 @@ from darts_pt_jax import architecture, bilevel, curvature
 from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.bilevel import Metrics, SearchState
 from darts_pt_jax.data import batches
-from darts_pt_jax.data.batches import Dataset
+from darts_pt_jax.data.batches import Dataset, Recipe
 from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.methods.sdarts import PERTURBATIONS
 from darts_pt_jax.methods.unrolled import ALPHA_GRADIENTS
 from darts_pt_jax.selection import perturbation, sgas
@@ -57,24 +58,47 @@ def split(config: ConfigDict, images: Images) -> tuple[Dataset, Dataset]:
         raise DataError(
             f"data: the first {border} images train the weights, but none of them has class {missing[0]}: shuffle the file"
         )
-    if data.mean and {len(data.mean), len(data.std)} != {images.train_images.shape[-1]}:
-        raise DataError(
-            f"data.mean and data.std need one number per channel, the images have {images.train_images.shape[-1]}"
-        )
-    mean, std = (data.mean, data.std) if data.mean else batches.statistics(images.train_images[:border])
-    halves = []
-    for part in (slice(0, border), slice(border, count)):
-        halves.append(
-            Dataset(
-                images=jax.device_put(images.train_images[part]),
-                labels=jax.device_put(images.train_labels[part]),
-                mean=np.asarray(mean, np.float32),
-                std=np.asarray(std, np.float32),
-                pad=images.pad if data.pad < 0 else data.pad,
-                flip=images.flip if data.flip == "default" else data.flip == "on",
-            )
-        )
-    return halves[0], halves[1]
+    of = recipe(config, images, border)
+    parts = (slice(0, border), slice(border, count))
+    return tuple(
+        Dataset(jax.device_put(images.train_images[p]), jax.device_put(images.train_labels[p]), **vars(of))
+        for p in parts
+    )
+
+
+def check_channels(config: ConfigDict, images: Images | Stream):
+    """Holds data.mean and data.std against the images.
+
+    Raises:
+      DataError: they do not fit.
+    """
+    channels = images.image_shape[2]
+    if config.data.mean and {len(config.data.mean), len(config.data.std)} != {channels}:
+        raise DataError(f"data.mean and data.std need one number per channel, the images have {channels}")
+
+
+def recipe(config: ConfigDict, images: Images | Stream, count: int, **more) -> Recipe:
+    """What the config does to images; mean and standard deviation, if it gives none, are of the first `count` for training.
+
+    Args:
+      config: the config.
+      images: the images.
+      count: how many of the training images are looked at.
+      more: further fields.
+
+    Raises:
+      DataError: the settings do not fit the images.
+    """
+    check_channels(config, images)
+    data = config.data
+    mean, std = (data.mean, data.std) if data.mean else batches.statistics(images.train_images[:count])
+    return Recipe(
+        mean=np.asarray(mean, np.float32),
+        std=np.asarray(std, np.float32),
+        pad=images.pad if data.pad < 0 else data.pad,
+        flip=images.flip if data.flip == "default" else data.flip == "on",
+        **more,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

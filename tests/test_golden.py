@@ -8,13 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from darts_pt_jax import ops, published
-from darts_pt_jax.network import Network
+from darts_pt_jax import bilevel, ops, published, supervised
+from darts_pt_jax.network import Network, multiply_adds
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supernet import Supernet
 from tests.golden import make
 
-TOLERANCES = {"operation": (1e-5, 1e-5), "supernet": (1e-4, 1e-3), "network": (1e-4, 1e-3)}
+TOLERANCES = {"operation": (1e-5, 1e-5), "supernet": (1e-4, 1e-3), "network": (1e-4, 1e-3), "steps": (1e-3, 1e-3)}
 """Largest difference of outputs and of gradients, of the largest entry of the array, by kind of case."""
 
 
@@ -104,3 +104,40 @@ def test_a_discrete_network_is_pytorch_s(golden, name):
         return [y for y in outputs if y is not None]
 
     compare(golden, f"network {name}", apply, functools.partial(net.init, rngs, jnp.asarray(images), True), images, {})
+
+
+@pytest.mark.parametrize("name", make.NETWORKS)
+def test_multiply_adds_are_those_of_pytorch_s_convolutions(golden, name):
+    form, cells, size = make.NETWORKS[name]
+    net = Network(published.find(name), form, cells, make.CHANNELS, make.CLASSES)
+    of_head = 0
+    if form != "nasbench201":  # PyTorch's count has the auxiliary head, of which 2 x 2 pixels remain
+        width = 4 * make.CHANNELS * 4
+        of_head = 4 * width * 128 + 4 * 128 * 768 + (768 + 1) * make.CLASSES
+    assert multiply_adds(net, (size, size, 3)) + of_head == golden[f"multiply-adds {name}"]
+
+
+def test_two_steps_of_retraining_are_pytorch_s(golden):
+    name = next(iter(make.NETWORKS))
+    form, cells, size = make.NETWORKS[name]
+    net = Network(published.find(name), form, cells, make.CHANNELS, make.CLASSES, auxiliary=True)
+    images = make.draw(f"images/network {name}", (make.BATCH, size, size, 3))
+    optimizer = bilevel.weight_optimizer(make.STEPS["momentum"], make.STEPS["weight_decay"], make.STEPS["clip"])
+    state = supervised.init_state(net, jax.random.key(0), (size, size, 3), optimizer)
+    drawn = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.asarray(make.draw("/".join(p.key for p in path), leaf.shape)), state.params
+    )
+    state = state.replace(params=drawn)
+    step = jax.jit(supervised.make_step(net, optimizer, make.STEPS["auxiliary"], make.STEPS["smoothing"]))
+    for _ in range(2):
+        state, _ = step(
+            state, images, make.labels(make.BATCH), jax.random.key(0), make.STEPS["learning_rate"], jnp.float32(0)
+        )
+    changes = jax.tree.map(lambda after, before: np.asarray(after - before), state.params, drawn)
+    compared = 0
+    for path, change in jax.tree_util.tree_leaves_with_path(changes):
+        value = golden["steps " + "/".join(p.key for p in path)]
+        limit = TOLERANCES["steps"][0] * max(abs(value).max(), 1e-3)
+        np.testing.assert_allclose(make.thinned(change), value, atol=limit, rtol=0, err_msg=str(path))
+        compared += 1
+    assert compared == sum(key.startswith("steps ") for key in golden)

@@ -35,10 +35,14 @@ def convert(source: pathlib.Path, target: pathlib.Path) -> int:
       TableError: the source is not readable, or not what it should be.
     """
     archs, metrics = [], []
+    if not source.exists():
+        raise TableError(f"{source}: no such file or folder")
     try:
         for arch, results in _folder(source) if source.is_dir() else _torch_file(source):
             archs.append(arch.encode())
             metrics.append([_accuracy(results, *where) for where in METRICS.values()])
+    except TableError:
+        raise
     except (
         OSError,
         KeyError,

@@ -1,4 +1,6 @@
-"""Makes golden.npz: outputs and gradients of operations, supernets and discrete networks, computed with PyTorch's own layers.
+"""Makes golden.npz: outputs and gradients of operations, supernets and discrete networks, and two steps of retraining.
+
+Computed with PyTorch's own layers and optimiser.
 
     PYTHONPATH=. TORCH_ENVIRONMENT/bin/python tests/golden/make.py [--check]
 
@@ -31,6 +33,9 @@ NETWORKS = {
 }  # fmt: skip
 """Form, cells and image size by genotype."""
 
+STEPS = {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 3e-4, "clip": 0.5, "auxiliary": 0.4, "smoothing": 0.1}
+"""Of the steps of retraining, on the first of the networks."""
+
 
 def draw(name: str, shape) -> np.ndarray:
     """The values of an array by its name: near 1 for scales, small for biases, of variance 1 / fan-in for kernels."""
@@ -58,6 +63,8 @@ def labels(batch: int) -> np.ndarray:
 
 class Scope:
     """Parameters by name, drawn when they are first asked for."""
+
+    multiply_adds = 0
 
     def __init__(self, values: dict | None = None, prefix: str = ""):
         self.values, self.prefix = {} if values is None else values, prefix
@@ -93,14 +100,18 @@ class Row(Scope):
 
 def conv(scope, x, channels, kernel, stride=1, padding=None):
     weight = scope.get("kernel", (kernel, kernel, x.shape[1], channels)).permute(3, 2, 0, 1).contiguous()
-    return functional.conv2d(x, weight, None, stride, kernel // 2 if padding is None else padding)
+    y = functional.conv2d(x, weight, None, stride, kernel // 2 if padding is None else padding)
+    Scope.multiply_adds += y[0, 0].numel() * weight.numel()
+    return y
 
 
 def separable(scope, x, channels, kernel, stride, dilation=1):
     c = x.shape[1]
     depthwise = scope.get("depthwise", (kernel, kernel, 1, c)).permute(3, 2, 0, 1).contiguous()
     x = functional.conv2d(x, depthwise, None, stride, dilation * (kernel // 2), dilation, c)
-    return functional.conv2d(x, scope.get("pointwise", (1, 1, c, channels)).permute(3, 2, 0, 1).contiguous())
+    pointwise = scope.get("pointwise", (1, 1, c, channels)).permute(3, 2, 0, 1).contiguous()
+    Scope.multiply_adds += x[0, 0].numel() * (depthwise.numel() + pointwise.numel())
+    return functional.conv2d(x, pointwise)
 
 
 def norm(scope, x, affine):
@@ -159,6 +170,7 @@ def preprocessed(scope, states, channels, after_reduction, affine):
 
 
 def head(scope, x):
+    Scope.multiply_adds += (x.shape[1] + 1) * CLASSES
     return x @ scope.get("kernel", (x.shape[1], CLASSES)) + scope.get("bias", (CLASSES,))
 
 
@@ -231,6 +243,7 @@ def network(scope, genotype, form, cells, x):
             auxiliary.append(auxiliary_head(scope / "auxiliary", out, form))
         return out
 
+    Scope.multiply_adds = 0
     if form == "nasbench201":
         return [skeleton(scope, x, nasbench201_layout(cells), CHANNELS, 1, cell, 1)]
     layout = darts_layout(cells)
@@ -267,6 +280,25 @@ def results(case: str, outputs, images, scope: Scope, others: dict) -> dict[str,
     return arrays
 
 
+def steps(case: str, genotype, form, cells, images) -> dict[str, np.ndarray]:
+    """How two steps of retraining change every parameter."""
+    scope, target = Scope(), torch.tensor(labels(BATCH))
+    network(scope, genotype, form, cells, images)  # draws the parameters
+    before = {name: value.detach().clone() for name, value in scope.values.items()}
+    params = list(scope.values.values())
+    optimizer = torch.optim.SGD(
+        params, STEPS["learning_rate"], momentum=STEPS["momentum"], weight_decay=STEPS["weight_decay"]
+    )
+    for _ in range(2):
+        optimizer.zero_grad()
+        parts = network(scope, genotype, form, cells, images)
+        losses = [functional.cross_entropy(y, target, label_smoothing=STEPS["smoothing"]) for y in parts]
+        (losses[0] + STEPS["auxiliary"] * losses[1]).backward()
+        torch.nn.utils.clip_grad_norm_(params, STEPS["clip"])
+        optimizer.step()
+    return {f"{case} {name}": thinned((scope.values[name].detach() - before[name]).numpy()) for name in before}
+
+
 def thinned(values: np.ndarray) -> np.ndarray:
     """Of a large array, some 10,000 entries, flat."""
     return values if values.size <= 20000 else values.ravel()[:: values.size // 10000]
@@ -297,6 +329,9 @@ def make() -> dict[str, np.ndarray]:
         x = images_of(case, size)
         outputs = network(scope, find(name), form, cells, x.permute(0, 3, 1, 2).contiguous())
         arrays |= results(case, outputs, x.detach() if size > 32 else x, scope, {})
+        arrays[f"multiply-adds {name}"] = np.array(Scope.multiply_adds)
+        if not any(key.startswith("steps ") for key in arrays):
+            arrays |= steps("steps", find(name), form, cells, x.detach().permute(0, 3, 1, 2).contiguous())
     return arrays
 
 
