@@ -189,7 +189,10 @@ def parameters(params: dict) -> int:
 
 
 def multiply_adds(net: Network, image_shape: Sequence[int]) -> int:
-    """Multiplications with an addition of convolutions and head for one image [H, W, C], the "FLOPs" of the field."""
+    """Multiply-adds of convolutions and head for one image [H, W, C], as NAS-Bench-201 counts "FLOPs".
+
+    Programs that count BatchNorm and pools too say more.
+    """
     total = 0
 
     def count(call, args, kwargs, context):

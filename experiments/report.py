@@ -77,7 +77,7 @@ def build(settings: Settings, records: Records) -> tuple[str, str]:
     if stopped := [m for m in records.metrics if "returned_to" in m]:
         summary += ["", f"The search was stopped after epoch {stopped[0]['epoch']}, as the Hessian's largest eigenvalue in "
                     f"the alphas had grown to {stopped[0]['curvature']:.4g}, and went back to epoch {searched['epoch']}."]  # fmt: skip
-    summary += _retrained(records.retrained)
+    summary += _retrained(records.retrained, records.metrics, config.retrain.epochs)
     of_order = " of order 1" if select.orders > 1 else ""
     summary += ["", f"## Architecture{of_order}", "", *_architecture(space, decisions, records.genotypes[0]), ""]
     summary += ["```", records.genotypes[0].text(space.notation), "```", ""]
@@ -97,7 +97,9 @@ def build(settings: Settings, records: Records) -> tuple[str, str]:
 def _of_genotype(settings: Settings, records: Records) -> str:
     """The report of a run that only retrains."""
     (genotype,) = records.genotypes
-    lines = [f"# Retrained with seed {seed_of(settings.config, 'retrain')}", *_retrained(records.retrained)]
+    config = settings.config
+    lines = [f"# Retrained with seed {seed_of(config, 'retrain')}"]
+    lines += _retrained(records.retrained, records.metrics, config.retrain.epochs)
     lines += [
         "",
         "```",
@@ -107,7 +109,7 @@ def _of_genotype(settings: Settings, records: Records) -> str:
         *_networks(settings, records, {"given": genotype}),
     ]
     if genotype.notation == "nasbench201":
-        lines += _benchmark(settings.config.report.nasbench201, {"given": genotype})
+        lines += _benchmark(config.report.nasbench201, {"given": genotype})
     return "\n".join(lines)
 
 
@@ -154,10 +156,11 @@ def _latency(workdir: pathlib.Path, net: network.Network, image_shape: list[int]
     return known[-1]["milliseconds"]
 
 
-def _retrained(result: dict | None) -> list[str]:
+def _retrained(result: dict | None, metrics: list[dict], epochs: int) -> list[str]:
     """The discrete network's accuracy on the test set, if it has been trained to its end."""
     if not result:
-        return []
+        done = sum(m["stage"] == "retrain" for m in metrics)
+        return ["", f"Retraining is not finished: {done} of {epochs} epochs are done."] if done else []
     last, best = (f"{result[name]:.2f}" for name in ("test_accuracy", "best_test_accuracy"))
     return [
         "", "## Retrained network", "", *table_head("", "test accuracy, %"),

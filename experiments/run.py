@@ -84,6 +84,7 @@ class Run:
     def retraining(self) -> Retraining:
         """The network of the chosen architecture."""
         genotype = own(self.directory) if self._retrains else chosen(self.config, self.directory)
+        self.training = self._whole = None  # the supernet's images make room on the device
         return Retraining(self.config, self._images, genotype)
 
     def key(self, stage: str, purpose: str, order: int = 0) -> jax.Array:
@@ -341,6 +342,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
             before, done = progress(settings, pipeline)  # anew: another process may have worked on it meanwhile
             directory.bind(settings, before, source, images)
             run = Run(settings, images, training, source, screen, stop)
+            del training  # so that the run alone holds it
             with _one_line("start", lambda: "lower supernet.channels or supernet.cells"):
                 state = run.resume(units)
             screen.say("compiling: the first epoch and the first decisions take longer than the others")
@@ -350,7 +352,9 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
     text = report(settings) if "report" in settings.stages else None
     if text:
         screen.show(text)
-    where = f"{workdir}: report.md, drawings, genotype.txt" if (workdir / "report.md").exists() else workdir
+    names = ("report.md", "drawings", "genotype.txt", "retrained.json", "network.safetensors")
+    left = ", ".join(name for name in names if (workdir / name).exists())
+    where = f"{workdir}: {left}" if "report.md" in left else workdir
     screen.say(f"{'' if worked or text else 'finished: '}the results are in {where}")
 
 

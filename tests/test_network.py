@@ -1,4 +1,4 @@
-"""The discrete network: parameter counts of the published architectures, drop path, the auxiliary head, its forms."""
+"""Parameter counts of the published architectures, and what does not fit a form."""
 
 import jax
 import jax.numpy as jnp
