@@ -100,14 +100,8 @@ def _of_genotype(settings: Settings, records: Records) -> str:
     config = settings.config
     lines = [f"# Retrained with seed {seed_of(config, 'retrain')}"]
     lines += _retrained(records.retrained, records.metrics, config.retrain.epochs)
-    lines += [
-        "",
-        "```",
-        genotype.text(genotype.notation),
-        "```",
-        "",
-        *_networks(settings, records, {"given": genotype}),
-    ]
+    lines += ["", "```", genotype.text(genotype.notation), "```", ""]
+    lines += _networks(settings, records, {"given": genotype})
     if genotype.notation == "nasbench201":
         lines += _benchmark(config.report.nasbench201, {"given": genotype})
     return "\n".join(lines)

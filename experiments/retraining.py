@@ -128,9 +128,8 @@ class Retraining:
         stats = {name: part for name, part in state.batch_stats.items() if name != "auxiliary"}
         mean, std = (tuple(map(float, values)) for values in (self.recipe.mean, self.recipe.std))
         variables = {"params": params, "batch_stats": stats}
-        return TrainedNetwork(
-            self.net.clone(auxiliary=False), variables, self.image_shape, mean, std, self.config.data.crop > 0, epoch
-        )
+        net, crop = self.net.clone(auxiliary=False), self.config.data.crop > 0
+        return TrainedNetwork(net, variables, self.image_shape, mean, std, crop, epoch)
 
     def initial_state(self, key: jax.Array) -> RetrainState:
         """The state before the first step."""

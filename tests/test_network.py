@@ -1,4 +1,4 @@
-"""Parameter counts of the published architectures, and what does not fit a form."""
+"""Parameter counts of the published architectures, in both sizes."""
 
 import jax
 import jax.numpy as jnp
