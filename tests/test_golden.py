@@ -80,10 +80,9 @@ def test_an_operation_is_pytorch_s(golden, case):
 
 
 @pytest.mark.parametrize("name", make.SUPERNETS)
-@pytest.mark.parametrize("plain", [False, True])
-def test_a_supernet_is_pytorch_s(golden, name, plain):
+def test_a_supernet_is_pytorch_s(golden, name):
     (cells, size), space = make.SUPERNETS[name], SPACES[name]
-    net = Supernet(space, cells, make.CHANNELS, make.CLASSES, plain=plain)
+    net = Supernet(space, cells, make.CHANNELS, make.CLASSES)
     images = make.draw(f"images/supernet {name}", (make.BATCH, size, size, 3))
     weights = {kind: make.edge_weights(kind, graph.candidate_mask) for kind, graph in space.cells.items()}
     apply = lambda v, x, w: [net.apply(v, x, w, True, mutable=["batch_stats"])[0]]  # noqa: E731
