@@ -75,6 +75,8 @@ def convert(asked: argparse.Namespace) -> export.TrainedNetwork:
         mean, std = asked.mean or mean, asked.std or std
         if {len(mean), len(std)} != {shape[2]}:
             raise ValueError(f"its images have {shape[2]} channels: give a number for each by --mean and --std")
+        if not all(std):
+            raise ValueError("--std has a 0, expected more")
         variables = from_torch.variables(tensors, net, network.abstract_variables(net, shape))
     except ValueError as error:
         raise ValueError(f"{asked.checkpoint}: {error}") from error
@@ -86,8 +88,8 @@ def _numbers(text: str) -> tuple[float, ...]:
         numbers = tuple(map(float, text.split(",")))
     except ValueError:
         numbers = ()
-    if not numbers or not all(0 < number <= 1 for number in numbers):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected numbers between 0 and 1 such as 0.49,0.48,0.45")
+    if not numbers or not all(0 <= number <= 1 for number in numbers):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected numbers of 0 to 1 such as 0.49,0.48,0.45")
     return numbers
 
 

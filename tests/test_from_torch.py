@@ -394,6 +394,7 @@ def test_a_network_is_imported_into_the_files_of_a_retrained_one(cases, monkeypa
         (["--genotype=DARTS_V2", "--cells=3"], "its images have 1 channels: give a number for each by --mean and --std"),
         (["--genotype=DARTS_V2", "--cells=4", "--mean=0", "--std=1"], "expected (4, 16, 1, 1) for params/cells_3/preprocess_0/even"),
         (["--genotype=DARTS_V1", "--cells=3", "--mean=0", "--std=1"], "genotype, form, cells, channels and classes"),
+        (["--genotype=DARTS_V2", "--cells=3", "--mean=0", "--std=0"], "--std has a 0"),
         (["--genotype=DARTS_V2", "--form=nasbench201"], "the nasbench201 network has normal"),
     ],
 )  # fmt: skip
