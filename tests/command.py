@@ -19,13 +19,12 @@ TINY = {
     "select.images": 64,
     "retrain.cells": 3,
     "retrain.channels": 4,
-    "report.latency": False,
 }
 BENCH = {**TINY, "space": "nasbench201", "search.alpha": "fixed", "select.interval": 2}
 
 
 def arguments(workdir, **overrides):
-    keys = [f"--config.{k}={v}" for k, v in overrides.items()]
+    keys = [f"--config.{k}={v}" for k, v in {"report.latency": False, **overrides}.items()]
     return ["main", "--config=configs/quickstart.py", f"--workdir={workdir}", *keys]
 
 

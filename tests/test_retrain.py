@@ -25,7 +25,7 @@ from tests.command import TINY, lines, run, same_results
 from tests.test_methods import stopping_after
 
 SMALL = {"retrain.cells": 3, "retrain.channels": 2, "retrain.epochs": 3, "retrain.batch_size": 50, "retrain.auxiliary": 0.0,
-         "retrain.cutout": 3, "data.examples": 130, "report.latency": False}  # fmt: skip
+         "retrain.cutout": 3, "data.examples": 130}  # fmt: skip
 KEYS = {**SMALL, "genotype": "DARTS_V1", "stages": "retrain,report"}
 of_one_run = pytest.mark.xdist_group("retrained")
 
@@ -267,6 +267,7 @@ def test_the_plan_tells_parameters_and_steps(tmp_path, capsys):
         "data.mean": "()",
         "data.std": "()",
         "retrain.auxiliary": 0,
+        "retrain.cutout": 4,
         "genotype": "DARTS_V2",
     }
     assert main.main([*argv, *(f"--config.{k}={v}" for k, v in keys.items())]) == 0

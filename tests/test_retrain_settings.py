@@ -19,7 +19,7 @@ from tests.command import TINY, command, lines, run
 
 ARCH = "|nor_conv_1x1~0|+|nor_conv_3x3~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
 SMALL = {"retrain.cells": 1, "retrain.channels": 4, "retrain.epochs": 2, "retrain.batch_size": 20, "retrain.auxiliary": 0.0,
-         "retrain.cutout": 3, "data.examples": 60, "report.latency": False, "tensorboard": False}  # fmt: skip
+         "retrain.cutout": 3, "data.examples": 60, "tensorboard": False}  # fmt: skip
 KEYS = {**SMALL, "genotype": ARCH, "stages": "retrain,report"}
 
 
