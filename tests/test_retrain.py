@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darts_pt_jax import bilevel, published, supervised
+from darts_pt_jax import published, supervised
 from darts_pt_jax.data import batches, sources
 from darts_pt_jax.export import TrainedNetwork
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.network import DiscreteCell, Network
+from darts_pt_jax.network import DiscreteCell
 from experiments import export, main, predict
 from experiments.screen import Screen
 from tests import tiny
@@ -235,22 +235,6 @@ def test_cutout_blanks_a_square_around_a_pixel_of_the_image(key):
     assert (4, 4) in sizes and (2, 4) in sizes and blank.any(0).all()
     again, _ = batches.batch(data, jnp.arange(200), None)
     np.testing.assert_array_equal(again, plain)
-
-
-def test_the_auxiliary_head_and_smoothing_are_part_of_the_loss(key):
-    net = Network(published.genotypes()["darts_pt_s2_1"], "cifar", 3, 2, 3, auxiliary=True)
-    optimizer = bilevel.weight_optimizer()
-    state = supervised.init_state(net, key, (32, 32, 3), optimizer)
-    images, labels = jax.random.normal(key, (2, 32, 32, 3)), jnp.array([0, 2])
-    moved = {}
-    for weight, smoothing in ((0.4, 0.0), (0.0, 0.0), (0.4, 0.1)):
-        step = jax.jit(supervised.make_step(net, optimizer, weight, smoothing))
-        after, metrics = step(state, images, labels, key, 0.1, 0.0)
-        moved[weight, smoothing] = after.params["auxiliary"]["head"]["bias"] - state.params["auxiliary"]["head"]["bias"]
-        assert int(metrics.images) == 2
-    decay = -0.1 * 3e-4 * state.params["auxiliary"]["head"]["bias"]
-    np.testing.assert_allclose(moved[0.0, 0.0], decay, atol=1e-7)
-    assert abs(moved[0.4, 0.0] - decay).max() > 1e-4 and not np.allclose(moved[0.4, 0.0], moved[0.4, 0.1])
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,8 @@ def test_images_that_are_no_squares_noise_and_bfloat16(tmp_path, capsys):
     pixels, labels = rng.integers(0, 256, (70, 9, 13, 3), np.uint8), np.arange(70) % 3
     np.savez(tmp_path / "own.npz", train_images=pixels[:40], train_labels=labels[:40], test_images=pixels[40:],
              test_labels=labels[40:])  # fmt: skip
-    genotype = published.find("darts_pt_s4_1").text("darts").replace("'sep_conv_3x3', 0", "'noise', 0", 1)
-    keys = {**SMALL, "genotype": genotype, "stages": "retrain,report", "retrain.cells": 3, "precision": "bfloat16",
+    genotype = ARCH.replace("nor_conv_3x3~0", "noise~0")
+    keys = {**SMALL, "genotype": genotype, "stages": "retrain,report", "precision": "bfloat16",
             "data.source": "npz", "data.path": tmp_path / "own.npz", "data.examples": 0}  # fmt: skip
     assert run(tmp_path / "run", keys) == 0
     capsys.readouterr()
