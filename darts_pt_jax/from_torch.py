@@ -253,7 +253,8 @@ def network_of(tensors: Mapping[str, np.ndarray], genotype: Genotype, cells: int
         raise ValueError(f"got {len(arrays)} tensors, expected convolutions, and a classifier's bias as the last")
     if form == "auto":
         strided = second[2:] == (3, 3)
-        form = "nasbench201" if genotype.inputs("normal") == 1 else "imagenet" if strided else "cifar"
+        form = networks.form_of(genotype)
+        form = "imagenet" if form == "cifar" and strided else form
     networks.check(genotype, form)
     channels = {"cifar": first[0] // 3, "imagenet": second[0], "nasbench201": first[0]}[form]
     return Network(genotype, form, cells, channels, len(arrays[-1]))

@@ -158,6 +158,11 @@ class Network(nn.Module):
         return x, x, False
 
 
+def form_of(genotype: Genotype) -> str:
+    """The form that an architecture is usually trained in on small images: by the number of its cells' inputs."""
+    return "nasbench201" if all(genotype.inputs(kind) == 1 for kind in genotype.cells) else "cifar"
+
+
 def check(genotype: Genotype, form: str):
     """Refuses an architecture that a form has no place for.
 
@@ -189,9 +194,14 @@ def parameters(params: dict) -> int:
 
 
 def multiply_adds(net: Network, image_shape: Sequence[int]) -> int:
-    """Multiply-adds of convolutions and head for one image [H, W, C], as NAS-Bench-201 counts "FLOPs".
+    """The second of `size`."""
+    return size(net, image_shape)[1]
 
-    Programs that count BatchNorm and pools too say more.
+
+def size(net: Network, image_shape: Sequence[int]) -> tuple[int, int]:
+    """Parameters, and multiply-adds of convolutions and head for one image [H, W, C], as NAS-Bench-201 counts "FLOPs".
+
+    Without the auxiliary head. Programs that count BatchNorm and pools too say more.
     """
     total = 0
 
@@ -210,8 +220,8 @@ def multiply_adds(net: Network, image_shape: Sequence[int]) -> int:
         return out
 
     with nn.intercept_methods(count):
-        abstract_variables(net.clone(auxiliary=False), image_shape)
-    return total
+        variables = abstract_variables(net.clone(auxiliary=False), image_shape)
+    return parameters(variables["params"]), total
 
 
 def latency(net: Network, image_shape: Sequence[int], calls: int = 30) -> float:

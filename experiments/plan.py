@@ -62,10 +62,8 @@ def _show_supernet(
     epochs, looks = config.search.epochs, config.curvature.every
     early = range(looks, epochs, looks) if config.curvature.stop else ()
     kept = 2 + len({*config.checkpoint.snapshots, *early, epochs})
-    alphas, undecided = (
-        architecture.init_alphas(training.space, jax.random.key(0)),
-        architecture.undecided(training.space),
-    )
+    alphas = architecture.init_alphas(training.space, jax.random.key(0))
+    undecided = architecture.undecided(training.space)
 
     def loss(variables, images):
         weights = architecture.edge_weights(training.space, alphas, undecided)

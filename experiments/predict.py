@@ -1,9 +1,10 @@
 """Test or use a retrained network: `python -m experiments.predict NETWORK FILE...`.
 
 NETWORK is a run directory, whose network is that of the last epoch that is done, or a network.stablehlo that
-experiments.export has written. FILE is an npz as a config's data.path takes it, whose test images are classified and counted, or image files, whose classes
-and probabilities are printed, a JSON line each. Images of another size are resized (those of an npz only to squares); where
-NETWORK is the run directory of a network that was trained with data.crop, their middle is cut out as in its tests.
+experiments.export has written. FILE is an npz as a config's data.path takes it, whose test images are classified and
+counted, or image files, whose classes and probabilities are printed, a JSON line each. Images of another size are resized
+(those of an npz only to squares); where NETWORK is the run directory of a network that was trained with data.crop, their
+middle is cut out as in its tests.
 
 Exit codes: 0 done, 2 a setting or a file is wrong.
 """
@@ -88,10 +89,10 @@ def evaluate(network: Classifier, file: pathlib.Path, batch: int) -> dict:
       DataError: they do not fit.
     """
     height, width, _ = network.image_shape
-    images = sources.load("npz", str(file))
+    images = sources.npz(str(file))
     given = images.image_shape
-    if given[:2] != (height, width) and height == width:
-        images = sources.load("npz", str(file), height)
+    if height == width:
+        images = sources.resized(images, height)
     if images.image_shape != network.image_shape or images.classes != network.classes:
         raise DataError(
             f"{file}: images {given} of {images.classes} classes, the network is for {network.image_shape} and "

@@ -118,8 +118,7 @@ def _networks(settings: Settings, records: Records, genotypes: dict[str, Genotyp
             net = retraining.discrete_network(config, genotype, run["classes"])
         except ValueError as error:
             return ["## Discrete network", "", f"There is none: {error}.", ""]
-        parameters = network.parameters(network.abstract_variables(net, run["image_shape"])["params"])
-        multiply_adds = network.multiply_adds(net, run["image_shape"])
+        parameters, multiply_adds = network.size(net, run["image_shape"])
         timed = config.report.latency and genotype in records.genotypes
         latency = f"{_latency(settings.workdir, net, run['image_shape']):.3g}" if timed else ""
         lines.append(table_row(name, f"{parameters:,}", f"{multiply_adds:,}", latency))

@@ -45,9 +45,8 @@ def discrete_network(config: ConfigDict, genotype: Genotype, classes: int) -> Ne
     Raises:
       ValueError: its cells are not those of the form.
     """
-    retrain, form = config.retrain, config.retrain.form
-    if form == "auto":
-        form = "nasbench201" if all(genotype.inputs(kind) == 1 for kind in genotype.cells) else "cifar"
+    retrain = config.retrain
+    form = network.form_of(genotype) if retrain.form == "auto" else retrain.form
     network.check(genotype, form)
     if form != "nasbench201" and set(darts_layout(retrain.cells)) != {"normal", "reduce"}:
         raise ValueError(f"retrain.cells is {retrain.cells}, expected at least 3, for normal cells and reduction cells")
@@ -104,8 +103,7 @@ class Retraining:
         self._feed = feeds.feed(images, self.recipe)
         self.net = discrete_network(config, genotype, images.classes).clone(auxiliary=retrain.auxiliary > 0)
         self.optimizer = bilevel.weight_optimizer(retrain.momentum, retrain.weight_decay, retrain.clip)
-        self.parameters = network.parameters(self.abstract_state().params)
-        self.multiply_adds = network.multiply_adds(self.net, self.image_shape)
+        self.parameters, self.multiply_adds = network.size(self.net, self.image_shape)
         step = supervised.make_step(self.net, self.optimizer, retrain.auxiliary, retrain.label_smoothing)
         evaluate = supervised.make_evaluate(self.net)
 

@@ -24,8 +24,7 @@ import numpy as np
 
 from darts_pt_jax import nasbench201, published, record
 from darts_pt_jax.data.sources import DataError
-from darts_pt_jax.genotype import Genotype
-from experiments import directory, run, search, settings, stages
+from experiments import directory, retraining, run, search, settings, stages
 from experiments.directory import RunError
 from experiments.interrupts import Interrupted, Interrupts
 from experiments.report import table_head, table_row, without_parameters
@@ -205,7 +204,7 @@ def measure(command: Settings) -> dict:
     """What the table says of a finished run."""
     config, values = command.config, {}
     metrics = record.JsonLines(command.workdir / "metrics.jsonl").read()
-    genotype = Genotype.from_json((command.workdir / "genotype.json").read_text())
+    genotype = retraining.own(command.workdir)
     if "retrain" in command.stages:
         result = json.loads((command.workdir / "retrained.json").read_text())
         values["test accuracy after retraining, last epoch, %"] = result["test_accuracy"]

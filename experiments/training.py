@@ -60,10 +60,7 @@ def split(config: ConfigDict, images: Images) -> tuple[Dataset, Dataset]:
         )
     of = recipe(config, images, border)
     parts = (slice(0, border), slice(border, count))
-    return tuple(
-        Dataset(jax.device_put(images.train_images[p]), jax.device_put(images.train_labels[p]), **vars(of))
-        for p in parts
-    )
+    return tuple(batches.resident(images.train_images[p], images.train_labels[p], of) for p in parts)
 
 
 def check_channels(config: ConfigDict, images: Images | Stream):

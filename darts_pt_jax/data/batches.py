@@ -55,6 +55,11 @@ class Dataset(Recipe, Labelled):  # its fields are those of the last base first
     """Labelled images on the device and what is done to them: images, labels, mean, std, pad, flip, cutout, jitter."""
 
 
+def resident(images: np.ndarray, labels: np.ndarray, recipe: Recipe) -> Dataset:
+    """Images uint8 [N, H, W, C] and labels [N] of the host, on the device, with what is done to them."""
+    return Dataset(jax.device_put(images), jax.device_put(labels), **vars(recipe))
+
+
 def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation [C] of uint8 images [N, H, W, C] scaled to [0, 1], over all pixels."""
     counts = np.stack([np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[-1])])

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from darts_pt_jax.data import batches
-from darts_pt_jax.data.batches import Dataset, Recipe
+from darts_pt_jax.data.batches import Recipe
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.data.streams import Stream
 
@@ -37,11 +37,8 @@ def feed(images: Images | Stream, recipe: Recipe) -> Feed:
 
 class _Resident:
     def __init__(self, images: Images, recipe: Recipe):
-        def dataset(pixels, labels):
-            return Dataset(jax.device_put(pixels), jax.device_put(labels), **vars(recipe))
-
-        self._train = dataset(images.train_images, images.train_labels)
-        self._test = dataset(images.test_images, images.test_labels)
+        self._train = batches.resident(images.train_images, images.train_labels, recipe)
+        self._test = batches.resident(images.test_images, images.test_labels, recipe)
         self._draw = jax.jit(batches.epoch_indices, static_argnums=(1, 2, 3))
 
     def training(self, key, batch_size):

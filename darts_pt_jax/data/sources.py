@@ -179,15 +179,20 @@ def load(
         )
         if images.classes != classes:
             raise DataError(f"data.examples is {examples}, but these lack the last of {classes} classes: raise it")
-    old = images.train_images.shape[1:3]
-    if size and old != (size, size):
-        images = dataclasses.replace(
-            images,
-            train_images=_resize(images.train_images, size),
-            test_images=_resize(images.test_images, size),
-            pad=round(images.pad * size / min(old)),
-        )
-    return images
+    return resized(images, size) if size else images
+
+
+def resized(images: Images, size: int) -> Images:
+    """Images of `size` x `size` pixels: whole multiples are averaged, others resized linearly; padding goes along."""
+    old = images.image_shape[:2]
+    if old == (size, size):
+        return images
+    return dataclasses.replace(
+        images,
+        train_images=_resize(images.train_images, size),
+        test_images=_resize(images.test_images, size),
+        pad=round(images.pad * size / min(old)),
+    )
 
 
 def _tfds(source: str, directory: str, download: bool) -> Images:
