@@ -2,8 +2,6 @@
 
 import dataclasses
 import itertools
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from darts_pt_jax.methods.unrolled import ALPHA_GRADIENTS
 from darts_pt_jax.selection import sgas
 from darts_pt_jax.spaces import SPACES, dag
 from experiments.screen import Screen
-from tests.command import TINY, lines, recomputed, run
+from tests.command import TINY, lines, recomputed, run, stopping_at
 
 
 def smaller(space, nodes):
@@ -85,18 +83,6 @@ def settings(case):
     return keys
 
 
-def stopping_after(units):
-    """Stands for `Screen.end`: asks to stop, by a signal, when so many units are done."""
-    done = iter(range(1, 1000))
-
-    def end(screen, watch, whole=Screen.end):
-        whole(screen, watch)
-        if next(done) == units:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return end
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(case.values()))
 def test_a_run_decides_and_resumes(case, tmp_path, monkeypatch):
     keys, whole, parts = settings(case), tmp_path / "whole", tmp_path / "parts"
@@ -113,7 +99,7 @@ def test_a_run_decides_and_resumes(case, tmp_path, monkeypatch):
         assert "none" not in {d["choice"] for d in decisions}
     units = len(lines(whole, "timings.jsonl"))
     with monkeypatch.context() as patch:
-        patch.setattr(Screen, "end", stopping_after(max(units // 2, 1)))
+        patch.setattr(Screen, "end", stopping_at(max(units // 2, 1), Screen.end))
         assert run(parts, keys) == 143
     assert run(parts, keys) == 0
     for name in ("metrics.jsonl", "decisions.jsonl", "genotype.json", "genotype.txt"):

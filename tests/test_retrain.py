@@ -21,8 +21,7 @@ from darts_pt_jax.network import DiscreteCell
 from experiments import export, main, predict
 from experiments.screen import Screen
 from tests import tiny
-from tests.command import TINY, lines, run, same_results
-from tests.test_methods import stopping_after
+from tests.command import TINY, lines, run, same_results, stopping_at
 
 SMALL = {"retrain.cells": 3, "retrain.channels": 2, "retrain.epochs": 3, "retrain.batch_size": 50, "retrain.auxiliary": 0.0,
          "retrain.cutout": 3, "data.examples": 130}  # fmt: skip
@@ -128,7 +127,7 @@ def test_retraining_is_resumed_bit_for_bit(retrained, tmp_path, monkeypatch):
     workdir = tmp_path / "parts"
     for stop in (1, 2):
         with monkeypatch.context() as patch:
-            patch.setattr(Screen, "end", stopping_after(stop))
+            patch.setattr(Screen, "end", stopping_at(stop, Screen.end))
             assert run(workdir, KEYS) == 143
     assert TrainedNetwork.load(workdir).epoch == 3 and not (workdir / "retrained.json").exists()
     assert run(workdir, KEYS) == 0

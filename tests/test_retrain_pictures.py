@@ -1,8 +1,6 @@
 """Retraining on a folder of pictures that are read as they are needed, by the ImageNet config."""
 
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from darts_pt_jax.data.sources import Images
 from darts_pt_jax.export import TrainedNetwork
 from experiments import main, predict
 from experiments.screen import Screen
+from tests.command import stopping_at
 
 SIDE, CLASSES = 64, ("green", "red", "violet")
 
@@ -30,18 +29,6 @@ def root(tmp_path_factory):
             (path / split / name).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path / split / name / f"{n:02}.jpg")
     return path
-
-
-def stop_at(number, whole):
-    """Stands for a method of `Screen`: asks to stop, by a signal, when it is called for the `number`-th time."""
-    calls = iter(range(1, 1000))
-
-    def method(*args):
-        if next(calls) == number:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return whole(*args)
-
-    return method
 
 
 def retrain(root, workdir, **keys):
@@ -80,7 +67,7 @@ def test_the_imagenet_network_learns_from_a_folder(retrained, root, capsys):
 def test_it_is_resumed_bit_for_bit_within_an_epoch_and_between(retrained, root, tmp_path, monkeypatch):
     for method, stop in (("step", 2), ("end", 1), ("step", 3)):
         with monkeypatch.context() as patch:
-            patch.setattr(Screen, method, stop_at(stop, getattr(Screen, method)))
+            patch.setattr(Screen, method, stopping_at(stop, getattr(Screen, method)))
             assert retrain(root, tmp_path / "run") == 143
     assert retrain(root, tmp_path / "run") == 0
     for name in ("metrics.jsonl", "report.md", "network.safetensors"):
