@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
     return ConfigDict({
         "precision": "float32",  # float32; bfloat16 computes in it, with float32 weights and statistics
         "matmul_precision": "default",  # of products of matrices on accelerators: default, high, highest
+        "debug_nans": False,  # stops at the operation that first gives NaN or infinity; slow, and reuses no memory
         "compilation_cache": True,  # keeps compiled programs in the user's cache folder
         "seed": 0,  # of every stage that has none of its own
         "stages": "search,select,report",  # any of search, select, retrain, report, in this order
@@ -116,6 +117,7 @@ def get_config() -> ConfigDict:
         "checkpoint": {
             "snapshots": (),  # search epochs kept for good, besides the last
             "minutes": 10.0,  # between checkpoints within an epoch or a scoring
+            "keep": 2,  # newest checkpoints that stay; an older one stands in for a damaged one
         },
         "report": {
             "nasbench201": "",  # npz table of NAS-Bench-201 accuracies

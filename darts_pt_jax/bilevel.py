@@ -1,6 +1,7 @@
 """Bilevel training of the supernet: weights on one half of the training set, alphas on the other (paper, equation 1)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -154,7 +155,24 @@ def make_gradient(net: Supernet, *of: str) -> Gradient:
     return gradient
 
 
-Update = Callable[..., SearchState]
+Update = Callable[..., Any]
+"""`update(state, gradients, stats, ...) -> state`."""
+
+
+def guarded(update: Update, of: str) -> Callable[..., tuple[Any, Metrics]]:
+    """An update that stops at numbers that are not finite: `guarded(state, total, gradients, metrics, stats, ...)`.
+
+    Besides the state it gives the total with the metrics of the batch. From the first call on whose loss or gradient
+    (that named `of`) is not finite, state and total stay as they were, but for the total's loss, which is NaN.
+    """
+
+    def guard(state, total: Metrics, gradients: dict, metrics: Metrics, *args):
+        before, after = (state, total), (update(state, gradients, *args), total + metrics)
+        finite = jnp.isfinite(after[1].loss) & jnp.isfinite(optax.tree.norm(gradients[of]))
+        state, total = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
+        return state, total.replace(loss=jnp.where(finite, total.loss, jnp.nan))
+
+    return guard
 
 
 def make_alpha_update(optimizer: optax.GradientTransformation) -> Update:
@@ -175,9 +193,12 @@ def make_alpha_update(optimizer: optax.GradientTransformation) -> Update:
 
 
 def make_weight_update(optimizer: optax.GradientTransformation) -> Update:
-    """Weight step: `update(state, gradients, stats, learning_rate)` descends the training loss in the weights."""
+    """Weight step: `update(state, gradients, stats, learning_rate)` descends the training loss in the weights.
 
-    def update(state: SearchState, gradients: dict, stats: dict, learning_rate) -> SearchState:
+    The state may be that of a supernet or of a discrete network.
+    """
+
+    def update(state, gradients: dict, stats: dict, learning_rate):
         updates, optimizer_state = optimizer.update(gradients["params"], state.weight_optimizer, state.params)
         params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
         return state.replace(params=params, weight_optimizer=optimizer_state, batch_stats=stats)

@@ -1,75 +1,168 @@
 """Checkpoints by orbax: the rolling ones that a run continues from, and the snapshots that are kept for good."""
 
+import json
 import math
 import pathlib
+import shutil
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from darts_pt_jax import record
+
+_MANIFEST = "manifest.json"
+
+
+class DamagedError(RuntimeError):
+    """A checkpoint is not as it was written; the message is one line."""
+
 
 class Checkpoints:
     """Numbered checkpoints of (state, position) in one directory.
 
-    A state is a pytree of arrays, a position a JSON value. A checkpoint appears whole or not at all. A supernet has
-    thousands of small arrays, each of which would cost orbax a millisecond: they are stored as one flat array for
-    each dtype, with a JSON layout that names every array's shape and place.
+    A state is a pytree of arrays, a position a JSON value. A supernet has thousands of small arrays, each of which
+    would cost orbax a millisecond: they are stored as one flat array for each dtype, with a JSON layout that names
+    every array's shape and place.
+
+    A checkpoint appears whole or not at all, with a manifest of the length and SHA-256 of every file of it. All that
+    reads one holds it against that first.
     """
 
     def __init__(self, directory: pathlib.Path, keep: int | None = None, read_only: bool = False):
         """Opens `directory`; only the newest `keep` checkpoints stay (None: all).
 
-        It is created, and cleared of checkpoints whose writing was broken off, unless `read_only`.
+        It is created, and cleared of what broken-off writing and deleting left, unless `read_only`.
         """
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
-            enable_async_checkpointing=False,
-            cleanup_tmp_directories=not read_only,
-            create=not read_only,
-        )
+        self.directory, self._keep = directory.absolute(), keep
         handlers = {
             "state": ocp.StandardCheckpointHandler(),
             "layout": ocp.JsonCheckpointHandler(),
             "position": ocp.JsonCheckpointHandler(),
         }
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
-
-    def latest(self) -> int | None:
-        """Number of the newest checkpoint."""
-        return self._manager.latest_step()
+        self._checkpointer = ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))
+        if not read_only:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for leftover in self.directory.glob("*.tmp*"):
+                shutil.rmtree(leftover)
 
     def numbers(self) -> list[int]:
         """Numbers of all checkpoints, ascending."""
-        return sorted(self._manager.all_steps())
+        found = self.directory.iterdir() if self.directory.exists() else ()
+        return sorted(int(folder.name) for folder in found if folder.name.isdigit())
+
+    def latest(self) -> int | None:
+        """Number of the newest checkpoint."""
+        return max(self.numbers(), default=None)
+
+    def newest_sound(self) -> tuple[int | None, dict[int, str]]:
+        """The newest checkpoint that is as it was written, and what is wrong with those that are newer."""
+        damaged = {}
+        for number in reversed(self.numbers()):
+            if not (wrong := self.damage(number)):
+                return number, damaged
+            damaged[number] = wrong
+        return None, damaged
+
+    def damage(self, number: int) -> str | None:
+        """What about a checkpoint's files is not as it was written, if anything."""
+        folder = self.directory / str(number)
+        try:
+            text = (folder / _MANIFEST).read_text()
+            written = json.loads(text)
+            names = list(written)
+        except FileNotFoundError:
+            return f"{_MANIFEST} is missing"
+        except (OSError, ValueError, TypeError):
+            return f"{_MANIFEST} cannot be read"
+        found = {}
+        for name in names:
+            try:
+                found[name] = record.digest(folder / name)
+            except (OSError, ValueError) as error:
+                return f"{name}: {getattr(error, 'strerror', None) or error}"
+            if found[name] != written[name]:
+                return f"{name}: its length or SHA-256 is not that of {_MANIFEST}"
+        return None if text == _text(found) else f"{_MANIFEST} is not as it was written"
 
     def save(self, number: int, state, position):
         """Writes a checkpoint.
 
         Raises:
           ValueError: `number` does not exceed that of every earlier checkpoint.
+          record.WriteError: the disk is full, or similar; the earlier checkpoints are still there.
         """
+        if (latest := self.latest()) is not None and latest >= number:
+            raise ValueError(f"checkpoint {number} is not newer than {latest} in {self.directory}")
+        packed, folder = _pack(state), self._temporary(number)
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(_pack(state)),
+            state=ocp.args.StandardSave(packed),
             layout=ocp.args.JsonSave(_layout(state)),
             position=ocp.args.JsonSave(position),
         )
-        if not self._manager.save(number, args=args):
-            raise ValueError(f"checkpoint {number} is not newer than {self.latest()} in {self._manager.directory}")
+        try:
+            self._checkpointer.save(folder, args=args)
+            files = sorted(p for p in folder.rglob("*") if p.is_file())
+            manifest = {p.relative_to(folder).as_posix(): record.digest(p) for p in files}
+            record.write_text(folder / _MANIFEST, _text(manifest))
+            folder.rename(self.directory / str(number))
+        except Exception as error:  # tensorstore's are of many types
+            for leftover in self.directory.glob(f"{folder.name}*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            raise record.WriteError(self.directory / str(number), error, size_of(packed)) from error
+        for old in self.numbers()[: -self._keep] if self._keep else ():
+            self._delete(old)
 
     def clear(self):
         """Deletes all checkpoints."""
         for number in self.numbers():
-            self._manager.delete(number)
+            self._delete(number)
+
+    def _delete(self, number: int):
+        folder = self._temporary(number)
+        (self.directory / str(number)).rename(folder)
+        shutil.rmtree(folder)
+
+    def set_aside(self, number: int) -> pathlib.Path:
+        """Moves a checkpoint to where it is in nobody's way, and returns where that is."""
+        place = self.directory.with_name(f"{self.directory.name}-damaged")
+        place.mkdir(exist_ok=True)
+        taken = {p.name for p in place.iterdir()}
+        names = (f"{number}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, len(taken) + 2))))
+        target = place / next(name for name in names if name not in taken)
+        (self.directory / str(number)).rename(target)
+        return target
+
+    def _temporary(self, number: int) -> pathlib.Path:
+        return self.directory / f"{number}.tmp"
+
+    def _check(self, number: int):
+        if wrong := self.damage(number):
+            raise DamagedError(f"{self.directory / str(number)} is damaged: {wrong}")
+
+    def _item(self, number: int, **args):
+        (name,) = args
+        return self._checkpointer.restore(self.directory / str(number), args=ocp.args.Composite(**args))[name]
 
     def position(self, number: int):
-        """The position of a checkpoint."""
-        return self._manager.restore(number, args=ocp.args.Composite(position=ocp.args.JsonRestore()))["position"]
+        """The position of a checkpoint.
+
+        Raises:
+          DamagedError: it is not as it was written.
+        """
+        self._check(number)
+        return self._item(number, position=ocp.args.JsonRestore())
 
     def arrays(self, number: int) -> dict[str, np.ndarray]:
-        """The arrays of a checkpoint's state by name, in the order of its leaves."""
-        layout = self._manager.restore(number, args=ocp.args.Composite(layout=ocp.args.JsonRestore()))["layout"]
+        """The arrays of a checkpoint's state by name, in the order of its leaves.
+
+        Raises:
+          DamagedError: it is not as it was written.
+        """
+        self._check(number)
+        layout = self._item(number, layout=ocp.args.JsonRestore())
         flat = {dtype: np.empty(size, dtype) for dtype, size in _sizes(layout).items()}
-        flat = self._manager.restore(number, args=ocp.args.Composite(state=ocp.args.StandardRestore(flat)))["state"]
+        flat = self._item(number, state=ocp.args.StandardRestore(flat))
         arrays = {}
         for name, entry in layout.items():
             end = entry["offset"] + math.prod(entry["shape"])
@@ -85,16 +178,26 @@ class Checkpoints:
 
         Raises:
           ValueError: the checkpoint holds other arrays than `like`.
+          DamagedError: it is not as it was written.
         """
         theirs = self.arrays(number)
         described = {name: (list(a.shape), a.dtype.name) for name, a in theirs.items()}
         layout = {name: (entry["shape"], entry["dtype"]) for name, entry in _layout(like).items()}
         if other := [name for name in layout.keys() | described.keys() if layout.get(name) != described.get(name)]:
             raise ValueError(
-                f"checkpoint {number} in {self._manager.directory} does not fit this supernet: {len(other)} arrays "
+                f"checkpoint {number} in {self.directory} does not fit this supernet: {len(other)} arrays "
                 f"differ, {min(other)} among them"
             )
         return jax.tree.unflatten(jax.tree.structure(like), [jax.device_put(theirs[name]) for name in layout])
+
+
+def _text(manifest: dict) -> str:
+    return json.dumps(manifest, indent=1) + "\n"
+
+
+def size_of(tree) -> int:
+    """Bytes of a tree's arrays, which may be `jax.ShapeDtypeStruct`s: about those of its checkpoint, and at most."""
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree) if hasattr(x, "dtype"))
 
 
 def _layout(state) -> dict[str, dict]:

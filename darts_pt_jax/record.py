@@ -1,8 +1,44 @@
 """The records of a run: files of JSON lines, and whole files that change in one step."""
 
+import contextlib
+import hashlib
 import json
 import os
 import pathlib
+import re
+from collections.abc import Iterator
+
+
+class RecordError(RuntimeError):
+    """A record is not as it was written; the message is one line."""
+
+
+class WriteError(RuntimeError):
+    """Something could not be written; the message is one line."""
+
+    def __init__(self, path: pathlib.Path, error: Exception, size: int | None = None):
+        """Names what was to be written, of how many bytes, and what the operating system said to it."""
+        code = getattr(error, "errno", None) or (re.findall(r"os_error_code='(\d+)'", str(error)) or [None])[0]
+        reason = os.strerror(int(code)) if code else f"{type(error).__name__}: {error!s:.300}"
+        super().__init__(f"{path}: cannot write{'' if size is None else f' {size:,} bytes'}: {reason}")
+
+
+def digest(path: pathlib.Path, size: int | None = None) -> list:
+    """Length in bytes and SHA-256 of a file, or of its first `size` bytes, in the form of JSON."""
+    with path.open("rb") as file:
+        if size is None:
+            return [os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()]
+        start = file.read(size)
+        return [len(start), hashlib.sha256(start).hexdigest()]
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path, size: int | None = None) -> Iterator[None]:
+    """Turns what the operating system refuses into a `WriteError` about `path`, of `size` bytes."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(path, error, size) from error
 
 
 class JsonLines:
@@ -13,9 +49,14 @@ class JsonLines:
         self.path = path
 
     def append(self, **entry):
-        """Adds a line and sees it to the disk."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        """Adds a line and sees it to the disk.
+
+        Raises:
+          WriteError: the disk is full, or similar.
+        """
+        line = (json.dumps(entry) + "\n").encode()
+        with writing(self.path, len(line)), self.path.open("ab") as file:
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
 
@@ -23,28 +64,48 @@ class JsonLines:
         """Length in bytes."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def truncate(self, size: int):
-        """Drops everything after the first `size` bytes.
+    def digest(self) -> list:
+        """`digest` of the file, which may not exist yet."""
+        return digest(self.path) if self.path.exists() else EMPTY
+
+    def cut_back(self, before: list):
+        """Drops everything since the file's digest was `before`.
 
         Raises:
-          ValueError: the file is shorter than that.
+          RecordError: what came before is not that any more.
         """
-        if self.size() < size:
-            raise ValueError(
-                f"{self.path} has {self.size()} bytes, the checkpoint was written after {size}: lines are lost"
+        size = before[0]
+        if size and (not self.path.exists() or digest(self.path, size) != before):
+            raise RecordError(
+                f"{self.path} has {self.size()} bytes, and the first {size} are not those that the checkpoint was "
+                "written after: put that file back or name a new --workdir"
             )
         if self.size() > size:
             os.truncate(self.path, size)
 
     def mend(self):
         """Drops the last line if its writing was broken off."""
-        if self.path.exists():
-            self.truncate(self.path.read_bytes().rfind(b"\n") + 1)
+        if self.path.exists() and self.size() > (whole := self.path.read_bytes().rfind(b"\n") + 1):
+            os.truncate(self.path, whole)
 
     def read(self) -> list[dict]:
-        """All whole lines."""
-        text = self.path.read_text() if self.path.exists() else ""
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        """All whole lines.
+
+        Raises:
+          RecordError: one is not JSON.
+        """
+        content = self.path.read_bytes() if self.path.exists() else b""
+        lines = []
+        for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), 1):
+            try:
+                lines.append(json.loads(line))
+            except ValueError as error:
+                raise RecordError(f"{self.path}, line {number}, is damaged: {error}") from error
+        return lines
+
+
+EMPTY = [0, hashlib.sha256().hexdigest()]
+"""Digest of a file without content."""
 
 
 def write_text(path: pathlib.Path, text: str):
@@ -53,10 +114,19 @@ def write_text(path: pathlib.Path, text: str):
 
 
 def write_bytes(path: pathlib.Path, content: bytes):
-    """Writes a whole file in one step: a reader sees the old content or the new."""
+    """Writes a whole file in one step: a reader sees the old content or the new.
+
+    Raises:
+      WriteError: the disk is full, or similar; the old content is still there.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with writing(path, len(content)):
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    except WriteError:
+        temporary.unlink(missing_ok=True)
+        raise

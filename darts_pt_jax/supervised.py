@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from darts_pt_jax.bilevel import Metrics
+from darts_pt_jax.bilevel import Gradient, Metrics
 from darts_pt_jax.network import Network
 
 
@@ -19,12 +19,12 @@ class RetrainState:
     Attributes:
       params: the network's weights, the auxiliary head's among them.
       batch_stats: BatchNorm's running statistics.
-      optimizer: the optimiser's state.
+      weight_optimizer: the optimiser's state.
     """
 
     params: dict
     batch_stats: dict
-    optimizer: optax.OptState
+    weight_optimizer: optax.OptState
 
     @property
     def variables(self) -> dict:
@@ -41,8 +41,8 @@ def init_state(
     return RetrainState(variables["params"], variables.get("batch_stats", {}), optimizer.init(variables["params"]))
 
 
-def make_step(net: Network, optimizer: optax.GradientTransformation, auxiliary_weight: float, smoothing: float):
-    """`step(state, images, labels, key, learning_rate, drop_path)`: the next state, and the batch's metrics.
+def make_gradient(net: Network, auxiliary_weight: float, smoothing: float) -> Gradient:
+    """`gradient(state, images, labels, key, drop_path)`: that of the mean loss in "params", metrics, running statistics.
 
     The loss is the cross-entropy with label smoothing, plus `auxiliary_weight` times that of the auxiliary head.
     """
@@ -51,7 +51,7 @@ def make_step(net: Network, optimizer: optax.GradientTransformation, auxiliary_w
         targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
         return optax.softmax_cross_entropy(logits, targets)
 
-    def step(state: RetrainState, images, labels, key, learning_rate, drop_path):
+    def gradient(state: RetrainState, images, labels, key, drop_path):
         rngs = dict(zip(("dropout", "noise"), jax.random.split(key), strict=True))
 
         def mean_loss(params):
@@ -66,11 +66,9 @@ def make_step(net: Network, optimizer: optax.GradientTransformation, auxiliary_w
             return total, (_metrics(losses, logits, labels), updated["batch_stats"])
 
         gradients, (metrics, stats) = jax.grad(mean_loss, has_aux=True)(state.params)
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-        params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
-        return RetrainState(params, stats, optimizer_state), metrics
+        return {"params": gradients}, metrics, stats
 
-    return step
+    return gradient
 
 
 def make_evaluate(net: Network) -> Callable[..., Metrics]:

@@ -5,12 +5,15 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
+from ml_collections import ConfigDict
+
 from darts_pt_jax import record
-from darts_pt_jax.checkpoints import Checkpoints
+from darts_pt_jax.checkpoints import Checkpoints, DamagedError
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.data.streams import Stream
 from experiments.rules import ConfigError, flatten
@@ -24,9 +27,11 @@ FREE = (
     "data.dir",
     "data.download",
     "checkpoint.minutes",
+    "checkpoint.keep",
     "report.",
     "tensorboard",
     "compilation_cache",
+    "debug_nans",
 )
 """Keys, or beginnings of keys, that may change between two commands on one run directory."""
 
@@ -43,10 +48,14 @@ def stored(directory: pathlib.Path) -> dict | None:
 
     Raises:
       ConfigError: the directory holds something else.
+      RunError: run.json is damaged.
     """
     file = directory / "run.json"
     if file.exists():
-        return json.loads(file.read_text())
+        try:
+            return json.loads(file.read_text())
+        except ValueError as error:
+            raise RunError(f"{file} is damaged ({error}): put it back or name a new --workdir") from error
     own = {"lock", "run.json.tmp"}
     if directory.exists() and (not directory.is_dir() or {p.name for p in directory.iterdir()} - own):
         raise ConfigError(f"--workdir {directory} holds something else than a run: name a new or an empty directory")
@@ -56,23 +65,27 @@ def stored(directory: pathlib.Path) -> dict | None:
 def beginning() -> dict:
     """The position before any work.
 
-    `units` done, `sizes` of the records, loops `within` the unit at work, the decisions by which the supernet is
+    `units` done, digests of the `records`, loops `within` the unit at work, the decisions by which the supernet is
     `restricted`.
     """
-    return {"units": 0, "sizes": {}, "within": [], "restricted": None}
+    return {"units": 0, "records": {}, "within": [], "restricted": None}
 
 
 def position(directory: pathlib.Path) -> dict:
-    """The position of the newest checkpoint, or the beginning.
+    """The position of the newest checkpoint that is as it was written, or the beginning.
 
     Raises:
-      RunError: there are records, but no checkpoint.
+      RunError: there are checkpoints, but no such one, or records, but no checkpoint.
     """
-    checkpoints = directory / "checkpoints"
-    opened = Checkpoints(checkpoints, read_only=True) if checkpoints.exists() else None
-    newest = opened.latest() if opened else None
+    checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
+    newest, damaged = checkpoints.newest_sound()
     if newest is not None:
-        return opened.position(newest)
+        return checkpoints.position(newest)
+    if damaged:
+        wrong = "; ".join(f"{number}: {what}" for number, what in damaged.items())
+        raise RunError(
+            f"{checkpoints.directory}: every checkpoint is damaged ({wrong}): put one back or name a new --workdir"
+        )
     if any((directory / name).exists() for name in ("metrics.jsonl", "decisions.jsonl")):
         raise RunError(f"{directory} has records but no checkpoint: put its checkpoints back or name a new --workdir")
     return beginning()
@@ -124,17 +137,39 @@ def locked(path: pathlib.Path, waiting: Callable[[str], None] | None = None) -> 
       RunError: another process has the lock.
     """
     with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
+        if owner := _held(file):
             if not waiting:
-                raise RunError(f"{path.parent} is in use by {owner}: wait for it or end it") from error
+                raise _in_use(path, owner)
             waiting(owner)
             fcntl.flock(file, fcntl.LOCK_EX)
         sign(file, os.getpid())
         yield file
+
+
+def refuse_if_locked(path: pathlib.Path):
+    """Looks, without a trace, whether another process has a lock.
+
+    Raises:
+      RunError: it has.
+    """
+    if path.exists():
+        with path.open() as file:
+            if owner := _held(file):
+                raise _in_use(path, owner)
+
+
+def _held(file: TextIO) -> str | None:
+    """Takes the lock, or says who has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        file.seek(0)
+        return file.read().strip() or "another process"
+
+
+def _in_use(path: pathlib.Path, owner: str) -> RunError:
+    return RunError(f"{path.parent} is in use by {owner}: wait for it or end it")
 
 
 def sign(file: TextIO, process: int):
@@ -142,6 +177,44 @@ def sign(file: TextIO, process: int):
     file.truncate(0)
     file.write(f"process {process} on {socket.gethostname()}\n")
     file.flush()
+
+
+def require_room(directory: pathlib.Path, size: int, count: int):
+    """Looks, before any work, whether checkpoints will find room.
+
+    Args:
+      directory: where a folder of them will be.
+      size: bytes of one, and of its largest file.
+      count: how many there will be at once, those that are there already among them.
+
+    Raises:
+      WriteError: the directory or a file of that size cannot be written.
+      RunError: there is too little room.
+    """
+    probe = directory / "room.tmp"
+    with record.writing(probe, size):
+        try:
+            with probe.open("wb") as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, max(size, 1))
+        finally:
+            probe.unlink(missing_ok=True)
+    there = sum(
+        file.stat().st_size for folder in ("checkpoints", "snapshots") for file in (directory / folder).rglob("*")
+    )
+    needed, free = size * count - there, shutil.disk_usage(directory).free
+    if needed > free:
+        raise RunError(
+            f"{directory}: {free:,} bytes are free, but {count} checkpoints of {size:,} bytes need {needed:,} more: make "
+            "room, or lower checkpoint.keep"
+        )
+
+
+def checkpoints_kept(config: ConfigDict) -> int:
+    """How many checkpoints a run has at most, while another is being written."""
+    epochs, looks = config.search.epochs, config.curvature.every
+    early = range(looks, epochs, looks) if config.curvature.stop else ()
+    return config.checkpoint.keep + 1 + (0 if config.genotype else len({*config.checkpoint.snapshots, *early, epochs}))
 
 
 def bind(settings: Settings, before: dict | None, source: "Source | TorchSource | None", images: Images | Stream):
@@ -217,10 +290,14 @@ class Source:
         if rolling.exists() and not config.get("init_from"):
             checkpoints = Checkpoints(rolling, read_only=True)
             for number in checkpoints.numbers():
-                with contextlib.suppress(KeyError, OSError, ValueError):  # that run may be deleting it
+                try:
                     position = checkpoints.position(number)
-                    if 0 < position["units"] <= config["search.epochs"] and not position["within"]:
-                        kept[position["units"]] = (rolling, number)
+                except (DamagedError, OSError, ValueError) as error:
+                    if number in checkpoints.numbers():  # else that run has deleted it meanwhile
+                        raise RunError(f"init_from {self._directory}: {error}") from error
+                    continue
+                if 0 < position["units"] <= config["search.epochs"] and not position["within"]:
+                    kept[position["units"]] = (rolling, number)
         if snapshots.exists():
             kept |= {number: (snapshots, number) for number in Checkpoints(snapshots, read_only=True).numbers()}
         return kept

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 the run failed, 2 a setting or the data is wrong (nothing 
 130 interrupted (Ctrl-C), 143 terminated.
 """
 
+import contextlib
 import sys
 import traceback
 
@@ -23,9 +24,14 @@ def main(argv: list[str]) -> int:
 
 def _carry_out(argv: list[str], stop: Interrupts) -> int:
     # imported here, so that Ctrl-C is one line from the first second on
+    from absl import logging
+
+    from darts_pt_jax.checkpoints import DamagedError
     from darts_pt_jax.data.sources import DataError
+    from darts_pt_jax.record import RecordError, WriteError
     from experiments import directory, plan, report, rules, run, settings, stages
 
+    logging.set_verbosity(logging.FATAL)  # what orbax logs, it raises too
     asked = None
     try:
         asked = settings.parse(argv)
@@ -36,13 +42,14 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
             run.execute(asked, pipeline, report.write, stop)
     except (rules.ConfigError, DataError) as error:
         return settings.fail(error, 2)
-    except directory.RunError as error:
+    except (directory.RunError, DamagedError, RecordError, WriteError) as error:
         return settings.fail(error, 1)
     except Exception as error:
         details = ""
         if asked and not asked.plan and (asked.workdir / "run.json").exists():
-            (asked.workdir / "traceback.txt").write_text(traceback.format_exc())
-            details = f" (details in {asked.workdir / 'traceback.txt'})"
+            with contextlib.suppress(OSError):
+                (asked.workdir / "traceback.txt").write_text(traceback.format_exc())
+                details = f" (details in {asked.workdir / 'traceback.txt'})"
         message = str(error)[:300] or f"without a message, in {traceback.extract_tb(error.__traceback__)[-1].name}"
         return settings.fail(f"{type(error).__name__}: {message}{details}", 1)
     return 0

@@ -14,6 +14,7 @@ Exit codes: 0 done, 1 failed, 2 a setting or a file is wrong.
 
 import argparse
 import pathlib
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -78,4 +79,5 @@ def _random(table: Table, asked: argparse.Namespace):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends in silence when the reader of a pipe does
     sys.exit(main(sys.argv[1:]))

@@ -1,15 +1,15 @@
 """`--plan`: what a command would do, and what it needs."""
 
-import math
-
 import jax
 import jax.extend
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from darts_pt_jax import architecture, bilevel
+from darts_pt_jax.checkpoints import size_of
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.data.streams import Stream
-from experiments.directory import Source
+from experiments.directory import Source, checkpoints_kept
 from experiments.retraining import Retraining, chosen
 from experiments.rules import SGAS
 from experiments.run import Unit, check_retraining, goal, load_images, progress
@@ -59,9 +59,6 @@ def _show_supernet(
         of = "at most " if config.select.method in SGAS and config.sgas.batch_increase else ""
         what = f"{decisions} decisions{scored}, {tuning} tuning epochs of {of}{steps:,} steps"
         print(f"select         {what if decisions else 'without images'}, by {config.select.method}")
-    epochs, looks = config.search.epochs, config.curvature.every
-    early = range(looks, epochs, looks) if config.curvature.stop else ()
-    kept = 2 + len({*config.checkpoint.snapshots, *early, epochs})
     alphas = architecture.init_alphas(training.space, jax.random.key(0))
     undecided = architecture.undecided(training.space)
 
@@ -70,7 +67,7 @@ def _show_supernet(
         labels = jnp.zeros(batch, jnp.int32)
         return bilevel.forward(training.net, variables, weights, images, labels, jax.random.key(0), True)[0].loss
 
-    _show_needs(_bytes(training.train) + _bytes(training.valid), state, loss, (batch, *training.image_shape), kept)
+    _show_needs(size_of(training.train) + size_of(training.valid), state, loss, (batch, *training.image_shape), config)
 
 
 def _show_retraining(settings: Settings, images: Images | Stream):
@@ -94,12 +91,12 @@ def _show_retraining(settings: Settings, images: Images | Stream):
             return sum(logits.mean() for logits in outputs if logits is not None)
 
         data = 0 if isinstance(images, Stream) else images.train_images.nbytes + images.test_images.nbytes
-        _show_needs(data, of.abstract_state(), loss, (retrain.batch_size, *images.image_shape), 2)
+        _show_needs(data, of.abstract_state(), loss, (retrain.batch_size, *images.image_shape), config)
 
 
-def _show_needs(data: int, state, loss, batch_shape: tuple[int, ...], kept: int):
+def _show_needs(data: int, state, loss, batch_shape: tuple[int, ...], config: ConfigDict):
     """Memory and disk; `loss(variables, images)` is that of a weight step on images of `batch_shape`."""
-    checkpoint = _bytes(state)
+    checkpoint, kept = size_of(state), checkpoints_kept(config)
     needed = data + 2 * checkpoint + _residuals(state, loss, batch_shape)
     print(f"memory         about {_human(needed)} for data, state, and what one weight step keeps for its gradient; "
           "on a CPU, the program and its compiler take some 3 GB besides")  # fmt: skip
@@ -118,11 +115,7 @@ def _residuals(state, loss, batch_shape: tuple[int, ...]) -> int:
     kept = {
         v for v in outputs if isinstance(v, jax.extend.core.Var)
     }  # an array that several operations need counts once
-    return _bytes([v.aval for v in kept])
-
-
-def _bytes(tree) -> int:
-    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree) if hasattr(x, "dtype"))
+    return size_of([v.aval for v in kept])
 
 
 def _human(count: int) -> str:

@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -135,4 +136,5 @@ def classify(network: Classifier, file: pathlib.Path) -> dict:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends in silence when the reader of a pipe does
     sys.exit(main(sys.argv[1:]))

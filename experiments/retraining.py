@@ -19,7 +19,7 @@ from darts_pt_jax.network import Network
 from darts_pt_jax.spaces import darts_layout
 from darts_pt_jax.supervised import RetrainState
 from experiments.rules import ConfigError
-from experiments.training import check_channels, recipe, summary
+from experiments.training import check_channels, explained, recipe, summary
 
 
 def chosen(config: ConfigDict, directory: pathlib.Path) -> Genotype:
@@ -104,21 +104,24 @@ class Retraining:
         self.net = discrete_network(config, genotype, images.classes).clone(auxiliary=retrain.auxiliary > 0)
         self.optimizer = bilevel.weight_optimizer(retrain.momentum, retrain.weight_decay, retrain.clip)
         self.parameters, self.multiply_adds = network.size(self.net, self.image_shape)
-        step = supervised.make_step(self.net, self.optimizer, retrain.auxiliary, retrain.label_smoothing)
+        gradient = supervised.make_gradient(self.net, retrain.auxiliary, retrain.label_smoothing)
+        update = bilevel.guarded(bilevel.make_weight_update(self.optimizer), "params")
         evaluate = supervised.make_evaluate(self.net)
 
-        @functools.partial(jax.jit, donate_argnums=0)
-        def train_step(state, total, given, i, key, *args):
+        def train_gradient(state, given, i, key, drop_path):
             augment_key, step_key = jax.random.split(jax.random.fold_in(key, i))
             images, labels = self._feed.batch(given, augment_key)
-            state, metrics = step(state, images, labels, step_key, *args)
-            return state, total + metrics
+            return gradient(state, images, labels, step_key, drop_path)
+
+        @functools.partial(jax.jit, donate_argnums=() if config.debug_nans else 0)
+        def train_step(state, total, given, i, key, learning_rate, drop_path):
+            return update(state, total, *train_gradient(state, given, i, key, drop_path), learning_rate)
 
         @jax.jit
         def test_step(state, total, given, counted, key):
             return total + evaluate(state.variables, *self._feed.batch(given, None), counted, key)
 
-        self._train_step, self._test_step = train_step, test_step
+        self._train_step, self._test_step, self._gradient = train_step, test_step, jax.jit(train_gradient)
 
     def trained(self, state: RetrainState, epoch: int) -> TrainedNetwork:
         """The network that is kept after so many epochs: without auxiliary head."""
@@ -146,8 +149,13 @@ class Retraining:
         def step(i, state, total):
             return self._train_step(state, total, batch(i), i, step_key, learning_rate, drop_path)
 
-        state, total = fold("training", step, state, Metrics.zero(), self.sizes[0] // batch_size, batch_size)
-        return state, summary(total, "train", "retrain.learning_rate")
+        def tensors(i, state):
+            gradients, metrics, _ = self._gradient(state, batch(i), i, step_key, drop_path)
+            return [("the training loss", metrics.loss), ("the gradient", gradients)]
+
+        with explained(tensors, batch_size, "retrain.learning_rate"):
+            state, total = fold("training", step, state, Metrics.zero(), self.sizes[0] // batch_size, batch_size)
+        return state, summary(total, "train")
 
     def test(self, state: RetrainState, key: jax.Array, fold) -> dict:
         """test_loss and test_accuracy over all test images, by running statistics."""
@@ -159,4 +167,4 @@ class Retraining:
             return state, self._test_step(state, total, batch(i), counted, jax.random.fold_in(key, i))
 
         total = fold("test", step, state, Metrics.zero(), math.ceil(size / batch_size), batch_size)[1]
-        return summary(total, "test", "retrain.learning_rate")
+        return summary(total, "test")

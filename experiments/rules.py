@@ -83,6 +83,7 @@ _POSITIVE, _NOT_NEGATIVE, _RATE = _number(1), _number(0), _number(0, open_low=Tr
 RULES = {
     "precision": _one_of(("float32", "bfloat16")),
     "matmul_precision": _one_of(("default", "high", "highest")),
+    "debug_nans": _ANYTHING,
     "compilation_cache": _ANYTHING,
     "seed": _number(0, 2**32 - 1),
     "init_from": _ANYTHING,
@@ -173,6 +174,7 @@ RULES = {
     "eval.images": _NOT_NEGATIVE,
     "checkpoint.snapshots": Rule(lambda v: all(type(e) is int and e >= 1 for e in v), "whole numbers of at least 1"),
     "checkpoint.minutes": _NOT_NEGATIVE,
+    "checkpoint.keep": _POSITIVE,
     "report.nasbench201": _ANYTHING,
     "report.latency": _ANYTHING,
     "tensorboard": _ANYTHING,

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from darts_pt_jax import bilevel, record
 from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.bilevel import Metrics, SearchState
-from darts_pt_jax.checkpoints import Checkpoints
+from darts_pt_jax.checkpoints import Checkpoints, size_of
 from darts_pt_jax.data import sources, streams
 from darts_pt_jax.data.sources import DataError, Images
 from darts_pt_jax.data.streams import Stream
@@ -36,7 +36,7 @@ from experiments.screen import Screen, words
 from experiments.settings import Settings
 from experiments.timing import Stopwatch
 from experiments.torch_source import TorchSource
-from experiments.training import Regime, Training
+from experiments.training import Diverged, Regime, Training
 
 State = SearchState | RetrainState
 
@@ -76,16 +76,18 @@ class Run:
         self.decisions = record.JsonLines(self.directory / "decisions.jsonl")
         self.timings = record.JsonLines(self.directory / "timings.jsonl")
         self.snapshots = Checkpoints(self.directory / "snapshots")
-        self._checkpoints = Checkpoints(self.directory / "checkpoints", keep=2)
+        self._checkpoints = Checkpoints(self.directory / "checkpoints", keep=self.config.checkpoint.keep)
         self._screen, self._stop = screen, stop
-        self._scalars, self._retrains = None, False
+        self._scalars, self._retrains, self._written = None, False, set()
 
     @functools.cached_property
     def retraining(self) -> Retraining:
         """The network of the chosen architecture."""
         genotype = own(self.directory) if self._retrains else chosen(self.config, self.directory)
         self.training = self._whole = None  # the supernet's images make room on the device
-        return Retraining(self.config, self._images, genotype)
+        of = Retraining(self.config, self._images, genotype)
+        self._require_room(of.abstract_state())
+        return of
 
     def key(self, stage: str, purpose: str, order: int = 0) -> jax.Array:
         """The root of one purpose's random numbers in a stage; each order of a selection is a seed of its own."""
@@ -134,16 +136,18 @@ class Run:
             )
         for i in range(loop["done"], steps):
             state, total = step(i, state, total)
-            jax.block_until_ready(previous)  # no more than two steps are under way
+            _check(previous, name, i, state)  # waits for it, so that no more than two steps are under way
             self._watch.images += images
             watch.images += images
             self._screen.step(watch, name, i + 1, steps, images, functools.partial(_measures, total))
             previous = total
             due = time.monotonic() - self._saved >= 60 * self.config.checkpoint.minutes
             if (self._stop.received or due) and i + 1 < steps:
+                _check(total, name, i + 1, state)
                 loop |= {"done": i + 1, "sums": _plain(total)}
                 self._save(state)
                 self._heed(f"after {name} step {i + 1} of {steps}")
+        _check(total, name, steps, state)
         loop |= {"done": steps, "sums": _plain(total)}
         return state, total
 
@@ -182,6 +186,7 @@ class Run:
     def write(self, name: str, text: str):
         """Writes a result file in one step."""
         record.write_text(self.directory / name, text)
+        self._written.add(name)
 
     def say(self, values: dict):
         """One line on the screen about the unit at work."""
@@ -189,10 +194,15 @@ class Run:
 
     def resume(self, units: Sequence[Unit]) -> State:
         """The state of the newest checkpoint of the run's `units`, or the first; records are cut back to that point."""
-        newest = self._checkpoints.latest()
+        newest, damaged = self._checkpoints.newest_sound()
+        for number, wrong in damaged.items():
+            place = self._checkpoints.set_aside(number)
+            self._screen.say(
+                f"warning: checkpoint {number} is damaged ({wrong}) and moved to {place}: going back to checkpoint {newest}"
+            )
         position = directory.beginning() if newest is None else self._checkpoints.position(newest)
         self._number = -1 if newest is None else newest
-        self._done, self._within, sizes = position["units"], position["within"], position["sizes"]
+        self._done, self._within, records = position["units"], position["within"], position["records"]
         if self._done or self._within:
             if position["restricted"]:
                 self._set_aside(position["restricted"])
@@ -206,19 +216,29 @@ class Run:
             state = of.initial_state(self.key(stage, "init"))
             self.snapshots.clear()  # of a beginning that was broken off, perhaps with another config
         for lines in (self.metrics, self.decisions):
-            lines.truncate(sizes.get(lines.path.name, 0))
+            lines.cut_back(records.pop(lines.path.name, record.EMPTY))
+        for name, digest in records.items():
+            if not (file := self.directory / name).exists() or record.digest(file) != digest:
+                raise RunError(f"{file} is not as this run wrote it: put it back or name a new --workdir")
+            self._written.add(name)
         self.timings.mend()
         if self.config.tensorboard:
             records = self.metrics.read() + self.decisions.read()
             self._scalars = Scalars(self.directory / "tensorboard", records)
+        self._require_room(state)
         if newest is None:
             self._save(state)
         return state
 
+    def _require_room(self, state: State):
+        directory.require_room(self.directory, size_of(state), directory.checkpoints_kept(self.config))
+
     def _save(self, state: State):
-        sizes = {lines.path.name: lines.size() for lines in (self.metrics, self.decisions)}
+        records = {lines.path.name: lines.digest() for lines in (self.metrics, self.decisions)}
+        if "genotype.json" in self._written:  # which stage retrain reads
+            records["genotype.json"] = record.digest(self.directory / "genotype.json")
         self._number += 1
-        position = {"units": self._done, "sizes": sizes, "within": self._within, "restricted": self._excluded}
+        position = {"units": self._done, "records": records, "within": self._within, "restricted": self._excluded}
         self._checkpoints.save(self._number, state, position)
         self._saved = time.monotonic()
 
@@ -239,20 +259,24 @@ class Run:
         for unit in units:
             self._unit, self._watch, self._loop = unit, Stopwatch(), 0
             self._screen.begin(unit)
-            finished = False
             try:
                 with _one_line(unit.name, functools.partial(self._memory_advice, unit)):
                     state = unit.do(self, state)
-                finished = True
-            except DataError as error:  # of a picture that is read as it is needed
-                raise RunError(f"{unit.name}: {error}") from error
-            finally:
-                self._time(unit, finished)
+            except BaseException as error:
+                with contextlib.suppress(record.WriteError):
+                    self._time(unit, False)
+                if isinstance(error, DataError):  # of a picture that is read as it is needed
+                    raise RunError(f"{unit.name}: {error}") from error
+                raise
+            self._time(unit, True)
             self._screen.end(self._watch)
             self._done, self._within = self._done + 1, []
             self._save(state)
             self._heed("which is done")
         self._stop.saves = False
+
+    def close(self):
+        """Closes the files that are kept open."""
         if self._scalars:
             self._scalars.close()
 
@@ -273,6 +297,12 @@ class Run:
             if self.decisions.size() or any(loop["done"] for loop in self._within):  # then it is fixed
                 value = f"{value}, in a new --workdir with --config.init_from={self.directory}"
         return f"lower {unit.memory_key}, now {value}"
+
+
+def _check(total: Metrics, name: str, step: int, state: State):
+    """Raises `Diverged` if a sum over the steps so far is not finite."""
+    if not np.isfinite(total.loss).all():
+        raise Diverged(f"{name} step {step}: the loss is not finite: look at the data", state, total)
 
 
 def _plain(total: Metrics) -> list:
@@ -300,7 +330,12 @@ def _one_line(name: str, memory_advice: Callable[[], str]):
             raise
         raise RunError(f"{name}: out of memory: {memory_advice()}") from error
     except FloatingPointError as error:
-        raise RunError(f"{name}: {error}") from error
+        if jax.config.jax_debug_nans:
+            raise
+        raise RunError(
+            f"{name}, {error}; the state before it is kept: --config.debug_nans=True goes on from the last checkpoint and "
+            "stops at the operation"
+        ) from error
 
 
 def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: Interrupts):
@@ -321,6 +356,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
     """
     machine.prepare(settings.config)
     workdir, units = settings.workdir, [unit for stage in pipeline.values() for unit in stage]
+    directory.refuse_if_locked(workdir / "lock")
     before, done = progress(settings, pipeline)
     screen = Screen()
     worked = done < goal(settings, pipeline, done)
@@ -341,14 +377,14 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
         with directory.locked(workdir / "lock"):
             before, done = progress(settings, pipeline)  # anew: another process may have worked on it meanwhile
             directory.bind(settings, before, source, images)
-            run = Run(settings, images, training, source, screen, stop)
-            del training  # so that the run alone holds it
-            with _one_line("start", lambda: "lower supernet.channels or supernet.cells"):
-                state = run.resume(units)
-            screen.say("compiling: the first epoch and the first decisions take longer than the others")
-            todo = units[done : goal(settings, pipeline, done)]
-            with screen.showing(todo):
-                run.carry_out(todo, state)
+            with contextlib.closing(Run(settings, images, training, source, screen, stop)) as run:
+                del training  # so that the run alone holds it
+                with _one_line("start", lambda: "lower supernet.channels or supernet.cells"):
+                    state = run.resume(units)
+                screen.say("compiling: the first epoch and the first decisions take longer than the others")
+                todo = units[done : goal(settings, pipeline, done)]
+                with screen.showing(todo):
+                    run.carry_out(todo, state)
     text = report(settings) if "report" in settings.stages else None
     if text:
         screen.show(text)

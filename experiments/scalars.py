@@ -1,11 +1,16 @@
 """TensorBoard's view of the records; it holds nothing that they do not."""
 
+import contextlib
 import pathlib
 import shutil
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
 
+from darts_pt_jax import record
 from darts_pt_jax.selection import perturbation
 
 
@@ -13,31 +18,47 @@ class Scalars:
     """Writes the numbers of records as TensorBoard scalars into one directory."""
 
     def __init__(self, directory: pathlib.Path, records: Iterable[dict]):
-        """Begins the directory anew, with the `records` so far."""
-        shutil.rmtree(directory, ignore_errors=True)
-        self._writer = SummaryWriter(str(directory), write_to_disk=True)
-        for record in records:
-            self._write(record)
-        self._writer.flush()
+        """Begins the directory anew, with the `records` so far.
+
+        Raises:
+          WriteError: as in `add`.
+        """
+        self._directory = directory
+        with record.writing(directory):
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+            self._writer = EventsWriter(str(directory / "events"))  # a SummaryWriter's thread would fail unseen
+        self.add(*records)
+
+    def add(self, *records: dict):
+        """Adds the numbers of lines of metrics.jsonl (by epoch) or decisions.jsonl (by decision).
+
+        Raises:
+          WriteError: the disk is full, or similar.
+        """
+        with record.writing(self._directory):
+            for line in records:
+                for tag, value, step in _numbers(line):
+                    self._writer.write_event(
+                        Event(wall_time=time.time(), step=step, summary=summary.scalar(tag, value))
+                    )
+            self._writer.flush()
 
     def close(self):
-        """Sees everything to the file."""
-        self._writer.close()
+        """Closes the file; what could not be written is lost."""
+        with contextlib.suppress(OSError):
+            self._writer.close()
 
-    def add(self, record: dict):
-        """Adds the numbers of a line of metrics.jsonl (by epoch) or decisions.jsonl (by decision)."""
-        self._write(record)
-        self._writer.flush()
 
-    def _write(self, record: dict):
-        order = f"order_{record['order']}/" if record.get("order", 1) > 1 else ""
-        if "decision" in record:
-            name, step = f"{order}decision", record["decision"]
-            if (accuracy := perturbation.baseline_accuracy(record)) is not None:
-                self._writer.add_scalar(f"{name}/baseline_accuracy", accuracy, step)
-            self._writer.add_scalar(f"{name}/margin", record["margin"], step)
-        else:
-            step = record.get("epoch", record.get("tuning_epoch"))
-            for key, value in record.items():
-                if isinstance(value, float):
-                    self._writer.add_scalar(f"{order}{record['stage']}/{key}", value, step)
+def _numbers(line: dict) -> Iterator[tuple[str, float, int]]:
+    order = f"order_{line['order']}/" if line.get("order", 1) > 1 else ""
+    if "decision" in line:
+        name, step = f"{order}decision", line["decision"]
+        if (accuracy := perturbation.baseline_accuracy(line)) is not None:
+            yield f"{name}/baseline_accuracy", accuracy, step
+        yield f"{name}/margin", line["margin"], step
+    else:
+        step = line.get("epoch", line.get("tuning_epoch"))
+        for key, value in line.items():
+            if isinstance(value, float):
+                yield f"{order}{line['stage']}/{key}", value, step

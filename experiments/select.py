@@ -13,11 +13,11 @@ from darts_pt_jax import architecture
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.selection import direct, perturbation, schedule, sgas
 from darts_pt_jax.selection.schedule import Target
-from darts_pt_jax.spaces import SPACES
+from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.rules import SGAS, seed_of
 from experiments.run import Run, Unit
 from experiments.search import end_of_search, mixtures, regime
-from experiments.training import Regime
+from experiments.training import Diverged, Regime
 
 
 def units(config: ConfigDict) -> list[Unit]:
@@ -158,7 +158,19 @@ def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.nd
         keep = lambda i, state, total: (state, step(i, total))  # noqa: E731
         return run.fold("scoring", keep, state, total, steps, size * batch_size)[1]
 
-    return perturbation.make_score(scorer, size, batches, fold)(masks)
+    try:
+        return perturbation.make_score(scorer, size, batches, fold)(masks)
+    except Diverged as error:
+        number = np.argmin(np.isfinite(error.total.loss))
+        removed = "nothing" if number == 0 else _zeros(training.space, kind, masks[number - 1])
+        raise FloatingPointError(f"scoring without {removed}: the loss is not finite: look at the data") from error
+
+
+def _zeros(space: SearchSpace, kind: str, mask: np.ndarray) -> str:
+    """What a mask [E, O] removes."""
+    edge, candidate = np.argwhere(mask == 0)[0]
+    names = space.cells[kind].edges[edge].candidates
+    return f"{kind} edge {edge}" if not mask[edge, : len(names)].any() else f"{names[candidate]} of {kind} edge {edge}"
 
 
 def _by_magnitude(run: Run, state: SearchState, order: int, number: int, target: Target) -> dict:

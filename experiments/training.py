@@ -1,9 +1,11 @@
 """The supernet in training: jitted steps over epochs of images on the device, shared by search and tuning."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
-import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -149,9 +151,14 @@ class Training:
             gradient, program, momentum=search.momentum, weight_decay=search.weight_decay
         )
         self._perturb = PERTURBATIONS[search.perturb](net, program, scans)
-        self._alpha_update = program(bilevel.make_alpha_update(self.alpha_optimizer), donate_argnums=0)
-        self._weight_update = program(_counted(bilevel.make_weight_update(self.weight_optimizer)), donate_argnums=0)
-        self._epoch = jax.jit(self._scanned, donate_argnums=0)
+        reused = {
+            "donate_argnums": () if self.config.debug_nans else 0
+        }  # the search for the first NaN runs a step again
+        alpha_update = bilevel.make_alpha_update(self.alpha_optimizer)
+        weight_update = bilevel.make_weight_update(self.weight_optimizer)
+        self._alpha_update = program(bilevel.guarded(alpha_update, "alphas"), **reused)
+        self._weight_update = program(bilevel.guarded(weight_update, "params"), **reused)
+        self._epoch = jax.jit(self._scanned, **reused)
         of_alphas = bilevel.make_gradient(net, "alphas")
         self._product = jax.jit(curvature.make_product(lambda state, *batch: of_alphas(state, *_unaugmented(*batch))))
 
@@ -200,7 +207,7 @@ class Training:
           The state, and train_loss and train_accuracy over the epoch's weight steps.
 
         Raises:
-          FloatingPointError: the loss is not finite.
+          FloatingPointError: a loss, gradient or alpha is not finite.
         """
         train_key, valid_key, step_key = jax.random.split(key, 3)
         batch_size, steps = regime.batch_size, self.train.size // regime.batch_size
@@ -212,7 +219,8 @@ class Training:
             step, steps, images = lambda i, state, total: self._epoch(state, total, *args), 1, images * steps
         else:
             step = lambda i, state, total: self.step(i, state, total, *args)  # noqa: E731
-        state, total = fold("training", step, state, Metrics.zero(), steps, images)
+        with explained(lambda i, state: self._tensors(i, state, *args), batch_size, "search.learning_rate"):
+            state, total = fold("training", step, state, Metrics.zero(), steps, images)
         return state, summary(total, "train")
 
     def step(self, i, state: SearchState, total: Metrics, train, train_indices, *args) -> tuple[SearchState, Metrics]:
@@ -235,9 +243,25 @@ class Training:
         if self.config.search.alpha == "learned":
             valid_batch = self._batch(valid, valid_indices, i, alpha_key)
             gradients, _, stats = self._alpha_gradient(state, batch, valid_batch, learning_rate)
-            state = self._alpha_update(state, gradients, stats)
+            state, total = self._alpha_update(state, total, gradients, Metrics.zero(), stats)
         batch = self._perturb(state, batch, perturb_key, epsilon)
         return self._weight_update(state, total, *self._gradient(state, *batch), learning_rate)
+
+    def _tensors(self, i, state, *args) -> list:
+        """Loss and gradients of step `i`, by name."""
+        found = []
+
+        def look(of):
+            def update(state, total, gradients, metrics, *_):
+                found.extend([("the training loss", metrics.loss), ("the gradient", {of: gradients[of]})])
+                return state, total
+
+            return update
+
+        looking = copy.copy(self)
+        looking._alpha_update, looking._weight_update = look("alphas"), look("params")
+        looking._step(i, state, Metrics.zero(), *args)
+        return found
 
     def _scanned(self, state, total, *args):
         def body(carry, i):
@@ -289,11 +313,52 @@ class Training:
         return evaluation
 
 
-def summary(total: Metrics, name: str, key: str = "search.learning_rate") -> dict:
-    """Mean loss and accuracy in percent of a total as NAME_loss and NAME_accuracy; `key` is to lower if there are none."""
+class Diverged(FloatingPointError):
+    """A sum over a loop is not finite any more.
+
+    Attributes:
+      state, total: what the loop has left; of a `bilevel.guarded` one, what was before the step that did it.
+    """
+
+    def __init__(self, message: str, state, total: Metrics):
+        """The message names loop and step."""
+        super().__init__(message)
+        self.state, self.total = state, total
+
+
+@contextlib.contextmanager
+def explained(tensors: Callable[[int, Any], list], batch_size: int, key: str) -> Iterator[None]:
+    """Names, where a loop of guarded steps diverges, step and tensor.
+
+    Args:
+      tensors: `tensors(i, state)`: arrays, or trees of them, of step `i` from the state before it, by name.
+      batch_size: images of a step.
+      key: what may be too large.
+
+    Raises:
+      FloatingPointError: in place of `Diverged`.
+    """
+    try:
+        yield
+    except Diverged as error:
+        i = error.total.images.item() // batch_size
+        what = not_finite(tensors(i, error.state)) or "the gradient's norm overflows"
+        raise FloatingPointError(f"training step {i + 1}: {what}: lower {key}, or look at the data") from error
+
+
+def not_finite(tensors: Sequence) -> str | None:
+    """The first of named arrays, or trees of them, that has values that are not finite."""
+    for name, tree in tensors:
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            values = np.asarray(leaf, np.float32)
+            if bad := np.count_nonzero(~np.isfinite(values)):
+                return f"{name}{jax.tree_util.keystr(path)} is not finite in {bad:,} of {values.size:,} values"
+    return None
+
+
+def summary(total: Metrics, name: str) -> dict:
+    """Mean loss and accuracy in percent of a total as NAME_loss and NAME_accuracy."""
     loss, correct, images = (x.item() for x in jax.device_get((total.loss, total.correct, total.images)))
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"{name}_loss is {loss}: lower {key}, or look at the data")
     return {f"{name}_loss": loss / images, f"{name}_accuracy": 100 * correct / images}
 
 
@@ -304,11 +369,3 @@ def _batch(dataset: Dataset, indices: jax.Array, i, key: jax.Array):
 
 def _unaugmented(dataset: Dataset, indices: jax.Array, key: jax.Array):
     return *batches.batch(dataset, indices, None), key
-
-
-def _counted(update):
-    """An update that also adds the metrics of its batch to a total."""
-    return lambda state, total, gradients, metrics, stats, *args: (
-        update(state, gradients, stats, *args),
-        total + metrics,
-    )

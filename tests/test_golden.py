@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from darts_pt_jax import bilevel, ops, published, supervised
+from darts_pt_jax.bilevel import Metrics
 from darts_pt_jax.network import Network, multiply_adds
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supernet import Supernet
@@ -127,11 +128,12 @@ def test_two_steps_of_retraining_are_pytorch_s(golden):
         lambda path, leaf: jnp.asarray(make.draw("/".join(p.key for p in path), leaf.shape)), state.params
     )
     state = state.replace(params=drawn)
-    step = jax.jit(supervised.make_step(net, optimizer, make.STEPS["auxiliary"], make.STEPS["smoothing"]))
+    gradient = jax.jit(supervised.make_gradient(net, make.STEPS["auxiliary"], make.STEPS["smoothing"]))
+    update = jax.jit(bilevel.guarded(bilevel.make_weight_update(optimizer), "params"))
+    total = Metrics.zero()
     for _ in range(2):
-        state, _ = step(
-            state, images, make.labels(make.BATCH), jax.random.key(0), make.STEPS["learning_rate"], jnp.float32(0)
-        )
+        of_batch = gradient(state, images, make.labels(make.BATCH), jax.random.key(0), jnp.float32(0))
+        state, total = update(state, total, *of_batch, make.STEPS["learning_rate"])
     changes = jax.tree.map(lambda after, before: np.asarray(after - before), state.params, drawn)
     compared = 0
     for path, change in jax.tree_util.tree_leaves_with_path(changes):

@@ -1,0 +1,153 @@
+"""A damaged checkpoint or record is noticed: the run goes back to a sound checkpoint, or ends without touching anything."""
+
+import os
+import re
+import shutil
+
+import jax.numpy as jnp
+import pytest
+
+from darts_pt_jax.checkpoints import Checkpoints, DamagedError
+from darts_pt_jax.selection import perturbation
+from tests.command import BENCH, digests, run, same_results, stopping_at
+
+SOAK = "DARTS_PT_SOAK" in os.environ
+
+
+def truncated(file):
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def flipped(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+
+
+def deleted(file):
+    file.unlink()
+
+
+DAMAGES = (truncated, flipped, deleted)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    assert run(workdir, BENCH) == 0
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that was told to stop after its third decision."""
+    workdir = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(perturbation, "decide_operation", stopping_at(3, perturbation.decide_operation))
+        assert run(workdir, BENCH) == 143
+    return workdir
+
+
+def files(checkpoints, number):
+    folder = checkpoints.directory / str(number)
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+
+
+@pytest.mark.xdist_group("damage")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_to_any_file_of_a_checkpoint_is_seen(damage, stopped, tmp_path):
+    of = Checkpoints(stopped / "checkpoints", read_only=True)
+    earlier, newest = of.numbers()
+    names = files(of, newest)
+    assert len(names) > 8 and "manifest.json" in names
+    for i, name in enumerate(names):
+        shutil.copytree(of.directory, tmp_path / str(i))
+        copy = Checkpoints(tmp_path / str(i), read_only=True)
+        if (file := copy.directory / str(newest) / name).stat().st_size == 0 and damage is not deleted:
+            continue
+        damage(file)
+        sound, wrong = copy.newest_sound()
+        assert sound == earlier and list(wrong) == [newest] and name in wrong[newest]
+        for read in (copy.position, copy.arrays):
+            with pytest.raises(DamagedError, match=f"/{newest} is damaged: {re.escape(name)}"):
+                read(newest)
+
+
+def test_every_bit_of_a_manifest_counts(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c")
+    checkpoints.save(1, {"a": jnp.ones(3)}, {})
+    manifest = tmp_path / "c" / "1" / "manifest.json"
+    content = manifest.read_bytes()
+    for bit in range(0, 8 * len(content), 1 if SOAK else 17):
+        other = bytearray(content)
+        other[bit // 8] ^= 1 << bit % 8
+        manifest.write_bytes(other)
+        assert checkpoints.damage(1)
+    manifest.write_bytes(content)
+    assert not checkpoints.damage(1)
+
+
+NAMES = ("manifest.json", "commit_success.txt", "_CHECKPOINT_METADATA", "position/metadata", "state/manifest.ocdbt")
+
+
+@pytest.mark.xdist_group("damage")
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", [None] if SOAK else NAMES)
+def test_the_run_goes_back_to_the_checkpoint_before_and_ends_the_same(name, damage, stopped, whole, tmp_path, capsys):
+    if not SOAK and DAMAGES[NAMES.index(name) % 3] is not damage:
+        pytest.skip("with every kind of damage in `make soak`")
+    of = Checkpoints(stopped / "checkpoints", read_only=True)
+    earlier, newest = of.numbers()
+    for one in files(of, newest) if SOAK else [name]:
+        workdir = tmp_path / one.replace("/", "-") / "run"
+        shutil.copytree(stopped, workdir)
+        damage(workdir / "checkpoints" / str(newest) / one)
+        left = sorted(p.name for p in (workdir / "checkpoints" / str(newest)).iterdir())
+        assert run(workdir, BENCH) == 0
+        said = capsys.readouterr().out
+        assert (
+            f"warning: checkpoint {newest} is damaged ({one}" in said and f"going back to checkpoint {earlier}" in said
+        )
+        aside = workdir / "checkpoints-damaged" / str(newest)
+        assert str(aside) in said and sorted(p.name for p in aside.iterdir()) == left
+        same_results(whole, workdir)
+
+
+@pytest.mark.xdist_group("damage")
+def test_without_a_sound_checkpoint_it_ends_and_touches_nothing(stopped, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(stopped, workdir)
+    numbers = Checkpoints(workdir / "checkpoints", read_only=True).numbers()
+    for number, damage in zip(numbers, DAMAGES, strict=False):
+        damage(workdir / "checkpoints" / str(number) / "position" / "metadata")
+    before = digests(workdir)
+    assert run(workdir, BENCH) == 1
+    said = capsys.readouterr().err
+    assert "every checkpoint is damaged" in said and all(f"{n}: position/metadata" in said for n in numbers)
+    assert said.count("\n") == 1 and digests(workdir) == before
+
+
+@pytest.mark.xdist_group("damage")
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["metrics.jsonl", "decisions.jsonl", "run.json"])
+def test_damaged_records_are_named(name, damage, stopped, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(stopped, workdir)
+    damage(workdir / name)
+    before = (workdir / "metrics.jsonl", workdir / "decisions.jsonl")
+    left = [file.read_bytes() if file.exists() else None for file in before]
+    assert run(workdir, BENCH) != 0
+    said = capsys.readouterr().err
+    assert str(workdir) in said and said.count("\n") == 1
+    assert name in said or name == "run.json"
+    assert [file.read_bytes() if file.exists() else None for file in before] == left
+
+
+def test_a_damaged_snapshot_is_named_to_the_run_that_wants_it(whole, tmp_path, capsys):
+    source = tmp_path / "source"
+    shutil.copytree(whole, source)
+    flipped(source / "snapshots" / "2" / "layout" / "metadata")
+    keys = {**BENCH, "stages": "select", "init_from": source}
+    assert run(tmp_path / "run", keys) == 1
+    assert "snapshots/2 is damaged: layout/metadata" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "decisions.jsonl").exists()
