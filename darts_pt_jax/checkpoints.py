@@ -1,5 +1,6 @@
 """Checkpoints by orbax: the rolling ones that a run continues from, and the snapshots that are kept for good."""
 
+import hashlib
 import json
 import math
 import pathlib
@@ -69,14 +70,13 @@ class Checkpoints:
         folder = self.directory / str(number)
         try:
             text = (folder / _MANIFEST).read_text()
-            written = json.loads(text)
-            names = list(written)
+            written = dict(json.loads(text)["files"])
         except FileNotFoundError:
             return f"{_MANIFEST} is missing"
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return f"{_MANIFEST} cannot be read"
         found = {}
-        for name in names:
+        for name in written:
             try:
                 found[name] = record.digest(folder / name)
             except (OSError, ValueError) as error:
@@ -191,8 +191,10 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(like), [jax.device_put(theirs[name]) for name in layout])
 
 
-def _text(manifest: dict) -> str:
-    return json.dumps(manifest, indent=1) + "\n"
+def _text(files: dict) -> str:
+    """The manifest, with a digest of its own."""
+    listed = json.dumps(files)
+    return json.dumps({"files": files, "sha256": hashlib.sha256(listed.encode()).hexdigest()}, indent=1) + "\n"
 
 
 def size_of(tree) -> int:

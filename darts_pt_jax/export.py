@@ -16,6 +16,9 @@ from darts_pt_jax.network import Network
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
+_LARGEST = 1_000_000
+"""Of the numbers that say how large a network and its images are."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
@@ -75,14 +78,20 @@ class TrainedNetwork:
             of = json.loads((directory / "network.json").read_text())
             genotype, dtype = Genotype.from_json(json.dumps(of["genotype"])), jnp.dtype(of["dtype"])
             network.check(genotype, of["form"])
+            for name in ("cells", "channels", "classes", "image_shape"):
+                sizes = of[name] if name == "image_shape" else [of[name]]
+                if not all(type(size) is int and 1 <= size <= _LARGEST for size in sizes):
+                    raise ValueError(f"{name} is {of[name]!r:.80}, expected whole numbers from 1 to {_LARGEST}")
             net = Network(genotype, of["form"], of["cells"], of["channels"], of["classes"], dtype=dtype)
             shape, mean, std, crop = (*(tuple(of[name]) for name in ("image_shape", "mean", "std")), of["crop"])
             arrays = safetensors.numpy.load_file(directory / "network.safetensors")
             with safetensors.safe_open(directory / "network.safetensors", "numpy") as file:
                 epoch = (file.metadata() or {}).get("epoch")
+            if of["cells"] > len(arrays):
+                raise ValueError(f"cells is {of['cells']}, but there are {len(arrays)} arrays")
         except KeyError as error:
             raise ValueError(f"{directory}/network.json: it lacks {error}") from error
-        except (OSError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        except (OSError, TypeError, ValueError, AttributeError, RecursionError, safetensors.SafetensorError) as error:
             raise ValueError(f"{directory}: no readable network.json and network.safetensors ({error})") from error
         like = network.abstract_variables(net, shape)
 

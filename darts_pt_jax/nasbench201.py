@@ -7,9 +7,10 @@ and in16_test on one half of the test images of CIFAR-100 and ImageNet16-120.
 
 import math
 import pathlib
-import zipfile
 
 import numpy as np
+
+from darts_pt_jax import npz
 
 SUMMARY = ("c10_test", "c100_test", "in16_test")
 """The metrics that reports show."""
@@ -28,20 +29,23 @@ class Table:
         Raises:
           TableError: it is none.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                self.names = file["metric_names"].tolist()
-                self._metrics, self._archs = file["metrics"], file["arch"]
-        except FileNotFoundError:
+        if not pathlib.Path(path).is_file():
             raise TableError(
                 f"{path}: no such file: python -m experiments.nasbench201 import makes one of the official files"
-            ) from None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            )
+        try:
+            names, self._metrics, self._archs = npz.read(path, ("metric_names", "metrics", "arch")).values()
+        except ValueError as error:
             raise TableError(f"{path}: not a table of NAS-Bench-201: {error}") from None
-        shape = len(self._archs), len(self.names)
-        if self._metrics.shape != shape or self._archs.dtype.kind != "S":
-            raise TableError(f"{path}: metrics are {self._metrics.shape}, expected {shape}, with arch strings as bytes")
-        self._rows = None
+        kinds = names.dtype.kind, self._metrics.dtype.kind, self._archs.dtype.kind
+        if kinds != ("U", "f", "S") or (names.ndim, self._archs.ndim) != (1, 1):
+            raise TableError(f"{path}: not a table of NAS-Bench-201: expected names, accuracies, arch strings as bytes")
+        shape = len(self._archs), len(names)
+        if self._metrics.shape != shape or not len(self._archs):
+            raise TableError(
+                f"{path}: metrics are {self._metrics.shape}, expected {shape}, of one architecture or more"
+            )
+        self.names, self._rows = names.tolist(), None
 
     def __len__(self) -> int:
         return len(self._archs)

@@ -106,8 +106,8 @@ def find(text: str) -> Genotype:
     if text[:1] in ("|", "{") or "(" in text:
         return Genotype.from_text(text)
     try:
-        content = pathlib.Path(text).read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        content = _content(pathlib.Path(text))
+    except (OSError, ValueError) as error:
         folded = {name.lower(): name for name in genotypes()}
         near = difflib.get_close_matches(text.lower(), folded, 1)
         guess = f": did you mean {folded[near[0]]}?" if near else ""
@@ -116,6 +116,18 @@ def find(text: str) -> Genotype:
             f"got {text!r:.80}, which is no published name and no readable file ({reason}){guess}"
         ) from None
     return Genotype.from_text(content)
+
+
+def _content(file: pathlib.Path) -> str:
+    with file.open() as opened:
+        content = opened.read(_LONGEST + 1)
+    if len(content) > _LONGEST:
+        raise ValueError(f"it has more than {_LONGEST:,} characters")
+    return content
+
+
+_LONGEST = 100_000
+"""No genotype is longer."""
 
 
 def _nodes(text: str) -> tuple:

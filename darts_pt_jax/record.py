@@ -99,7 +99,7 @@ class JsonLines:
         for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), 1):
             try:
                 lines.append(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise RecordError(f"{self.path}, line {number}, is damaged: {error}") from error
         return lines
 

@@ -53,8 +53,11 @@ def stored(directory: pathlib.Path) -> dict | None:
     file = directory / "run.json"
     if file.exists():
         try:
-            return json.loads(file.read_text())
-        except ValueError as error:
+            content = json.loads(file.read_bytes())
+            if not isinstance(content["config"], dict) or not isinstance(content["data_sha256"], str):
+                raise TypeError("config and data_sha256 are of other types")
+            return content
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise RunError(f"{file} is damaged ({error}): put it back or name a new --workdir") from error
     own = {"lock", "run.json.tmp"}
     if directory.exists() and (not directory.is_dir() or {p.name for p in directory.iterdir()} - own):

@@ -116,7 +116,7 @@ def classify(network: Classifier, file: pathlib.Path) -> dict:
       DataError: it cannot be read.
     """
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ImportError:
         raise DataError(f"{file}: reading images needs pillow: pip install pillow") from None
     height, width, channels = network.image_shape
@@ -129,8 +129,9 @@ def classify(network: Classifier, file: pathlib.Path) -> dict:
                 else picture.resize((width, height), Image.Resampling.BOX)
             )
             pixels = np.asarray(cut)
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{file}: not a readable image ({error})") from error
+    except Exception as error:  # each of Pillow's codecs has its own for a file that it cannot read
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise DataError(f"{file}: not a readable image ({reason})") from error
     probabilities = jax.nn.softmax(network.logits(pixels.reshape(1, height, width, channels)))[0]
     return {"class": int(probabilities.argmax()), "probabilities": [round(p, 6) for p in probabilities.tolist()]}
 

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import zipfile
 
 import jax
 import numpy as np
@@ -166,3 +167,12 @@ def test_cifar10_has_the_known_statistics():
     np.testing.assert_allclose(mean, (0.49139968, 0.48215827, 0.44653124), atol=2e-4)
     np.testing.assert_allclose(std, (0.24703233, 0.24348505, 0.26158768), atol=2e-4)
     assert jax.numpy.asarray(images.train_images[:2]).dtype == np.uint8
+
+
+def test_what_declares_more_than_the_memory_is_refused_before_it_is_read(tmp_path, rng):
+    np.savez(tmp_path / "a.npz", **arrays(rng))
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.filelist[0].file_size = 2**50
+        archive._didModify = True  # so that closing writes the directory anew
+    with pytest.raises(sources.DataError, match=r"a.npz: its arrays need 1,125,[0-9,]+ bytes, this machine has"):
+        sources.load("npz", str(tmp_path / "a.npz"))

@@ -4,11 +4,12 @@ import dataclasses
 import difflib
 import hashlib
 import pathlib
-import zipfile
 from collections.abc import Iterable
 
 import jax
 import numpy as np
+
+from darts_pt_jax import npz as npz_file
 
 
 class DataError(ValueError):
@@ -87,19 +88,12 @@ def npz(path: str) -> Images:
         raise DataError("data.path is empty: give the npz file that data.source='npz' reads")
     if not pathlib.Path(path).is_file():
         raise DataError(f"data.path {path}: no such file: python -m experiments.prepare makes one of a known data set")
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: not a readable npz file: it is no whole zip archive, as numpy.savez writes")
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            missing = [name for name in ARRAYS if name not in file]
-            if missing:
-                raise DataError(f"{path}: lacks the arrays {', '.join(missing)}; it has {', '.join(file) or 'none'}")
-            arrays = {name: file[name] for name in ARRAYS}
+        return from_arrays(path, npz_file.read(path, ARRAYS))
     except DataError:
         raise
-    except Exception as error:  # NumPy, zipfile and zlib each have their own for a file that is not an npz
-        raise DataError(f"{path}: not a readable npz file ({error})".replace("\n", " ")) from error
-    return from_arrays(path, arrays)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def from_arrays(origin: str, arrays: dict[str, np.ndarray], notes: tuple[str, ...] = ()) -> Images:
@@ -118,11 +112,11 @@ def from_arrays(origin: str, arrays: dict[str, np.ndarray], notes: tuple[str, ..
     train, train_labels, test, test_labels = (arrays[name] for name in ARRAYS)
     if train.shape[1:] != test.shape[1:]:
         raise DataError(f"{origin}: train_images are {train.shape[1:]} but test_images are {test.shape[1:]}")
-    classes = int(train_labels.max()) + 1
-    if unseen := sorted(set(range(classes)) - set(train_labels.tolist())):
-        raise DataError(
-            f"{origin}: train_labels reach {classes - 1}, but no image has class {unseen[0]}: number from 0"
-        )
+    seen = np.unique(train_labels)
+    classes = len(seen)
+    if seen[-1] != classes - 1:
+        unseen = np.flatnonzero(seen != np.arange(classes))[0]
+        raise DataError(f"{origin}: train_labels reach {seen[-1]}, but no image has class {unseen}: number from 0")
     if classes < 2:
         raise DataError(f"{origin}: train_labels name {classes} class, expected at least 2")
     if test_labels.max() >= classes:
