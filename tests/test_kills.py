@@ -1,0 +1,75 @@
+"""Runs through all stages that are killed at random moments; started again and again, they end as an undisturbed one."""
+
+import os
+import random
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from darts_pt_jax.checkpoints import Checkpoints
+from tests.command import command, lines, same_results
+
+SOAK = "DARTS_PT_SOAK" in os.environ
+KILLS = 30 if SOAK else 2
+
+KEYS = {
+    "space": "tiny", "supernet.cells": 1, "data.examples": 300, "search.epochs": 3, "search.batch_size": 16,
+    "select.images": 64, "select.interval": 1, "stages": "search,select,retrain,report", "retrain.epochs": 3,
+    "retrain.cells": 3, "retrain.channels": 4, "checkpoint.minutes": 0.002,
+}  # fmt: skip
+
+
+def spaced(workdir, keys):
+    """The command, in a process that knows the tests' space."""
+    program = "import sys; import tests.conftest; from experiments import main; sys.exit(main.main(sys.argv))"
+    return [command(workdir, keys)[0], "-c", program, *command(workdir, keys)[3:]]
+
+
+def begin(workdir, keys=KEYS):
+    return subprocess.Popen(spaced(workdir, keys), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A whole run, and the seconds that it took."""
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    start, process = time.monotonic(), begin(workdir)
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+    return workdir, time.monotonic() - start
+
+
+def same(one, two):
+    same_results(one, two)
+    for name in ("retrained.json", "network.json", "network.safetensors"):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    for folder in ("checkpoints", "snapshots"):
+        theirs, ours = (Checkpoints(place / folder, read_only=True) for place in (one, two))
+        theirs, ours = theirs.arrays(theirs.latest()), ours.arrays(ours.latest())
+        assert theirs.keys() == ours.keys()
+        for name, array in theirs.items():
+            np.testing.assert_array_equal(array, ours[name], err_msg=name)
+
+
+@pytest.mark.xdist_group("kills")
+def test_killed_at_random_moments_it_ends_with_the_same_bits(undisturbed, tmp_path):
+    whole, seconds = undisturbed
+    moments, kills, runs = random.Random(0), 0, 0
+    while kills < KILLS:
+        workdir, runs, finished = tmp_path / str(runs), runs + 1, False
+        while not finished:
+            process = begin(workdir)
+            try:
+                said = process.communicate(timeout=moments.uniform(0.2, 1) * seconds)[1]
+                assert process.returncode == 0, said
+                finished = True
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                kills += 1
+        same(whole, workdir)
+        assert lines(workdir, "timings.jsonl"), "no line is torn"
+        assert not list(workdir.glob("*-damaged")), "a kill leaves no damaged checkpoint"
+    print(f"{kills} kills of {runs} runs")
