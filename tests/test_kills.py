@@ -9,26 +9,19 @@ import numpy as np
 import pytest
 
 from darts_pt_jax.checkpoints import Checkpoints
-from tests.command import command, lines, same_results
+from tests.command import BENCH, command, lines, same_results
 
 SOAK = "DARTS_PT_SOAK" in os.environ
-KILLS = 30 if SOAK else 2
+KILLS = 30 if SOAK else 1
 
 KEYS = {
-    "space": "tiny", "supernet.cells": 1, "data.examples": 300, "search.epochs": 3, "search.batch_size": 16,
-    "select.images": 64, "select.interval": 1, "stages": "search,select,retrain,report", "retrain.epochs": 3,
-    "retrain.cells": 3, "retrain.channels": 4, "checkpoint.minutes": 0.002,
+    **BENCH, "data.examples": 300, "search.epochs": 3, "search.batch_size": 16, "stages": "search,select,retrain,report",
+    "retrain.cells": 1, "retrain.epochs": 3, "retrain.auxiliary": 0, "checkpoint.minutes": 0.002,
 }  # fmt: skip
 
 
-def spaced(workdir, keys):
-    """The command, in a process that knows the tests' space."""
-    program = "import sys; import tests.conftest; from experiments import main; sys.exit(main.main(sys.argv))"
-    return [command(workdir, keys)[0], "-c", program, *command(workdir, keys)[3:]]
-
-
-def begin(workdir, keys=KEYS):
-    return subprocess.Popen(spaced(workdir, keys), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def begin(workdir):
+    return subprocess.Popen(command(workdir, KEYS), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="module")
