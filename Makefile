@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup quickstart test lock
+.PHONY: setup quickstart test soak lock
 
 setup: .venv/installed
 
@@ -18,6 +18,9 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+soak: setup
+	DARTS_PT_SOAK=1 $(BIN)/python -m pytest -rP tests/test_kills.py tests/test_damage.py tests/test_soak.py tests/test_parsers.py
 
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --no-emit-index-url --upgrade -o requirements.lock

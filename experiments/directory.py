@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
+import jax
 from ml_collections import ConfigDict
 
 from darts_pt_jax import record
@@ -220,8 +221,13 @@ def checkpoints_kept(config: ConfigDict) -> int:
     return config.checkpoint.keep + 1 + (0 if config.genotype else len({*config.checkpoint.snapshots, *early, epochs}))
 
 
-def bind(settings: Settings, before: dict | None, source: "Source | TorchSource | None", images: Images | Stream):
-    """Ties the directory to the config and to the images.
+def bind(
+    settings: Settings, before: dict | None, source: "Source | TorchSource | None", images: Images | Stream
+) -> str | None:
+    """Ties the directory to the config and to the images, and notes the devices.
+
+    Returns:
+      A warning, if the run goes on on other devices than before.
 
     Raises:
       ConfigError: the images are not those of `before` or of `source`.
@@ -231,11 +237,18 @@ def bind(settings: Settings, before: dict | None, source: "Source | TorchSource 
         raise ConfigError(f"data: the images are not those of init_from {settings.config.init_from} (SHA-256 differs)")
     if before and before["data_sha256"] != fingerprint:
         raise ConfigError(f"data: the images are not those that {settings.workdir} was begun with (SHA-256 differs)")
+    devices = (before or {}).get("devices", [])
+    now = f"{jax.device_count()} {jax.devices()[0].device_kind}"
     content = {
-        "config": flatten(settings.config), "data_sha256": fingerprint,
+        "config": flatten(settings.config), "devices": devices + [now] * (devices[-1:] != [now]), "data_sha256": fingerprint,
         "image_shape": images.image_shape, "classes": images.classes,
     }  # fmt: skip
     record.write_text(settings.workdir / "run.json", json.dumps(content, indent=1) + "\n")
+    if devices and devices[-1] != now:
+        return (
+            f"warning: the run was begun on {devices[-1]} and goes on on {now}: its numbers may differ in the last bits"
+        )
+    return None
 
 
 class Source:

@@ -19,7 +19,7 @@ from darts_pt_jax.network import Network
 from darts_pt_jax.spaces import darts_layout
 from darts_pt_jax.supervised import RetrainState
 from experiments.rules import ConfigError
-from experiments.training import check_channels, explained, recipe, summary
+from experiments.training import check_channels, check_side, explained, recipe, summary
 
 
 def chosen(config: ConfigDict, directory: pathlib.Path) -> Genotype:
@@ -64,6 +64,7 @@ def check(config: ConfigDict, images: Images | Stream, genotype: Genotype):
         net = discrete_network(config, genotype, images.classes)
     except ValueError as error:
         raise ConfigError(f"genotype: {error}") from error
+    check_side(images.image_shape, 5 if net.form == "imagenet" else 2)
     check_channels(config, images)
     if retrain.batch_size > images.sizes[0]:
         raise DataError(f"retrain.batch_size is {retrain.batch_size}, but there are {images.sizes[0]} training images")

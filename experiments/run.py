@@ -376,7 +376,8 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
         workdir.mkdir(parents=True, exist_ok=True)
         with directory.locked(workdir / "lock"):
             before, done = progress(settings, pipeline)  # anew: another process may have worked on it meanwhile
-            directory.bind(settings, before, source, images)
+            if warning := directory.bind(settings, before, source, images):
+                screen.say(warning)
             with contextlib.closing(Run(settings, images, training, source, screen, stop)) as run:
                 del training  # so that the run alone holds it
                 with _one_line("start", lambda: "lower supernet.channels or supernet.cells"):

@@ -22,7 +22,7 @@ from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.methods.sdarts import PERTURBATIONS
 from darts_pt_jax.methods.unrolled import ALPHA_GRADIENTS
 from darts_pt_jax.selection import perturbation, sgas
-from darts_pt_jax.spaces import SPACES
+from darts_pt_jax.spaces import RESIDUAL_BLOCK, SPACES
 from darts_pt_jax.supernet import Supernet
 from experiments.compiling import Programs
 from experiments.rules import SGAS
@@ -63,6 +63,20 @@ def split(config: ConfigDict, images: Images) -> tuple[Dataset, Dataset]:
     of = recipe(config, images, border)
     parts = (slice(0, border), slice(border, count))
     return tuple(batches.resident(images.train_images[p], images.train_labels[p], of) for p in parts)
+
+
+def check_side(image_shape: Sequence[int], reductions: int):
+    """Holds the images against how often their sides are halved.
+
+    Raises:
+      DataError: nothing would be left of them.
+    """
+    height, width, _ = image_shape
+    if min(height, width) < 2**reductions:
+        raise DataError(
+            f"data: images are {height}x{width}, which {reductions} reductions leave nothing of: expected at least "
+            f"{2**reductions}x{2**reductions} (see data.size)"
+        )
 
 
 def check_channels(config: ConfigDict, images: Images | Stream):
@@ -125,6 +139,10 @@ class Training:
         search = config.search
         self.config = config
         self.space = SPACES[config.space]
+        layout = self.space.layout(config.supernet.cells)
+        check_side(
+            images.image_shape, sum(kind == RESIDUAL_BLOCK or self.space.cells[kind].reduction for kind in layout)
+        )
         self.train, self.valid = split(config, images)
         self.image_shape = images.image_shape
         self.weight_optimizer = bilevel.weight_optimizer(search.momentum, search.weight_decay, search.clip)

@@ -143,14 +143,6 @@ def test_an_operation_that_is_none_is_refused_before_any_work(tmp_path, capsys, 
     assert "'skip_conect', which is no operation: did you mean skip_connect?" in capsys.readouterr().err
 
 
-def test_lost_lines_are_noticed(tmp_path, capsys):
-    assert run(tmp_path / "run", BENCH, stages="search") == 0
-    (tmp_path / "run" / "metrics.jsonl").write_text("")
-    assert run(tmp_path / "run", BENCH) == 1
-    error = capsys.readouterr().err
-    assert "lines are lost" in error and "metrics.jsonl" in error
-
-
 def test_lost_checkpoints_do_not_start_the_run_again(tmp_path, capsys):
     assert run(tmp_path / "run", BENCH, stages="search") == 0
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
@@ -173,7 +165,10 @@ def test_the_alphas_move_only_if_they_are_learned(tmp_path):
     [
         (["--config.search.epocs=2"], "unknown key search.epocs: did you mean search.epochs?"),
         (["--config.epochs=2"], "unknown key epochs: did you mean search.epochs?"),
-        (["--config.xyzzy=2"], "unknown key xyzzy: the keys are checkpoint.minutes, checkpoint.snapshots"),
+        (
+            ["--config.xyzzy=2"],
+            "unknown key xyzzy: the keys are checkpoint.keep, checkpoint.minutes, checkpoint.snapshots",
+        ),
         (["--config.search.epochs=two"], "config.search.epochs=two: invalid literal"),
         (["--config.search.epochs=2.5"], "config.search.epochs=2.5: invalid literal"),
         (["--config.search=2"], "search is a section: set one of its keys search.alpha, "),
@@ -211,6 +206,7 @@ def test_the_alphas_move_only_if_they_are_learned(tmp_path):
             ["--config.data.path=mine.npz"],
             "data.path is given, but data.source is 'digits': add --config.data.source=npz",
         ),
+        (["--config.data.size=3"], "images are 3x3, which 2 reductions leave nothing of: expected at least 4x4"),
         (["--config.search.batch_size=800"], "search.batch_size is 800, but a part of the training set has 718"),
         (["--config.select.images=20"], "select.images is 20, expected 0 or from search.batch_size (32) to 719"),
         (["--confg=2"], "Unknown command line flag 'confg'"),

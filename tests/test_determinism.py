@@ -1,0 +1,52 @@
+"""The same seed gives the same bits: in another process, on a terminal or not, however often it speaks and saves."""
+
+import os
+import pty
+import subprocess
+
+import numpy as np
+
+from darts_pt_jax.checkpoints import Checkpoints
+from experiments import screen
+from tests.command import BENCH, command, run, same_results
+
+
+def arrays(workdir):
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    return checkpoints.arrays(checkpoints.latest())
+
+
+def on_a_terminal(args):
+    """What a command shows on a terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(args, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:  # the terminal's other end is closed
+            piece = b""
+        if not piece:
+            break
+        said += piece
+    os.close(ours)
+    assert process.wait() == 0, said.decode()
+    return said.decode()
+
+
+def test_how_a_run_speaks_and_saves_changes_no_bit(tmp_path, monkeypatch, capsys):
+    rarely, often = tmp_path / "rarely", tmp_path / "often"
+    assert run(rarely, BENCH, **{"checkpoint.minutes": 1e6, "tensorboard": False}) == 0
+    assert "training 1/" not in capsys.readouterr().out
+    monkeypatch.setattr(screen, "QUIET_SECONDS", 0)
+    assert run(often, BENCH, **{"checkpoint.minutes": 0, "checkpoint.keep": 1}) == 0
+    assert "training 1/" in capsys.readouterr().out
+    bar = tmp_path / "bar"
+    assert "━" in on_a_terminal(command(bar, BENCH))
+    for other in (often, bar):
+        same_results(rarely, other)
+        one, two = arrays(rarely), arrays(other)
+        assert one.keys() == two.keys()
+        for name, array in one.items():
+            np.testing.assert_array_equal(array, two[name], err_msg=name)
