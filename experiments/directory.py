@@ -158,14 +158,14 @@ def refuse_if_locked(path: pathlib.Path):
     """
     if path.exists():
         with path.open() as file:
-            if owner := _held(file):
+            if owner := _held(file, fcntl.LOCK_SH):
                 raise _in_use(path, owner)
 
 
-def _held(file: TextIO) -> str | None:
+def _held(file: TextIO, lock: int = fcntl.LOCK_EX) -> str | None:
     """Takes the lock, or says who has it."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, lock | fcntl.LOCK_NB)
         return None
     except BlockingIOError:
         file.seek(0)
