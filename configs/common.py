@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
     return ConfigDict({
         "precision": "float32",  # float32; bfloat16 computes in it, with float32 weights and statistics
         "matmul_precision": "default",  # of products of matrices on accelerators: default, high, highest
-        "debug_nans": False,  # stops at the operation that first gives NaN or infinity; slow, and reuses no memory
+        "debug_nans": False,  # stops at the operation that first gives NaN; slow, and reuses no memory
         "compilation_cache": True,  # keeps compiled programs in the user's cache folder
         "seed": 0,  # of every stage that has none of its own
         "stages": "search,select,report",  # any of search, select, retrain, report, in this order

@@ -1,8 +1,7 @@
 """Checkpoints by orbax: the rolling ones that a run continues from, and the snapshots that are kept for good."""
 
-import hashlib
-import json
 import math
+import os
 import pathlib
 import shutil
 
@@ -69,21 +68,19 @@ class Checkpoints:
         """What about a checkpoint's files is not as it was written, if anything."""
         folder = self.directory / str(number)
         try:
-            text = (folder / _MANIFEST).read_text()
-            written = dict(json.loads(text)["files"])
+            files = record.unsealed((folder / _MANIFEST).read_bytes())["files"]
         except FileNotFoundError:
-            return f"{_MANIFEST} is missing"
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
-            return f"{_MANIFEST} cannot be read"
-        found = {}
-        for name in written:
+            return f"{_MANIFEST} is missing, which later versions write"
+        except (OSError, ValueError) as error:
+            return f"{_MANIFEST}: {error}"
+        for name, written in files.items():
             try:
-                found[name] = record.digest(folder / name)
-            except (OSError, ValueError) as error:
-                return f"{name}: {getattr(error, 'strerror', None) or error}"
-            if found[name] != written[name]:
+                found = record.digest(folder / name)
+            except OSError as error:
+                return f"{name}: {error.strerror}"
+            if found != written:
                 return f"{name}: its length or SHA-256 is not that of {_MANIFEST}"
-        return None if text == _text(found) else f"{_MANIFEST} is not as it was written"
+        return None
 
     def save(self, number: int, state, position):
         """Writes a checkpoint.
@@ -104,9 +101,14 @@ class Checkpoints:
             self._checkpointer.save(folder, args=args)
             files = sorted(p for p in folder.rglob("*") if p.is_file())
             manifest = {p.relative_to(folder).as_posix(): record.digest(p) for p in files}
-            record.write_text(folder / _MANIFEST, _text(manifest))
+            record.write_text(folder / _MANIFEST, record.sealed({"files": manifest}))
+            for path in (*files, *(p for p in folder.rglob("*") if p.is_dir()), folder):
+                _flush(path)
             folder.rename(self.directory / str(number))
-        except Exception as error:  # tensorstore's are of many types
+            _flush(self.directory)
+        except (OSError, ValueError) as error:  # the latter is tensorstore's
+            if not isinstance(error, OSError) and "os_error_code" not in str(error):
+                raise
             for leftover in self.directory.glob(f"{folder.name}*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             raise record.WriteError(self.directory / str(number), error, size_of(packed)) from error
@@ -191,10 +193,13 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(like), [jax.device_put(theirs[name]) for name in layout])
 
 
-def _text(files: dict) -> str:
-    """The manifest, with a digest of its own."""
-    listed = json.dumps(files)
-    return json.dumps({"files": files, "sha256": hashlib.sha256(listed.encode()).hexdigest()}, indent=1) + "\n"
+def _flush(path: pathlib.Path):
+    """Sees a file or folder to the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def size_of(tree) -> int:

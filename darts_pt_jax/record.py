@@ -13,7 +13,7 @@ class RecordError(RuntimeError):
     """A record is not as it was written; the message is one line."""
 
 
-class WriteError(RuntimeError):
+class WriteError(OSError):
     """Something could not be written; the message is one line."""
 
     def __init__(self, path: pathlib.Path, error: Exception, size: int | None = None):
@@ -32,11 +32,51 @@ def digest(path: pathlib.Path, size: int | None = None) -> list:
         return [len(start), hashlib.sha256(start).hexdigest()]
 
 
+def check(path: pathlib.Path, before: list):
+    """Holds a file, which may have grown, against its earlier `digest`.
+
+    Raises:
+      RecordError: it does not begin with that.
+    """
+    size = before[0]
+    if size and (not path.exists() or digest(path, size) != before):
+        there = f"has {path.stat().st_size} bytes, but" if path.exists() else "is missing:"
+        raise RecordError(
+            f"{path} {there} its first {size} are not those that the checkpoint was written after: put the file back or "
+            "name a new --workdir"
+        )
+
+
+def sealed(content: dict) -> str:
+    """JSON that notices its own damage."""
+    seal = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return json.dumps({**content, "sha256": seal}, indent=1) + "\n"
+
+
+def unsealed(text: bytes) -> dict:
+    """The content of a `sealed` text.
+
+    Raises:
+      ValueError: it is none, or not as it was written.
+    """
+    try:
+        content = dict(json.loads(text))
+        content.pop("sha256")
+        same = sealed(content).encode() == text
+    except (TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    if not same:
+        raise ValueError("it is not as it was written: its SHA-256 is another")
+    return content
+
+
 @contextlib.contextmanager
 def writing(path: pathlib.Path, size: int | None = None) -> Iterator[None]:
     """Turns what the operating system refuses into a `WriteError` about `path`, of `size` bytes."""
     try:
         yield
+    except WriteError:
+        raise
     except OSError as error:
         raise WriteError(path, error, size) from error
 
@@ -68,25 +108,15 @@ class JsonLines:
         """`digest` of the file, which may not exist yet."""
         return digest(self.path) if self.path.exists() else EMPTY
 
-    def cut_back(self, before: list):
-        """Drops everything since the file's digest was `before`.
-
-        Raises:
-          RecordError: what came before is not that any more.
-        """
-        size = before[0]
-        if size and (not self.path.exists() or digest(self.path, size) != before):
-            raise RecordError(
-                f"{self.path} has {self.size()} bytes, and the first {size} are not those that the checkpoint was "
-                "written after: put that file back or name a new --workdir"
-            )
+    def truncate(self, size: int):
+        """Drops everything after the first `size` bytes."""
         if self.size() > size:
             os.truncate(self.path, size)
 
     def mend(self):
         """Drops the last line if its writing was broken off."""
-        if self.path.exists() and self.size() > (whole := self.path.read_bytes().rfind(b"\n") + 1):
-            os.truncate(self.path, whole)
+        if self.path.exists():
+            self.truncate(self.path.read_bytes().rfind(b"\n") + 1)
 
     def read(self) -> list[dict]:
         """All whole lines.

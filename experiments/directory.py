@@ -2,12 +2,11 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import pathlib
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 import jax
@@ -54,12 +53,11 @@ def stored(directory: pathlib.Path) -> dict | None:
     file = directory / "run.json"
     if file.exists():
         try:
-            content = json.loads(file.read_bytes())
-            if not isinstance(content["config"], dict) or not isinstance(content["data_sha256"], str):
-                raise TypeError("config and data_sha256 are of other types")
-            return content
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            return record.unsealed(file.read_bytes())
+        except ValueError as error:
             raise RunError(f"{file} is damaged ({error}): put it back or name a new --workdir") from error
+    if (directory / "checkpoints").exists():
+        raise RunError(f"{file} is missing: put it back or name a new --workdir")
     own = {"lock", "run.json.tmp"}
     if directory.exists() and (not directory.is_dir() or {p.name for p in directory.iterdir()} - own):
         raise ConfigError(f"--workdir {directory} holds something else than a run: name a new or an empty directory")
@@ -80,11 +78,15 @@ def position(directory: pathlib.Path) -> dict:
 
     Raises:
       RunError: there are checkpoints, but no such one, or records, but no checkpoint.
+      RecordError: a record is not what it was when the checkpoint was written.
     """
     checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
     newest, damaged = checkpoints.newest_sound()
     if newest is not None:
-        return checkpoints.position(newest)
+        found = checkpoints.position(newest)
+        for name, before in found["records"].items():
+            record.check(directory / name, before)
+        return found
     if damaged:
         wrong = "; ".join(f"{number}: {what}" for number, what in damaged.items())
         raise RunError(
@@ -183,13 +185,18 @@ def sign(file: TextIO, process: int):
     file.flush()
 
 
-def require_room(directory: pathlib.Path, size: int, count: int):
+def _devices() -> str:
+    return f"{jax.device_count()} {jax.devices()[0].device_kind}"
+
+
+def require_room(directory: pathlib.Path, size: int, count: int, folders: Sequence[str] = ("checkpoints", "snapshots")):
     """Looks, before any work, whether checkpoints will find room.
 
     Args:
-      directory: where a folder of them will be.
+      directory: where they will be.
       size: bytes of one, and of its largest file.
       count: how many there will be at once, those that are there already among them.
+      folders: where in `directory`.
 
     Raises:
       WriteError: the directory or a file of that size cannot be written.
@@ -203,9 +210,7 @@ def require_room(directory: pathlib.Path, size: int, count: int):
                     os.posix_fallocate(file.fileno(), 0, max(size, 1))
         finally:
             probe.unlink(missing_ok=True)
-    there = sum(
-        file.stat().st_size for folder in ("checkpoints", "snapshots") for file in (directory / folder).rglob("*")
-    )
+    there = sum(file.stat().st_size for folder in folders for file in (directory / folder).rglob("*"))
     needed, free = size * count - there, shutil.disk_usage(directory).free
     if needed > free:
         raise RunError(
@@ -238,12 +243,12 @@ def bind(
     if before and before["data_sha256"] != fingerprint:
         raise ConfigError(f"data: the images are not those that {settings.workdir} was begun with (SHA-256 differs)")
     devices = (before or {}).get("devices", [])
-    now = f"{jax.device_count()} {jax.devices()[0].device_kind}"
+    now = _devices()
     content = {
         "config": flatten(settings.config), "devices": devices + [now] * (devices[-1:] != [now]), "data_sha256": fingerprint,
-        "image_shape": images.image_shape, "classes": images.classes,
+        "image_shape": list(images.image_shape), "classes": images.classes,
     }  # fmt: skip
-    record.write_text(settings.workdir / "run.json", json.dumps(content, indent=1) + "\n")
+    record.write_text(settings.workdir / "run.json", record.sealed(content))
     if devices and devices[-1] != now:
         return (
             f"warning: the run was begun on {devices[-1]} and goes on on {now}: its numbers may differ in the last bits"
@@ -271,7 +276,7 @@ class Source:
         self._directory = directory = pathlib.Path(settings.config.init_from)
         if not (directory / "run.json").is_file():
             raise ConfigError(f"init_from {directory}: not a run directory: it has no run.json")
-        run = json.loads((directory / "run.json").read_text())
+        run = stored(directory)
         self.data_sha256, self._epochs = run["data_sha256"], run["config"]["search.epochs"]
         theirs, ours = run["config"], flatten(settings.config)
         if other := [k for k in _differing(ours, theirs) if k.startswith(OF_THE_SUPERNET) and not k.startswith(FREE)]:
@@ -303,7 +308,9 @@ class Source:
         kept = {}
         if config.get("genotype"):
             return kept
-        if rolling.exists() and not config.get("init_from"):
+        if snapshots.exists():
+            kept |= {number: (snapshots, number) for number in Checkpoints(snapshots, read_only=True).numbers()}
+        if config["search.epochs"] not in kept and not config.get("init_from"):
             checkpoints = Checkpoints(rolling, read_only=True)
             for number in checkpoints.numbers():
                 try:
@@ -313,9 +320,7 @@ class Source:
                         raise RunError(f"init_from {self._directory}: {error}") from error
                     continue
                 if 0 < position["units"] <= config["search.epochs"] and not position["within"]:
-                    kept[position["units"]] = (rolling, number)
-        if snapshots.exists():
-            kept |= {number: (snapshots, number) for number in Checkpoints(snapshots, read_only=True).numbers()}
+                    kept.setdefault(position["units"], (rolling, number))
         return kept
 
     def state(self, like):
@@ -333,6 +338,8 @@ class Source:
         """The lines of the search up to that epoch."""
         lines = record.JsonLines(self._directory / "metrics.jsonl").read()
         lines = [line for line in lines if line["stage"] == "search" and line["epoch"] <= self.epoch]
+        if not lines:
+            raise RunError(f"init_from {self._directory}: its metrics.jsonl has no line of the search")
         if (
             lines[-1]["epoch"] == self.epoch < self._epochs
         ):  # the epoch itself, and not what a stopped search went back to

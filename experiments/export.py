@@ -26,12 +26,14 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("run", type=pathlib.Path, metavar="RUN_DIR", help="of a run that has retrained")
     asked = parser.parse_args(argv)
+    file = asked.run / "network.stablehlo"
     try:
         network = TrainedNetwork.load(asked.run)
+        record.write_bytes(file, network.stablehlo())
     except ValueError as error:
         return fail(error, 2)
-    file = asked.run / "network.stablehlo"
-    record.write_bytes(file, network.stablehlo())
+    except record.WriteError as error:
+        return fail(error, 1)
     epoch = "" if network.epoch is None else f"weights after epoch {network.epoch}, "
     print(f"{file}: {epoch}takes uint8 images [n, {', '.join(map(str, network.image_shape))}]")
     return 0

@@ -24,7 +24,6 @@ def prepare(config: ConfigDict):
     """Sets jax up as the config says; a cache folder that jax has been given (JAX_COMPILATION_CACHE_DIR) stays."""
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     jax.config.update("jax_debug_nans", config.debug_nans)
-    jax.config.update("jax_debug_infs", config.debug_nans)
     jax.config.update("jax_enable_compilation_cache", config.compilation_cache)
     if config.compilation_cache and not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder()))

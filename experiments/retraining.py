@@ -151,7 +151,8 @@ class Retraining:
             return self._train_step(state, total, batch(i), i, step_key, learning_rate, drop_path)
 
         def tensors(i, state):
-            gradients, metrics, _ = self._gradient(state, batch(i), i, step_key, drop_path)
+            again = self._feed.training(order_key, batch_size)  # a stream is past that batch
+            gradients, metrics, _ = self._gradient(state, again(i), i, step_key, drop_path)
             return [("the training loss", metrics.loss), ("the gradient", gradients)]
 
         with explained(tensors, batch_size, "retrain.learning_rate"):

@@ -36,7 +36,7 @@ from experiments.screen import Screen, words
 from experiments.settings import Settings
 from experiments.timing import Stopwatch
 from experiments.torch_source import TorchSource
-from experiments.training import Diverged, Regime, Training
+from experiments.training import Diverged, Regime, Training, not_finite
 
 State = SearchState | RetrainState
 
@@ -86,7 +86,8 @@ class Run:
         genotype = own(self.directory) if self._retrains else chosen(self.config, self.directory)
         self.training = self._whole = None  # the supernet's images make room on the device
         of = Retraining(self.config, self._images, genotype)
-        self._require_room(of.abstract_state())
+        needed = size_of(of.abstract_state()), self.config.checkpoint.keep + 1, ("checkpoints",)
+        directory.require_room(self.directory, *needed)
         return of
 
     def key(self, stage: str, purpose: str, order: int = 0) -> jax.Array:
@@ -216,24 +217,25 @@ class Run:
             state = of.initial_state(self.key(stage, "init"))
             self.snapshots.clear()  # of a beginning that was broken off, perhaps with another config
         for lines in (self.metrics, self.decisions):
-            lines.cut_back(records.pop(lines.path.name, record.EMPTY))
-        for name, digest in records.items():
-            if not (file := self.directory / name).exists() or record.digest(file) != digest:
-                raise RunError(f"{file} is not as this run wrote it: put it back or name a new --workdir")
-            self._written.add(name)
+            lines.truncate(records.get(lines.path.name, record.EMPTY)[0])
+        self._written = set(records)
         self.timings.mend()
         if self.config.tensorboard:
-            records = self.metrics.read() + self.decisions.read()
-            self._scalars = Scalars(self.directory / "tensorboard", records)
-        self._require_room(state)
+            self._scalars = Scalars(self.directory / "tensorboard", self.metrics.read() + self.decisions.read())
+        if not self._retrains:
+            directory.require_room(self.directory, size_of(state), directory.checkpoints_kept(self.config))
         if newest is None:
             self._save(state)
         return state
 
-    def _require_room(self, state: State):
-        directory.require_room(self.directory, size_of(state), directory.checkpoints_kept(self.config))
+    @property
+    def done(self) -> int:
+        """How many units are."""
+        return self._done
 
     def _save(self, state: State):
+        if what := not_finite([("the state", state)]):
+            raise RunError(f"{what}: lower the learning rate, or look at the data; the last checkpoint is kept")
         records = {lines.path.name: lines.digest() for lines in (self.metrics, self.decisions)}
         if "genotype.json" in self._written:  # which stage retrain reads
             records["genotype.json"] = record.digest(self.directory / "genotype.json")
@@ -333,8 +335,8 @@ def _one_line(name: str, memory_advice: Callable[[], str]):
         if jax.config.jax_debug_nans:
             raise
         raise RunError(
-            f"{name}, {error}; the state before it is kept: --config.debug_nans=True goes on from the last checkpoint and "
-            "stops at the operation"
+            f"{name}, {error}; the last checkpoint is kept: --config.debug_nans=True goes on from it and stops at the "
+            "operation"
         ) from error
 
 
@@ -383,7 +385,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
                 with _one_line("start", lambda: "lower supernet.channels or supernet.cells"):
                     state = run.resume(units)
                 screen.say("compiling: the first epoch and the first decisions take longer than the others")
-                todo = units[done : goal(settings, pipeline, done)]
+                todo = units[run.done : goal(settings, pipeline, run.done)]
                 with screen.showing(todo):
                     run.carry_out(todo, state)
     text = report(settings) if "report" in settings.stages else None

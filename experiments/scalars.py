@@ -26,7 +26,7 @@ class Scalars:
         self._directory = directory
         with record.writing(directory):
             shutil.rmtree(directory, ignore_errors=True)
-            directory.mkdir()
+            directory.mkdir(exist_ok=True)
             self._writer = EventsWriter(str(directory / "events"))  # a SummaryWriter's thread would fail unseen
         self.add(*records)
 

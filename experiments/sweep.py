@@ -24,6 +24,7 @@ import numpy as np
 
 from darts_pt_jax import nasbench201, published, record
 from darts_pt_jax.data.sources import DataError
+from darts_pt_jax.record import RecordError
 from experiments import directory, retraining, run, search, settings, stages
 from experiments.directory import RunError
 from experiments.interrupts import Interrupted, Interrupts
@@ -170,7 +171,7 @@ def finished(command: Settings) -> bool:
     pipeline = stages.pipeline(command.config)
     try:
         _, done = run.progress(command, pipeline)
-    except RunError:  # the run itself says what is wrong with it
+    except (RunError, RecordError):  # the run itself says what is wrong with it
         return False
     return done >= run.goal(command, pipeline, done) and (command.workdir / "report.md").exists()
 
@@ -269,7 +270,7 @@ def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(te
         return stopped.code
     except (ConfigError, DataError) as error:
         return settings.fail(error, 2)
-    except RunError as error:
+    except (RunError, OSError) as error:
         return settings.fail(error, 1)
 
 

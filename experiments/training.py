@@ -237,7 +237,8 @@ class Training:
             step, steps, images = lambda i, state, total: self._epoch(state, total, *args), 1, images * steps
         else:
             step = lambda i, state, total: self.step(i, state, total, *args)  # noqa: E731
-        with explained(lambda i, state: self._tensors(i, state, *args), batch_size, "search.learning_rate"):
+        tensors = lambda i, state: self._tensors(i, state, *args)  # noqa: E731
+        with explained(tensors, batch_size, "search.learning_rate"):
             state, total = fold("training", step, state, Metrics.zero(), steps, images)
         return state, summary(total, "train")
 
@@ -360,7 +361,9 @@ def explained(tensors: Callable[[int, Any], list], batch_size: int, key: str) ->
         yield
     except Diverged as error:
         i = error.total.images.item() // batch_size
-        what = not_finite(tensors(i, error.state)) or "the gradient's norm overflows"
+        what = (
+            not_finite(tensors(i, error.state)) or "a loss or gradient is not finite, but is when the step is repeated"
+        )
         raise FloatingPointError(f"training step {i + 1}: {what}: lower {key}, or look at the data") from error
 
 

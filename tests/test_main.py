@@ -329,3 +329,14 @@ def test_nasbench201_on_cifar10_with_its_table(tmp_path):
     report = (tmp_path / "run" / "report.md").read_text()
     assert ("rank of 15,625" in report) == bool(table)
     assert [len(d["candidates"]) for d in lines(tmp_path / "run", "decisions.jsonl")] == [5] * 6
+
+
+def test_other_devices_are_noted_with_a_warning(tmp_path, monkeypatch, capsys):
+    from experiments import directory
+
+    assert run(tmp_path / "run", BENCH, stages="search") == 0
+    assert "warning" not in capsys.readouterr().out
+    monkeypatch.setattr(directory, "_devices", lambda: "8 of another kind")
+    assert run(tmp_path / "run", BENCH, stages="search,select") == 0
+    assert "and goes on on 8 of another kind" in capsys.readouterr().out
+    assert directory.stored(tmp_path / "run")["devices"][1:] == ["8 of another kind"]

@@ -126,3 +126,10 @@ def test_a_feed_from_memory_and_one_from_a_stream_number_their_batches_alike(roo
     first(0)
     for one, other in zip(streamed.batch(first(1), key), streamed.batch(again(1), key), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.xdist_group("pictures")
+def test_a_loss_that_is_no_number_is_found_again_in_a_stream(root, tmp_path, capsys):
+    assert retrain(root, tmp_path / "run", **{"retrain.learning_rate": 1e25}) == 1
+    said = capsys.readouterr().err
+    assert "retrain epoch 1/3, training step 2: the training loss is not finite in 1 of 1 values" in said

@@ -6,12 +6,15 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from darts_pt_jax.checkpoints import Checkpoints
 from tests.command import BENCH, command, run, same_results
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits and mounts as these tests do")
 
 KEYS = {**BENCH, "select.interval": 1, "tensorboard": False, "checkpoint.minutes": 0}
 
