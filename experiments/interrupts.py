@@ -46,9 +46,9 @@ class Interrupts:
 
     def _receive(self, number: int, _):
         received = signal.Signals(number)
-        if not self.saves or self.received:
+        again, self.received = self.received, received  # even if the exception is lost, where Python ignores those
+        if not self.saves or again:
             raise Interrupted(received, "at once: the same command goes on from the last checkpoint")
-        self.received = received
         notice = "\n" * sys.stderr.isatty()  # not on the progress bar's line
         notice += f"{received.name}: finishing the step, then saving; once more stops at once\n"
         os.write(sys.stderr.fileno(), notice.encode())  # print may not be entered anew from a handler
