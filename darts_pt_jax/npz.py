@@ -1,9 +1,10 @@
 """NumPy's npz files, from anyone: whatever they hold, reading one gives its arrays or one clear line."""
 
+import contextlib
 import os
 import pathlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -17,17 +18,21 @@ def read(path: str | pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray
     """
     if not zipfile.is_zipfile(path):
         raise ValueError("not a readable npz file: it is no whole zip archive, as numpy.savez writes")
+    with _readable(), zipfile.ZipFile(path) as archive:
+        there = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+    if missing := [name for name in names if name not in there]:
+        raise ValueError(f"lacks the arrays {', '.join(missing)}; it has {', '.join(there) or 'none'}")
+    needed, memory = sum(there[name] for name in names), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise ValueError(f"its arrays need {needed:,} bytes, this machine has {memory:,} bytes of memory")
+    with _readable(), open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+        return {name: file[name] for name in names}
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            there = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
-        if missing := [name for name in names if name not in there]:
-            raise ValueError(f"lacks the arrays {', '.join(missing)}; it has {', '.join(there) or 'none'}")
-        needed, memory = sum(there[name] for name in names), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if needed > memory:
-            raise ValueError(f"its arrays need {needed:,} bytes, this machine has {memory:,} bytes of memory")
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
+        yield
     except Exception as error:  # NumPy, zipfile and zlib each have their own for a file that is not an npz
         message = " ".join(str(error).split()) or type(error).__name__
-        known = isinstance(error, ValueError) and message.startswith(("lacks", "its arrays"))
-        raise ValueError(message if known else f"not a readable npz file ({message})") from error
+        raise ValueError(f"not a readable npz file ({message})") from error

@@ -234,6 +234,7 @@ class Run:
         return self._done
 
     def _save(self, state: State):
+        state = jax.device_get(state)  # once, to look at and to write
         if what := not_finite([("the state", state)]):
             raise RunError(f"{what}: lower the learning rate, or look at the data; the last checkpoint is kept")
         records = {lines.path.name: lines.digest() for lines in (self.metrics, self.decisions)}

@@ -7,8 +7,10 @@ import signal
 import struct
 import sys
 
+import numpy as np
 from tensorboardX.proto.event_pb2 import Event
 
+from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.selection import perturbation
 from experiments import main
 
@@ -76,6 +78,19 @@ def scalars(workdir):
             found[value.tag, event.step] = value.simple_value
         at += length + 16
     return found
+
+
+SOAK = "DARTS_PT_SOAK" in os.environ
+"""Whether tests take their long forms (`make soak`)."""
+
+
+def same_state(one, two, folder="checkpoints"):
+    """Compares what the newest checkpoints of two runs hold, bit by bit."""
+    opened = [Checkpoints(workdir / folder, read_only=True) for workdir in (one, two)]
+    theirs, ours = (checkpoints.arrays(checkpoints.latest()) for checkpoints in opened)
+    assert theirs.keys() == ours.keys() and any("params" in name for name in theirs)
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(array, ours[name], err_msg=name)
 
 
 def same_results(one, two):

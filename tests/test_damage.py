@@ -9,9 +9,7 @@ import pytest
 
 from darts_pt_jax.checkpoints import Checkpoints, DamagedError
 from darts_pt_jax.selection import perturbation
-from tests.command import BENCH, digests, run, same_results, stopping_at
-
-SOAK = "DARTS_PT_SOAK" in os.environ
+from tests.command import BENCH, SOAK, digests, run, same_results, stopping_at
 
 
 def truncated(file):

@@ -4,16 +4,8 @@ import os
 import pty
 import subprocess
 
-import numpy as np
-
-from darts_pt_jax.checkpoints import Checkpoints
 from experiments import screen
-from tests.command import BENCH, command, run, same_results
-
-
-def arrays(workdir):
-    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-    return checkpoints.arrays(checkpoints.latest())
+from tests.command import BENCH, command, run, same_results, same_state
 
 
 def on_a_terminal(args):
@@ -46,7 +38,4 @@ def test_how_a_run_speaks_and_saves_changes_no_bit(tmp_path, monkeypatch, capsys
     assert "━" in on_a_terminal(command(bar, BENCH))
     for other in (often, bar):
         same_results(rarely, other)
-        one, two = arrays(rarely), arrays(other)
-        assert one.keys() == two.keys()
-        for name, array in one.items():
-            np.testing.assert_array_equal(array, two[name], err_msg=name)
+        same_state(rarely, other)

@@ -1,17 +1,13 @@
 """Runs through all stages that are killed at random moments; started again and again, they end as an undisturbed one."""
 
-import os
 import random
 import subprocess
 import time
 
-import numpy as np
 import pytest
 
-from darts_pt_jax.checkpoints import Checkpoints
-from tests.command import BENCH, command, lines, same_results
+from tests.command import BENCH, SOAK, command, lines, same_results, same_state
 
-SOAK = "DARTS_PT_SOAK" in os.environ
 KILLS = 30 if SOAK else 1
 
 KEYS = {
@@ -39,11 +35,7 @@ def same(one, two):
     for name in ("retrained.json", "network.json", "network.safetensors"):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
     for folder in ("checkpoints", "snapshots"):
-        theirs, ours = (Checkpoints(place / folder, read_only=True) for place in (one, two))
-        theirs, ours = theirs.arrays(theirs.latest()), ours.arrays(ours.latest())
-        assert theirs.keys() == ours.keys()
-        for name, array in theirs.items():
-            np.testing.assert_array_equal(array, ours[name], err_msg=name)
+        same_state(one, two, folder)
 
 
 @pytest.mark.xdist_group("kills")

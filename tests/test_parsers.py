@@ -5,7 +5,6 @@ import functools
 import io
 import itertools
 import json
-import os
 import pathlib
 import shutil
 import sys
@@ -33,8 +32,8 @@ from experiments import directory, predict
 from experiments.directory import RunError
 from experiments.rules import RULES, ConfigError
 from experiments.settings import parse
+from tests.command import SOAK
 
-SOAK = "DARTS_PT_SOAK" in os.environ
 GIGABYTE = 2**20
 """In kB."""
 

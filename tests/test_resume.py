@@ -6,11 +6,9 @@ import signal
 import subprocess
 import time
 
-import numpy as np
 import pytest
 
-from darts_pt_jax.checkpoints import Checkpoints
-from tests.command import command, same_results, scalars
+from tests.command import command, same_results, same_state, scalars
 
 KEYS = {
     "space": "nasbench201",
@@ -104,13 +102,7 @@ def send(process, workdir, reached, number):
 def same(one, two):
     same_results(one, two)
     assert scalars(one) == scalars(two)
-    states = []
-    for workdir in (one, two):
-        checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-        states.append(checkpoints.arrays(checkpoints.latest()))
-    assert states[0].keys() == states[1].keys() and any("params" in name for name in states[0])
-    for name, array in states[0].items():
-        np.testing.assert_array_equal(array, states[1][name], err_msg=name)
+    same_state(one, two)
 
 
 # Units: 2 search epochs, the selection's beginning, then 6 decisions, each with a tuning epoch, and the genotype.

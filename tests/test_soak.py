@@ -7,9 +7,8 @@ import threading
 import pytest
 
 from experiments.run import Run
-from tests.command import BENCH, lines, run
+from tests.command import BENCH, SOAK, lines, run
 
-SOAK = "DARTS_PT_SOAK" in os.environ
 ORDERS = 84 if SOAK else 8
 """Selections of six decisions each, with a tuning epoch and a checkpoint after every one."""
 
