@@ -56,7 +56,7 @@ def get_config() -> ConfigDict:
             "learning_rate_min": 0.001,
             "schedule_epochs": 0,  # epochs over which learning rate and epsilon go their way; 0: epochs
             "gradients": "separate",  # separate: a program for alphas, one for weights; shared: one, half the compilation
-            "scan": "auto",  # an epoch as one program: on, off, auto (on accelerators)
+            "scan": "auto",  # an epoch as one program: on, off, auto (on TPUs)
             "momentum": 0.9,
             "weight_decay": 3e-4,
             "clip": 5.0,

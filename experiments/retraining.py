@@ -19,7 +19,7 @@ from darts_pt_jax.network import Network
 from darts_pt_jax.spaces import darts_layout
 from darts_pt_jax.supervised import RetrainState
 from experiments.rules import ConfigError
-from experiments.training import check_channels, check_side, explained, recipe, summary
+from experiments.training import check_channels, check_side, donated, explained, recipe, summary
 
 
 def chosen(config: ConfigDict, directory: pathlib.Path) -> Genotype:
@@ -114,7 +114,7 @@ class Retraining:
             images, labels = self._feed.batch(given, augment_key)
             return gradient(state, images, labels, step_key, drop_path)
 
-        @functools.partial(jax.jit, donate_argnums=() if config.debug_nans else 0)
+        @functools.partial(jax.jit, donate_argnums=donated(config))
         def train_step(state, total, given, i, key, learning_rate, drop_path):
             return update(state, total, *train_gradient(state, given, i, key, drop_path), learning_rate)
 

@@ -169,9 +169,7 @@ class Training:
             gradient, program, momentum=search.momentum, weight_decay=search.weight_decay
         )
         self._perturb = PERTURBATIONS[search.perturb](net, program, scans)
-        reused = {
-            "donate_argnums": () if self.config.debug_nans else 0
-        }  # the search for the first NaN runs a step again
+        reused = {"donate_argnums": donated(self.config)}
         alpha_update = bilevel.make_alpha_update(self.alpha_optimizer)
         weight_update = bilevel.make_weight_update(self.weight_optimizer)
         self._alpha_update = program(bilevel.guarded(alpha_update, "alphas"), **reused)
@@ -268,19 +266,24 @@ class Training:
 
     def _tensors(self, i, state, *args) -> list:
         """Loss and gradients of step `i`, by name."""
-        found = []
+        looking, names = copy.copy(self), ("the training loss", "the gradient")
 
-        def look(of):
-            def update(state, total, gradients, metrics, *_):
-                found.extend([("the training loss", metrics.loss), ("the gradient", {of: gradients[of]})])
-                return state, total
+        def step(state, *args):
+            found = []
 
-            return update
+            def look(of):
+                def update(state, total, gradients, metrics, *_):
+                    found.append((metrics.loss, {of: gradients[of]}))
+                    return state, total
 
-        looking = copy.copy(self)
-        looking._alpha_update, looking._weight_update = look("alphas"), look("params")
-        looking._step(i, state, Metrics.zero(), *args)
-        return found
+                return update
+
+            looking._alpha_update, looking._weight_update = look("alphas"), look("params")
+            looking._step(i, state, Metrics.zero(), *args)
+            return found
+
+        step = jax.jit(step) if self._scans() else step
+        return [named for of_half in step(state, *args) for named in zip(names, of_half, strict=True)]
 
     def _scanned(self, state, total, *args):
         def body(carry, i):
@@ -289,8 +292,9 @@ class Training:
         return jax.lax.scan(body, (state, total), jnp.arange(args[1].shape[0]))[0]
 
     def _scans(self) -> bool:
-        on_accelerator = jax.default_backend() != "cpu"
-        return {"auto": on_accelerator, "on": True, "off": False}[self.config.search.scan]
+        if self.config.debug_nans:  # which would stop at the scan
+            return False
+        return {"auto": jax.default_backend() == "tpu", "on": True, "off": False}[self.config.search.scan]
 
     def validate(self, state: SearchState, key: jax.Array, fold) -> dict:
         """valid_loss and valid_accuracy on the validation half: running statistics, no augmentation.
@@ -375,6 +379,11 @@ def not_finite(tensors: Sequence) -> str | None:
             if bad := np.count_nonzero(~np.isfinite(values)):
                 return f"{name}{jax.tree_util.keystr(path)} is not finite in {bad:,} of {values.size:,} values"
     return None
+
+
+def donated(config: ConfigDict) -> tuple[int, ...]:
+    """Which arguments a step consumes: the state, but not where the search for a NaN runs the step again."""
+    return () if config.debug_nans else (0,)
 
 
 def summary(total: Metrics, name: str) -> dict:
