@@ -70,6 +70,7 @@ class Cell(nn.Module):
                 continue
             weights = [entries[i] for i in self._entries(group)]
             outputs, stacked = self._outputs(group, x, batch_statistics, noise)
+            self.sow("intermediates", group.label, outputs)  # nothing, unless that collection is asked for
             if stacked:
                 stacks[group.edges].append((jnp.concatenate(weights), outputs))
             else:

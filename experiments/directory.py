@@ -261,6 +261,7 @@ class Source:
 
     Attributes:
       epoch: the search epoch, from 1.
+      kept: all search epochs whose supernets are there, ascending.
       data_sha256: fingerprint of the images that it was trained on.
       notes: for the screen.
     """
@@ -284,11 +285,12 @@ class Source:
             own = " (the selection's own seed is select.seed)" if other == ["seed"] else ""
             raise ConfigError(f"init_from {directory}: {values}: give the config that it was searched with{own}")
         kept = self._kept(theirs)
+        self.kept = sorted(kept)
         wanted = settings.config.init_epoch or max(kept, default=0)
         if wanted not in kept:
             if not kept:
                 raise ConfigError(f"init_from {directory}: it keeps no supernet after a search epoch")
-            epochs = ", ".join(map(str, sorted(kept)))
+            epochs = ", ".join(map(str, self.kept))
             raise ConfigError(f"init_epoch is {wanted}, but {directory} keeps {epochs} (see checkpoint.snapshots)")
         self.epoch, (self._folder, self._number) = wanted, kept[wanted]
 

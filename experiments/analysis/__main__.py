@@ -1,0 +1,99 @@
+"""The analyses of the paper, each on a finished search that is only read.
+
+    python -m experiments.analysis NAME --run RUN_DIR [--out DIR]
+
+Leaves numbers.json, rows.csv, and figures as SVG and PNG in DIR (default: RUN_DIR-analysis/NAME). The same command again
+goes on with what takes long. `python -m experiments.analysis NAME --help` says what an analysis takes.
+
+Exit codes: 0 done, 1 failed, 2 a setting or a file is wrong, 130 interrupted (Ctrl-C), 143 terminated.
+"""
+
+import argparse
+import csv
+import io
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from experiments.interrupts import Interrupted, Interrupts
+from experiments.large_pages import use_large_pages
+
+
+def main(argv: Sequence[str]) -> int:
+    """Carries out one analysis and returns the exit code."""
+    try:
+        with Interrupts() as stop:
+            return _carry_out(argv, stop)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.code
+
+
+def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
+    from absl import logging
+
+    from darts_pt_jax.checkpoints import DamagedError
+    from darts_pt_jax.record import RecordError
+    from experiments import analysis, directory, machine, settings
+    from experiments.analysis.subject import Subject
+
+    logging.set_verbosity(logging.FATAL)  # what orbax logs, it raises too
+    asked = _arguments(argv, analysis.ANALYSES)
+    chosen = analysis.ANALYSES[asked.name]
+    runs = [pathlib.Path(run) for run in asked.run]
+    try:
+        out = pathlib.Path(asked.out or runs[0].with_name(f"{runs[0].name}-analysis") / asked.name)
+        if not chosen.several:
+            if len(runs) > 1:
+                raise settings.ConfigError(f"--run names {len(runs)} runs, but {asked.name} is of one")
+            keys = {"data.path": asked.data, "report.nasbench201": asked.table}
+            subject = Subject(runs[0], {key: value for key, value in keys.items() if value}, out, stop)
+            machine.prepare(subject.config)
+        out.mkdir(parents=True, exist_ok=True)
+        with directory.locked(out / "lock"):
+            result = chosen.run(runs if chosen.several else subject, asked)
+            _write(out, {"analysis": asked.name, "paper": chosen.paper, "runs": asked.run}, result)
+    except (directory.RunError, DamagedError, RecordError, FloatingPointError, OSError) as error:
+        return settings.fail(error, 1)
+    except ValueError as error:  # ConfigError, DataError, TableError
+        return settings.fail(error, 2)
+    print(result.says)
+    print(f"the numbers and {', '.join(f'{name}.svg' for name in result.figures)} are in {out}")
+    return 0
+
+
+def _arguments(argv: Sequence[str], analyses: dict) -> argparse.Namespace:
+    prog, look = "python -m experiments.analysis", argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=look)
+    commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, one in analyses.items():
+        command = commands.add_parser(name, help=f"{one.paper}: {one.about}", description=one.about)
+        command.add_argument("--run", required=True, nargs="+", metavar="RUN_DIR", help="whose search is finished")
+        command.add_argument("--out", metavar="DIR", help=f"default: RUN_DIR-analysis/{name}")
+        if not one.several:
+            command.add_argument("--data", metavar="NPZ", help="where the run's images are now")
+            command.add_argument("--table", metavar="NPZ", help="accuracies of NAS-Bench-201")
+        for option, says in one.options.items():
+            command.add_argument(f"--{option}", **says)
+    return parser.parse_args(argv)
+
+
+def _write(out: pathlib.Path, about: dict, result):
+    from darts_pt_jax import draw, record
+
+    rows = io.StringIO()
+    names = dict.fromkeys(name for row in result.rows for name in row)
+    writer = csv.DictWriter(rows, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(result.rows)
+    record.write_text(out / "rows.csv", rows.getvalue())
+    for name, figure in result.figures.items():
+        draw.save(figure, out / name)
+    numbers = {**about, "numbers": result.numbers, "rows": result.rows}
+    record.write_text(out / "numbers.json", json.dumps(numbers, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    use_large_pages()
+    sys.exit(main(sys.argv[1:]))

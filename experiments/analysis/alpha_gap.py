@@ -1,0 +1,62 @@
+"""By how much the alphas prefer skip_connect over the convolutions, against the supernet's accuracy (paper, Figure 3)."""
+
+import numpy as np
+from scipy import stats
+
+from darts_pt_jax.spaces import SearchSpace
+from experiments.analysis import figures
+from experiments.analysis.subject import Options, Result, Subject
+from experiments.rules import ConfigError
+
+
+def gap(space: SearchSpace, edge_weights: dict) -> float | None:
+    """Mean, over the edges that have both, of skip_connect's weight less the mean of the convolutions'; None without any.
+
+    `edge_weights` is that of a line of metrics: lists by cell kind.
+    """
+    gaps = []
+    for kind, graph in space.cells.items():
+        for edge, weights in zip(graph.edges, edge_weights[kind], strict=True):
+            by_name = dict(zip(edge.candidates, weights, strict=False))
+            convolutions = [w for name, w in by_name.items() if "conv" in name]
+            if "skip_connect" in by_name and convolutions:
+                gaps.append(by_name["skip_connect"] - np.mean(convolutions))
+    return float(np.mean(gaps)) if gaps else None
+
+
+def run(subject: Subject, options: Options) -> Result:
+    """Over the epochs of the search that were validated."""
+    rows = [
+        {"epoch": m["epoch"], "gap": gap(subject.space, m["edge_weights"]), "valid_accuracy": m["valid_accuracy"]}
+        for m in subject.searched if "valid_accuracy" in m
+    ]  # fmt: skip
+    if not rows or rows[0]["gap"] is None:
+        raise ConfigError(
+            f"--run {subject.directory}: no edge of {subject.space.name} has skip_connect and a convolution"
+        )
+    gaps, accuracies = ([row[name] for row in rows] for name in ("gap", "valid_accuracy"))
+    numbers = {"epochs": len(rows), **correlation(gaps, accuracies)}
+    figure, (axes,) = figures.panels(subject.name, [("epoch", "skip_connect less convolutions, mean weight")])
+    epochs = [row["epoch"] for row in rows]
+    (one,) = axes.plot(epochs, gaps, ".-", color=figures.COLOURS[0], label="gap of the weights")
+    other = axes.twinx()
+    other.spines["top"].set_visible(False)
+    other.tick_params(labelsize=7)
+    other.set_ylabel("validation accuracy of the supernet, %", fontsize=8)
+    (two,) = other.plot(epochs, accuracies, ".--", color=figures.COLOURS[1], label="accuracy")
+    figures.whole_numbers(axes)
+    axes.legend(handles=[one, two], frameon=False, fontsize=7)
+    said = "not defined" if numbers["spearman"] is None else f"{numbers['spearman']:.2f}"
+    says = (
+        f"gap {gaps[0]:.4f} after epoch {epochs[0]}, {gaps[-1]:.4f} after epoch {epochs[-1]}; rank correlation with the "
+        f"supernet's accuracy over {len(rows)} epochs: {said}"
+    )
+    return Result(numbers, rows, {"alpha_gap": figure}, says)
+
+
+def correlation(one: list[float], other: list[float]) -> dict[str, float | None]:
+    """Spearman's and Kendall's rank correlation; None where one of the two does not vary or has a single value."""
+    if len(set(one)) < 2 or len(set(other)) < 2:
+        return {"spearman": None, "kendall": None}
+    found = {"spearman": stats.spearmanr(one, other), "kendall": stats.kendalltau(one, other)}
+    return {name: float(of.statistic) for name, of in found.items()}

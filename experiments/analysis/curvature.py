@@ -1,0 +1,37 @@
+"""The largest eigenvalue of the validation loss' Hessian in the alphas over the search (RobustDARTS, section 4; paper, section 2)."""
+
+from experiments.analysis import figures
+from experiments.analysis.alpha_gap import correlation
+from experiments.analysis.subject import Measured, Options, Result, Subject
+from experiments.rules import ConfigError
+
+
+def run(subject: Subject, options: Options) -> Result:
+    """At the epochs at which the run itself looked (curvature.every), else of every supernet that it keeps."""
+    lines = {m["epoch"]: m for m in subject.searched}
+    found = {epoch: m["curvature"] for epoch, m in lines.items() if "curvature" in m}
+    if not found:
+        if subject.config.search.alpha == "fixed":
+            raise ConfigError(f"--run {subject.directory}: its alphas are fixed, and have no curvature to speak of")
+        measured = Measured(subject.out, {"images": subject.config.curvature.images})
+        for epoch in subject.source.kept:
+            found[epoch] = measured(epoch, lambda epoch=epoch: _of_snapshot(subject, epoch))
+    rows = [
+        {"epoch": epoch, "eigenvalue": value, "valid_accuracy": lines[epoch].get("valid_accuracy")}
+        for epoch, value in sorted(found.items())
+    ]  # fmt: skip
+    known = [(row["epoch"], row["eigenvalue"]) for row in rows if row["eigenvalue"] is not None]
+    if not known:
+        raise ConfigError(f"--run {subject.directory}: Lanczos' method converged at no epoch: raise curvature.images")
+    figure, (axes,) = figures.panels(subject.name, [("epoch", "largest eigenvalue of the Hessian in the alphas")])
+    axes.plot(*zip(*known, strict=True), ".-", color=figures.COLOURS[0])
+    figures.whole_numbers(axes)
+    numbers = {"images": subject.config.curvature.images, "not_converged": len(rows) - len(known)}
+    numbers |= {"with_epoch": correlation(*map(list, zip(*known, strict=True)))}
+    says = f"{known[0][1]:.4g} after epoch {known[0][0]}, {known[-1][1]:.4g} after epoch {known[-1][0]}"
+    return Result(numbers, rows, {"curvature": figure}, says)
+
+
+def _of_snapshot(subject: Subject, epoch: int) -> float | None:
+    state = subject.supernet(epoch).state(subject.training.abstract_state())
+    return subject.training.curvature(state, subject.key(0))

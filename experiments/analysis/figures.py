@@ -1,0 +1,34 @@
+"""What the analyses' figures share."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from darts_pt_jax.draw import COLOURS, GREY, INK, LIGHT
+
+__all__ = ["COLOURS", "GREY", "INK", "LIGHT", "panels", "whole_numbers"]
+
+
+def panels(title: str, labels: Sequence[tuple[str, str]], columns: int = 3) -> tuple[Figure, list[Axes]]:
+    """A figure of panels side by side, `columns` in a row, with the labels (x, y) of each; its axes."""
+    columns = min(columns, len(labels))
+    rows = -(-len(labels) // columns)
+    size = (6.28, 3.6) if len(labels) == 1 else (3.1 * columns, 2.6 * rows)
+    figure = Figure(size, dpi=150, layout="constrained")
+    figure.suptitle(title, fontsize=8, color=GREY)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for one, (x, y) in zip(axes, labels, strict=False):
+        one.set_xlabel(x, fontsize=8)
+        one.set_ylabel(y, fontsize=8)
+        one.tick_params(labelsize=7)
+        one.spines[["top", "right"]].set_visible(False)
+    for empty in axes[len(labels) :]:
+        empty.remove()
+    return figure, axes[: len(labels)]
+
+
+def whole_numbers(axes: Axes):
+    """Ticks of the horizontal axis at whole numbers alone."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,0 +1,145 @@
+"""Test accuracy after two edges of every cell have changed places, and two layers of every stage of a VGG and a ResNet (Table 1).
+
+An edge takes its operations and their weights along. The cells of a kind share their alphas, so one pair is drawn for a
+kind and swapped in each of its cells: edges of one stride, with the same candidates.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from darts_pt_jax import architecture, bilevel, shuffle, supervised
+from darts_pt_jax.bilevel import Metrics
+from darts_pt_jax.data import batches
+from darts_pt_jax.layered import LayeredNetwork
+from experiments.analysis import figures
+from experiments.analysis.subject import Measured, Options, Result, Subject
+from experiments.report import table_head, table_row
+from experiments.rules import ConfigError
+from experiments.training import recipe, summary
+
+OPTIONS = {
+    "draws": {"type": int, "default": 5, "help": "random swaps (default: 5)"},
+    "epochs": {"type": int, "default": 0, "help": "of the VGG and the ResNet (default: those of the search)"},
+    "layers": {"type": int, "default": 4, "help": "of each of their three stages (default: 4)"},
+}
+PAPER = {"VGG": (92.69, 9.83, 0.33), "ResNet": (93.86, 83.20, 2.03), "supernet": (88.44, 81.09, 1.87)}
+"""Table 1: test accuracy before, and mean and standard deviation after, in percent."""
+
+
+def run(subject: Subject, options: Options) -> Result:
+    """Before, and after every draw, of all three."""
+    if fixed := shuffle.fixed_operations(subject.space):
+        raise ConfigError(
+            f"--run {subject.directory}: edges of {subject.space.name} cannot change places, as {', '.join(fixed)} has "
+            "statistics that the edges share: take s2, s3 or nasbench201"
+        )
+    epochs = options.epochs or subject.config.search.epochs
+    if options.draws < 1 or options.layers < 2 or epochs < 1:
+        raise ConfigError("--draws and --epochs are at least 1, --layers at least 2")
+    asked = {"draws": options.draws, "epochs": epochs, "layers": options.layers}
+    measured = Measured(subject.out, asked)
+    rows = []
+    plain = {
+        name: measured(name, lambda name=name: _plain(subject, name == "ResNet", options, epochs))
+        for name in ("VGG", "ResNet")
+    }
+    for name, found in {**plain, "supernet": measured("supernet", lambda: _supernet(subject, options.draws))}.items():
+        rows += [{"network": name, "swapped": swapped, "test_accuracy": value} for swapped, value in found]
+    numbers, lines = {**asked, "test_images": _steps(subject) * subject.config.search.batch_size, "networks": {}}, []
+    for name, of_paper in PAPER.items():
+        before, *after = [row["test_accuracy"] for row in rows if row["network"] == name]
+        spread = float(np.std(after, ddof=1)) if len(after) > 1 else None
+        found = {"before": before, "after": float(np.mean(after)), "after_sd": spread}
+        numbers["networks"][name] = {**found, "paper": dict(zip(found, of_paper, strict=True))}
+        sd = "" if spread is None else f" ± {spread:.2f}"
+        lines.append(
+            table_row(name, f"{before:.2f}", f"{found['after']:.2f}{sd}", of_paper[0], f"{of_paper[1]} ± {of_paper[2]}")
+        )
+    head = table_head("", "test accuracy, %", f"after {options.draws} swaps", "paper, before", "paper, after")
+    figure, (axes,) = figures.panels(f"{subject.name}; plain networks: {epochs} epochs", [("", "test accuracy, %")])
+    for i, name in enumerate(PAPER):
+        before, *after = [row["test_accuracy"] for row in rows if row["network"] == name]
+        axes.plot([i - 0.1], [before], "o", color=figures.COLOURS[0], label="before" if i == 0 else None)
+        axes.plot(
+            [i + 0.1] * len(after), after, "x", color=figures.COLOURS[1], label="after a swap" if i == 0 else None
+        )
+    axes.set_xticks(range(len(PAPER)), list(PAPER))
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=7)
+    return Result(numbers, rows, {"shuffle": figure}, "\n".join([*head, *lines]))
+
+
+def _steps(subject: Subject) -> int:
+    steps = len(subject.images.test_images) // subject.config.search.batch_size
+    if not steps:
+        raise ConfigError("data: there are fewer test images than search.batch_size, so that nothing can be tested")
+    return steps
+
+
+def _test(subject: Subject):
+    """`test(evaluate)`: accuracy in percent over the test images that fill batches, `evaluate(images, labels)` of one."""
+    images, size = subject.images, subject.config.search.batch_size
+    data = batches.resident(
+        images.test_images, images.test_labels, recipe(subject.config, images, subject.training.train.size)
+    )
+    batch = jax.jit(lambda data, start: batches.batch(data, start + jnp.arange(size), None))
+
+    def test(evaluate) -> float:
+        total = Metrics.zero()
+        for i in range(_steps(subject)):
+            total += evaluate(*batch(data, i * size))
+        return summary(total, "test")["test_accuracy"]
+
+    return test
+
+
+def _drawn(subject: Subject, purpose: int) -> np.random.RandomState:
+    return np.random.RandomState([subject.config.seed, purpose])
+
+
+def _supernet(subject: Subject, draws: int) -> list:
+    """(what is swapped, test accuracy): of the supernet as it is, and after each draw."""
+    training, state, rng = subject.training, subject.state, _drawn(subject, 1)
+    weights = architecture.edge_weights(subject.space, state.alphas, state.decisions)
+    forward = jax.jit(lambda v, w, x, y: bilevel.forward(training.net, v, w, x, y, subject.key(3), False)[0])
+    test, found = _test(subject), []
+    possible = {kind: of for kind, graph in subject.space.cells.items() if (of := shuffle.pairs(graph))}
+    for draw in range(draws + 1):
+        swapped = {kind: of[rng.randint(len(of))] for kind, of in possible.items()} if draw else {}
+        moved = shuffle.swap_edges(training.net, state.variables, weights, swapped)
+        found.append([{k: list(pair) for k, pair in swapped.items()}, test(lambda x, y, m=moved: forward(*m, x, y))])
+    return found
+
+
+def _plain(subject: Subject, residual: bool, options: Options, epochs: int) -> list:
+    """The same of a plain network, trained on the whole training set with the search's schedule for weights."""
+    config, images = subject.config, subject.images
+    search, rng = config.search, _drawn(subject, 2 + residual)
+    net = LayeredNetwork(config.supernet.channels, options.layers, residual, images.classes)
+    optimizer = bilevel.weight_optimizer(search.momentum, search.weight_decay, search.clip)
+    key = jax.random.fold_in(subject.key(4), residual)
+    state = supervised.init_state(net, key, images.image_shape, optimizer)
+    data = batches.resident(images.train_images, images.train_labels, recipe(config, images, len(images.train_images)))
+    gradient, update = supervised.make_gradient(net, 0.0, 0.0), bilevel.make_weight_update(optimizer)
+
+    @jax.jit
+    def step(state, data, indices, key, rate):
+        augment_key, step_key = jax.random.split(key)
+        gradients, metrics, stats = gradient(state, *batches.batch(data, indices, augment_key), step_key, 0.0)
+        return update(state, gradients, stats, rate), metrics
+
+    cosine = optax.cosine_decay_schedule(search.learning_rate, epochs, search.learning_rate_min / search.learning_rate)
+    for epoch in range(epochs):
+        epoch_key = jax.random.fold_in(key, epoch)
+        order = batches.epoch_indices(epoch_key, data.size, data.size // search.batch_size, search.batch_size)
+        for i, indices in enumerate(order):
+            state, _ = step(state, data, indices, jax.random.fold_in(epoch_key, i), float(cosine(epoch)))
+    evaluate = jax.jit(supervised.make_evaluate(net))
+    test, found = _test(subject), []
+    for draw in range(options.draws + 1):
+        swapped = [sorted(rng.choice(options.layers, 2, replace=False).tolist()) for _ in range(3)] if draw else []
+        variables = shuffle.swap_layers(state.variables, swapped)
+        found.append([swapped, test(lambda x, y, v=variables: evaluate(v, x, y, True, key))])
+    return found

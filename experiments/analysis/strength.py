@@ -1,0 +1,118 @@
+"""Whether alphas say how good operations are: against the accuracy that discretising to each leads to (paper, Figures 1, 2, 7).
+
+An edge is discretised to one of its candidates, all other edges stay mixtures, and the supernet is tuned, as between two
+decisions of a selection; its validation accuracy after that is the candidate's strength (section 3.1).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from darts_pt_jax import architecture
+from experiments.analysis import figures
+from experiments.analysis.alpha_gap import correlation
+from experiments.analysis.subject import Measured, Options, Result, Subject
+from experiments.rules import ConfigError
+from experiments.training import Regime
+
+OPTIONS = {
+    "edges": {"default": "3", "help": "how many edges are drawn, or KIND:EDGE,EDGE,... or KIND:all (default: 3)"},
+    "epochs": {"type": int, "default": 5, "help": "of tuning after an edge is discretised (default: 5)"},
+}
+
+
+def edges(subject: Subject, text: str) -> list[tuple[str, int]]:
+    """The edges that --edges names, or so many at random.
+
+    Raises:
+      ConfigError: it names none.
+    """
+    space, every = (
+        subject.space,
+        [(kind, e) for kind, graph in subject.space.cells.items() for e in range(len(graph.edges))],
+    )
+    if text.isdecimal() and 1 <= int(text) <= len(every):
+        drawn = np.random.RandomState(subject.config.seed).permutation(len(every))[: int(text)]
+        return [every[i] for i in sorted(drawn)]
+    kind, _, numbers = text.partition(":")
+    of_kind = [edge for edge in every if edge[0] == kind]
+    wanted = of_kind if numbers == "all" else [(kind, int(e)) for e in numbers.split(",") if e.isdecimal()]
+    if not wanted or any(edge not in of_kind for edge in wanted):
+        expected = f"1 to {len(every)}, or one of {', '.join(space.cells)} with its edges, such as {next(iter(space.cells))}:0,1"
+        raise ConfigError(f"--edges is {text!r}, expected {expected}")
+    return wanted
+
+
+def run(subject: Subject, options: Options) -> Result:
+    """Of every candidate of every edge: its weight, and the accuracy before and after tuning."""
+    if options.epochs < 0:
+        raise ConfigError(f"--epochs is {options.epochs}, expected 0 or more")
+    measured = Measured(subject.out, {"edges": options.edges, "epochs": options.epochs})
+    chosen = edges(subject, options.edges)
+    weights = jax.device_get(architecture.mixtures(subject.space, subject.state.alphas))
+    rows = []
+    for kind, e in chosen:
+        for o, name in subject.space.cells[kind].edges[e].operations:
+            found = measured(
+                [kind, e, name], lambda kind=kind, e=e, o=o: _discretised(subject, kind, e, o, options.epochs)
+            )
+            rows.append({"kind": kind, "edge": e, "operation": name, "weight": float(weights[kind][e, o]), **found})
+    summary = summarise(rows)
+    figure, axes = figures.panels(
+        f"{subject.name}; {options.epochs} epochs of tuning",
+        [("weight of the operation", "accuracy after discretising, %")] * len(chosen),
+    )
+    for one, edge in zip(axes, chosen, strict=True):
+        of_edge = [row for row in rows if (row["kind"], row["edge"]) == edge]
+        one.set_title(f"{edge[0]} edge {edge[1]}", fontsize=8)
+        for row in of_edge:
+            colour = figures.GREY if "conv" not in row["operation"] else figures.COLOURS[0]
+            one.plot(row["weight"], row["accuracy"], "o", color=colour, markersize=4)
+            one.annotate(
+                row["operation"], (row["weight"], row["accuracy"]), (3, 3), textcoords="offset points", fontsize=6
+            )
+        one.margins(0.25)
+    agree, count = summary["edges_agreeing"], len(chosen)
+    says = f"the operation with the largest weight is the strongest on {agree} of {count} edges"
+    if summary["mean_spearman"] is not None:
+        says += f"; rank correlation within an edge {summary['mean_spearman']:.2f} on average"
+    return Result({"epochs": options.epochs, **summary}, rows, {"strength": figure}, says)
+
+
+def summarise(rows: list[dict]) -> dict:
+    """Agreement of weight and strength.
+
+    `edges_agreeing` counts edges whose largest weight has the best accuracy, `by_operation` how often each operation has
+    either, `mean_spearman` is over edges of the rank correlation within one.
+    """
+    by_edge, names = {}, dict.fromkeys(row["operation"] for row in rows)
+    for row in rows:
+        by_edge.setdefault((row["kind"], row["edge"]), []).append(row)
+    preferred = [max(of_edge, key=lambda row: row["weight"])["operation"] for of_edge in by_edge.values()]
+    strongest = [max(of_edge, key=lambda row: row["accuracy"])["operation"] for of_edge in by_edge.values()]
+    within = [
+        correlation([r["weight"] for r in of_edge], [r["accuracy"] for r in of_edge]) for of_edge in by_edge.values()
+    ]
+    known = [one["spearman"] for one in within if one["spearman"] is not None]
+    return {
+        "edges": len(by_edge),
+        "edges_agreeing": sum(a == b for a, b in zip(preferred, strongest, strict=True)),
+        "by_operation": {n: {"largest weight": preferred.count(n), "strongest": strongest.count(n)} for n in names},
+        "mean_spearman": float(np.mean(known)) if known else None,
+    }
+
+
+def _discretised(subject: Subject, kind: str, edge: int, operation: int, epochs: int) -> dict:
+    """Validation accuracy with an edge discretised, and after tuning: the same batches and crops for all candidates."""
+    training, search = subject.training, subject.config.search
+    state = jax.tree.map(jnp.copy, subject.state)  # a step consumes it
+    state = state.replace(
+        decisions=state.decisions.choose(kind, edge, operation),
+        weight_optimizer=training.weight_optimizer.init(state.params),
+    )
+    before = subject.accuracy(state)
+    rate = search.learning_rate * subject.config.select.tune_lr_factor
+    for epoch in range(epochs):
+        now = Regime(rate, "epoch", search.batch_size, search.epsilon)
+        state, _ = training.epoch(state, jax.random.fold_in(subject.key(1), epoch), now, subject.fold)
+    return {"accuracy_before_tuning": before, "accuracy": subject.accuracy(state) if epochs else before}

@@ -1,0 +1,237 @@
+"""What an analysis works on, a finished search that is only read, and what it leaves."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import types
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from configs import common
+from darts_pt_jax import nasbench201, record
+from darts_pt_jax.bilevel import Metrics, SearchState
+from darts_pt_jax.data.sources import Images
+from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.spaces import SPACES
+from experiments import directory, run, stages
+from experiments.directory import RunError, Source
+from experiments.interrupts import Interrupts
+from experiments.report import by_magnitude
+from experiments.rules import ConfigError, check, flatten, seed_of
+from experiments.settings import Settings
+from experiments.training import Training
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What an analysis found.
+
+    Attributes:
+      numbers: what holds for the whole, as a JSON value.
+      rows: what was measured, one entry a row, all with the same keys.
+      figures: by file name without suffix.
+      says: for the screen, in a sentence or a Markdown table.
+    """
+
+    numbers: dict
+    rows: list[dict]
+    figures: dict[str, Figure]
+    says: str
+
+
+class Measured:
+    """Values by key that outlive the command, for measurements that take long.
+
+    The same command, interrupted and given again, takes those that are there.
+    """
+
+    def __init__(self, folder: pathlib.Path, asked: dict):
+        """Opens measured.jsonl in a folder, whose first line says what was asked.
+
+        Raises:
+          ConfigError: its values are of another command.
+        """
+        self._lines = record.JsonLines(folder / "measured.jsonl")
+        self._lines.mend()
+        lines = self._lines.read()
+        asked = json.loads(json.dumps(asked))
+        if not lines:
+            self._lines.append(asked=asked)
+        elif lines[0] != {"asked": asked}:
+            raise ConfigError(
+                f"{folder} holds an analysis with {lines[0].get('asked')}, and not {asked}: name another --out"
+            )
+        self._values = {json.dumps(line["key"]): line["value"] for line in lines[1:]}
+
+    def __call__(self, key, measure: Callable[[], object]):
+        """The value of `key`, a JSON value, from `measure` if it is not there yet."""
+        name = json.dumps(key)
+        if name not in self._values:
+            self._values[name] = measure()
+            self._lines.append(key=key, value=self._values[name])
+        return self._values[name]
+
+
+class Subject:
+    """A run whose search is finished.
+
+    Attributes:
+      directory: the run directory.
+      config: its config.
+      space: its search space.
+      metrics: its lines of metrics.jsonl.
+      out: the directory of the analysis.
+      stop: the signals that may interrupt.
+    """
+
+    def __init__(self, workdir: pathlib.Path, keys: dict, out: pathlib.Path, stop: Interrupts):
+        """Opens a run; `keys` replaces values of its config that do not change the search, such as data.path.
+
+        Raises:
+          ConfigError: it is none, or the config does not fit this version.
+        """
+        stored = directory.stored(workdir) if (workdir / "run.json").is_file() else None
+        if not stored:
+            raise ConfigError(f"--run {workdir}: not a run directory: it has no run.json")
+        self.directory, self.out, self.stop, self._stored = workdir, out, stop, stored
+        self.config = restored(stored["config"], workdir)
+        if self.config.genotype:
+            raise ConfigError(f"--run {workdir}: it retrains a given architecture, and has no search")
+        self.config.update_from_flattened_dict(keys)
+        check(self.config)
+        self.space = SPACES[self.config.space]
+        self.metrics = record.JsonLines(workdir / "metrics.jsonl").read()
+        if not self.searched:
+            raise ConfigError(f"--run {workdir}: its metrics.jsonl has no line of a search: let it finish")
+
+    @property
+    def name(self) -> str:
+        """What figures call the run."""
+        config = self.config
+        alphas = "" if config.search.alpha == "learned" else ", alphas fixed"
+        return f"{config.space}, {config.search.epochs} epochs{alphas}, seed {seed_of(config, 'search')}"
+
+    @property
+    def searched(self) -> list[dict]:
+        """The lines of metrics.jsonl of the search's epochs."""
+        return [m for m in self.metrics if m["stage"] == "search"]
+
+    @functools.cached_property
+    def source(self) -> Source:
+        """The newest supernet of the search."""
+        return self.supernet(0)
+
+    def supernet(self, epoch: int) -> Source:
+        """The supernet after a search epoch; 0: the last that is kept.
+
+        Raises:
+          ConfigError: it is not there.
+        """
+        return Source(Settings(self._selecting(epoch), self.out, False, ()))
+
+    def _selecting(self, epoch: int, **keys) -> ConfigDict:
+        config = ConfigDict(self.config.to_dict())
+        taken = {"init_from": str(self.directory), "init_epoch": epoch, "stages": "select", "report.nasbench201": ""}
+        config.update_from_flattened_dict(taken | keys)
+        check(config)
+        return config
+
+    @functools.cached_property
+    def images(self) -> Images:
+        """The run's images.
+
+        Raises:
+          ConfigError, DataError: they are not there, or are others.
+        """
+        images = run.load_images(self.config)
+        if images.fingerprint() != self._stored["data_sha256"]:
+            raise ConfigError(f"data: the images are not those of {self.directory} (SHA-256 differs)")
+        return images
+
+    @functools.cached_property
+    def training(self) -> Training:
+        """The supernet with its data."""
+        return Training(self.config, self.images)
+
+    @functools.cached_property
+    def state(self) -> SearchState:
+        """The supernet as the search left it."""
+        return self.source.state(self.training.abstract_state())
+
+    def key(self, purpose: int) -> jax.Array:
+        """The root of an analysis' random numbers."""
+        return jax.random.fold_in(jax.random.key(seed_of(self.config, "select")), purpose)
+
+    def fold(self, name: str, step, state, total: Metrics, steps: int, images: int):
+        """Goes through a loop, as `Run.fold` does.
+
+        Raises:
+          RunError: the loss is not finite.
+        """
+        for i in range(steps):
+            state, total = step(i, state, total)
+        if not np.isfinite(total.loss):
+            raise RunError(f"{name}: the loss is not finite: lower select.tune_lr_factor, or look at the data")
+        return state, total
+
+    def accuracy(self, state: SearchState) -> float:
+        """Validation accuracy in percent, as a run validates."""
+        return self.training.validate(state, self.key(0), self.fold)["valid_accuracy"]
+
+    def select(self, name: str, epoch: int = 0, **keys) -> pathlib.Path:
+        """A selection from the supernet in a run directory of its own, which goes on where it was left.
+
+        Args:
+          name: of the directory, in `out`.
+          epoch: of the search; 0: the last that is kept.
+          keys: of the config, with __ for the dot.
+        """
+        place = self.out / name
+        config = self._selecting(epoch, **{key.replace("__", "."): value for key, value in keys.items()})
+        run.execute(Settings(config, place, False, ()), stages.pipeline(config), lambda _: None, self.stop)
+        return place
+
+    def magnitude(self, line: dict) -> Genotype:
+        """The architecture that magnitude selects after the epoch of a line of metrics."""
+        return by_magnitude(self.space, line["edge_weights"])
+
+    @functools.cached_property
+    def table(self) -> nasbench201.Table:
+        """The accuracies of NAS-Bench-201.
+
+        Raises:
+          ConfigError: the space is another, or the run has no table.
+        """
+        if self.space.notation != "nasbench201":
+            raise ConfigError(f"--run {self.directory}: its space is {self.space.name}, which no table looks up")
+        if not self.config.report.nasbench201:
+            raise ConfigError("--table is missing: name the npz of python -m experiments.nasbench201 import")
+        return nasbench201.Table(self.config.report.nasbench201)
+
+    def looked_up(self, genotype: Genotype) -> dict[str, float]:
+        """Accuracies of an architecture in the table, and its rank."""
+        arch = genotype.text("nasbench201")
+        found = self.table.accuracies(arch)
+        return {name: found[name] for name in nasbench201.SUMMARY} | {"rank": self.table.rank(arch)}
+
+
+def restored(flat: dict, workdir: pathlib.Path) -> ConfigDict:
+    """The config that run.json keeps.
+
+    Raises:
+      ConfigError: it is of a version with other keys.
+    """
+    config = common.get_config()
+    if other := sorted(flat.keys() ^ flatten(config).keys()):
+        raise ConfigError(f"--run {workdir}: another version has run it, whose config differs in {', '.join(other)}")
+    config.update_from_flattened_dict({k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()})
+    return config
+
+
+Options = types.SimpleNamespace
+"""Values of an analysis' own options, by name."""
