@@ -108,7 +108,7 @@ def _load(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
         if "Traceback" in str(error):
             raise ConfigError(f"the config file fails: {str(error).strip().splitlines()[-1]}") from error
         hint = ": keys look like --config.search.epochs=2" if isinstance(error, flags.UnrecognizedFlagError) else ""
-        raise ConfigError(f"{error}{hint}") from error
+        raise ConfigError(f"{' '.join(str(error).split())}{hint}") from error
     finally:
         sys.argv = system_argv
     return values, rest

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from experiments.analysis import alpha_gap, curvature, selections, shuffle, strength, variance
+from experiments.analysis import alpha_gap, curvature, selections, shuffle, strength, tables, variance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +52,9 @@ ANALYSES = {
     ),
     "curvature": Analysis(
         "section 2", "The Hessian's largest eigenvalue in the alphas over the search.", curvature.run
+    ),
+    "tables": Analysis(
+        "Tables 2 to 5", "Ours beside the paper's, of runs and sweeps.", tables.run, tables.OPTIONS, several=True
     ),
 }
 """All analyses."""

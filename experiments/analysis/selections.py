@@ -22,10 +22,9 @@ assert tuple(METRICS) == nasbench201.SUMMARY
 
 
 def trajectory(subject: Subject, options: Options) -> Result:
-    """Both selections after every epoch whose supernet is kept, magnitude's after every epoch, in the table (Figures 4, 8)."""
-    _learns(subject)
+    """Perturbation from every supernet that is kept, magnitude after every epoch if alphas learn, in the table (Figures 4, 8)."""
     table, rows = subject.table, []
-    for line in subject.searched:
+    for line in subject.searched if subject.config.search.alpha == "learned" else ():
         rows.append({"epoch": line["epoch"], "selection": "magnitude", **_named(subject, subject.magnitude(line))})
     for epoch in subject.source.kept:
         chosen = own(subject.select(f"perturbation-epoch{epoch}", epoch, select__method="perturbation"))
@@ -34,7 +33,8 @@ def trajectory(subject: Subject, options: Options) -> Result:
     for one, name in zip(axes, METRICS, strict=True):
         for colour, selection in zip(figures.COLOURS, ("magnitude", "perturbation"), strict=False):
             points = [(row["epoch"], row[name]) for row in rows if row["selection"] == selection]
-            one.plot(*zip(*points, strict=True), ".-", color=colour, label=f"by {selection}")
+            if points:
+                one.plot(*zip(*points, strict=True), ".-", color=colour, label=f"by {selection}")
         one.axhline(table.random_choice(name)["median"], color=figures.LIGHT, linewidth=0.8, label="median of all")
         figures.whole_numbers(one)
     axes[0].legend(frameon=False, fontsize=6.5)
