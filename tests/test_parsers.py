@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from darts_pt_jax import network, published
@@ -208,6 +208,7 @@ def test_orders(text):
 
 
 @anything
+@example("report.latency", "\n")
 @given(st.sampled_from(sorted(RULES)), st.one_of(st.text(), st.integers().map(str), st.floats().map(str)))
 def test_arguments(key, value):
     allowed(ConfigError, parse, ["main", "--config=configs/quickstart.py", f"--config.{key}={value}"])

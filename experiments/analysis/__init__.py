@@ -51,7 +51,7 @@ ANALYSES = {
         "Proposition 1", "Optimal alphas from measured variances, against the learned.", variance.run, variance.OPTIONS
     ),
     "curvature": Analysis(
-        "section 2", "The Hessian's largest eigenvalue in the alphas over the search.", curvature.run
+        "section 2", "The Hessian's largest eigenvalue in the alphas.", curvature.run, curvature.OPTIONS
     ),
     "tables": Analysis(
         "Tables 2 to 5", "Ours beside the paper's, of runs and sweeps.", tables.run, tables.OPTIONS, several=True

@@ -5,6 +5,8 @@ from experiments.analysis.alpha_gap import correlation
 from experiments.analysis.subject import Measured, Options, Result, Subject
 from experiments.rules import ConfigError
 
+OPTIONS = {"images": {"type": int, "default": 0, "help": "validation images (default: curvature.images of the run)"}}
+
 
 def run(subject: Subject, options: Options) -> Result:
     """At the epochs at which the run itself looked (curvature.every), else of every supernet that it keeps."""
@@ -13,6 +15,13 @@ def run(subject: Subject, options: Options) -> Result:
     if not found:
         if subject.config.search.alpha == "fixed":
             raise ConfigError(f"--run {subject.directory}: its alphas are fixed, and have no curvature to speak of")
+        size, batch_size = subject.training.valid.size, subject.config.search.batch_size
+        subject.config.curvature.images = options.images or subject.config.curvature.images
+        if not batch_size <= subject.config.curvature.images <= size:
+            raise ConfigError(
+                f"--images is {subject.config.curvature.images}, expected {batch_size} (search.batch_size) to {size}, the "
+                "validation images"
+            )
         measured = Measured(subject.out, {"images": subject.config.curvature.images})
         for epoch in subject.source.kept:
             found[epoch] = measured(epoch, lambda epoch=epoch: _of_snapshot(subject, epoch))

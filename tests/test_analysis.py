@@ -1,0 +1,373 @@
+"""The paper's analyses: their arithmetic against plain, slow computations, and their commands on a tiny search."""
+
+import csv
+import itertools
+import json
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+from darts_pt_jax import bilevel, ops, shuffle
+from darts_pt_jax.layered import Layer, LayeredNetwork
+from darts_pt_jax.spaces import SPACES, SearchSpace, dag
+from darts_pt_jax.supernet import Supernet
+from experiments.analysis import ANALYSES, alpha_gap, strength, tables, variance
+from experiments.analysis import __main__ as analysis
+from tests import tiny
+from tests.command import TINY, digests, lines, run, stopping_at
+
+PAIR = SearchSpace(
+    name="pair",
+    cells={"normal": dag(2, 1, ("skip_connect", "nor_conv_1x1"))},
+    layout=lambda cells: ("normal",) * cells,
+    stem_multiplier=1,
+)
+"""A cell whose only node has an edge from each of the two inputs."""
+
+
+def test_the_gap_is_a_mean_over_the_edges_that_have_both():
+    weights = {
+        "normal": [
+            [0.5, 0.2], [0.1, 0.2, 0.7], [0.9, 0.1], [0.3, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4], [0.6, 0.1, 0.3], [0.5, 0.5],
+            [0.2, 0.2, 0.6], [1.0, 0.0],
+        ],
+        "reduce": [[0.5, 0.5]] * 9,
+    }  # fmt: skip
+    # edges 1, 3, 5, 7 have skip_connect and nor_conv_1x1; the others no convolution, or, in the reduction cell, neither
+    assert alpha_gap.gap(tiny.SPACE, weights) == pytest.approx(
+        ((0.1 - 0.7) + (0.3 - 0.4) + (0.6 - 0.3) + (0.2 - 0.6)) / 4
+    )
+    bench = {"normal": [[0.1, 0.4, 0.2, 0.1, 0.2]] * 6}
+    assert alpha_gap.gap(SPACES["nasbench201"], bench) == pytest.approx(0.4 - (0.2 + 0.1) / 2)
+    assert alpha_gap.gap(SPACES["s4"], {kind: [[0.5, 0.5]] * 14 for kind in ("normal", "reduce")}) is None
+
+
+def test_rank_correlations():
+    assert alpha_gap.correlation([1, 2, 3, 4], [10, 30, 20, 40]) == pytest.approx({"spearman": 0.8, "kendall": 2 / 3})
+    assert alpha_gap.correlation([1, 1], [2, 3]) == {"spearman": None, "kendall": None}
+
+
+def test_strength_is_summarised_over_edges():
+    values = {
+        0: [("a", 0.6, 70.0), ("b", 0.4, 60.0)],
+        1: [("a", 0.7, 50.0), ("b", 0.3, 55.0)],
+        2: [("a", 0.2, 1.0), ("b", 0.8, 1.0)],
+    }
+    rows = [
+        {"kind": "normal", "edge": e, "operation": name, "weight": weight, "accuracy": accuracy}
+        for e, of in values.items() for name, weight, accuracy in of
+    ]  # fmt: skip
+    assert strength.summarise(rows) == {
+        "edges": 3, "edges_agreeing": 1, "mean_spearman": pytest.approx(0),
+        "by_operation": {"a": {"largest weight": 2, "strongest": 2}, "b": {"largest weight": 1, "strongest": 1}},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("near", [0.2, 0.9])
+def test_optimal_weights_minimise_the_variance_of_the_estimate(near, rng):
+    m, noise = rng.normal(size=(2, 4, 3, 3, 2))
+    x, o = near * m + noise, m + rng.normal(size=m.shape)
+    found = variance.optimal(x, o, m)
+    best = minimize_scalar(lambda theta: np.var(theta * x + (1 - theta) * o - m, ddof=1)).x
+    assert found["optimal_skip"] == pytest.approx(best, abs=1e-5)
+    assert found["var_skip"] == pytest.approx(np.var(x - m, ddof=1))
+    assert np.exp(found["alpha_difference"]) == pytest.approx(best / (1 - best), rel=1e-4)
+
+
+def test_where_a_numerator_is_not_positive_there_are_no_optimal_alphas(rng):
+    m, noise = rng.normal(size=(2, 4, 3, 3, 2))
+    found = variance.optimal(m + 2 * noise, m + noise, m)  # the covariance exceeds the smaller variance
+    assert found["alpha_difference"] is None and found["optimal_skip"] == pytest.approx(-1)
+    assert variance.optimal(m, m, m)["alpha_difference"] is None
+
+
+def test_variances_of_a_cell_are_those_of_its_operations_outputs(key):
+    space = SPACES["s2"]
+    net, graph = Supernet(space, 3, 2, 3), space.cells["normal"]
+    state = tiny.state(net, key)
+    weights = {kind: np.asarray(rows) for kind, rows in tiny.weights(net, state).items()}
+    images = jax.random.normal(key, (4, 8, 8, 2))
+    collect = ["batch_stats", "intermediates"]
+    _, updated = net.apply(state.variables, images, weights, True, mutable=collect)
+    cell = jax.device_get(updated["intermediates"])["cells_0"]
+    rows = {row["edge"]: row for row in variance.estimate(graph, cell, weights["normal"])}
+    assert len(rows) == len(graph.edges)
+
+    def standard(y):
+        flat = np.asarray(y, np.float64).reshape(-1, y.shape[-1])
+        return np.stack([(c - c.mean()) / c.std() for c in flat.T])
+
+    skip = {e: cell[f"from_{graph.edges[e].source}_skip_connect"][0][i] for e, i in places(graph, "skip_connect")}
+    conv = {e: cell[f"from_{graph.edges[e].source}_sep_conv_3x3"][0][i] for e, i in places(graph, "sep_conv_3x3")}
+    node = [e for e, edge in enumerate(graph.edges) if edge.target == 3]
+    assert len(node) == 3
+    m = standard(sum(weights["normal"][e, 0] * skip[e] + weights["normal"][e, 1] * conv[e] for e in node) / 3)
+    for e in node:
+        assert rows[e]["var_skip"] == pytest.approx(np.var(standard(skip[e]) - m, ddof=1), rel=1e-5)
+        assert rows[e]["var_rest"] == pytest.approx(np.var(standard(conv[e]) - m, ddof=1), rel=1e-5)
+        assert rows[e]["learned_skip"] == pytest.approx(weights["normal"][e, 0], rel=1e-5)
+    # what is collected is what operations give: at stride 1, skip_connect passes the state on, the same to all edges
+    np.testing.assert_array_equal(skip[0], skip[2])
+
+
+def places(graph, name):
+    return [(e, i) for g in graph.groups if g.operation == name for i, e in enumerate(g.edges)]
+
+
+def test_edges_change_places_as_their_inputs_would(key):
+    """With one node, to swap its two edges is to swap what they read."""
+    net = Supernet(PAIR, 1, 4, 3)
+    state = tiny.state(net, key)
+    weights = tiny.weights(net, state)
+    images, labels = jax.random.normal(key, (6, 8, 8, 2)), jnp.zeros(6, jnp.int32)
+
+    def logits(variables, weights):
+        return net.apply(variables, images, weights, False)
+
+    before = logits(state.variables, weights)
+    moved, of_moved = shuffle.swap_edges(net, state.variables, weights, {"normal": (0, 1)})
+    after = logits(moved, of_moved)
+    assert abs(after - before).max() > 1e-3
+    crossed = {
+        collection: {**tree, "cells_0": {
+            **tree["cells_0"], "preprocess_0": tree["cells_0"]["preprocess_1"], "preprocess_1": tree["cells_0"]["preprocess_0"],
+        }} for collection, tree in state.variables.items()
+    }  # fmt: skip
+    np.testing.assert_allclose(after, logits(crossed, weights), rtol=1e-5, atol=1e-6)
+    again = shuffle.swap_edges(net, moved, of_moved, {"normal": (0, 1)})
+    np.testing.assert_array_equal(logits(*again), before)
+    assert bilevel.forward(net, moved, of_moved, images, labels, key, False)[0].images == 6
+
+
+def test_only_edges_of_one_stride_with_the_same_candidates_change_places():
+    graph = SPACES["s2"].cells["reduce"]
+    allowed = shuffle.pairs(graph)
+    assert set(allowed) == {
+        (a, b) for a, b in itertools.combinations(range(14), 2) if graph.edges[a].stride == graph.edges[b].stride
+    }
+    assert (0, 4) not in shuffle.pairs(tiny.SPACE.cells["normal"]), "they have other candidates"
+    assert shuffle.fixed_operations(SPACES["darts"]) == ["avg_pool_3x3", "max_pool_3x3"]
+    assert not any(map(shuffle.fixed_operations, (SPACES[name] for name in ("s2", "s3", "nasbench201"))))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_layers_change_places(residual, key):
+    net = LayeredNetwork(4, 3, residual, 5)
+    images = jax.random.normal(key, (2, 8, 8, 3))
+    larger = lambda leaf: 3 * leaf if leaf.ndim == 4 else leaf  # noqa: E731  else little goes through so many layers
+    variables = jax.tree.map(larger, net.init(key, images, False))
+    swapped = shuffle.swap_layers(variables, [(0, 2), (0, 1), (1, 2)])
+
+    def by_hand(orders):
+        x = images
+        for stage, order in enumerate(orders):
+            params, stats = variables["params"], variables["batch_stats"]
+            x = ops.Conv(4 << stage, 3, 1 + (stage > 0)).apply({"params": params[f"enter_{stage}"]}, x)
+            norm = {"params": params[f"enter_norm_{stage}"], "batch_stats": stats[f"enter_norm_{stage}"]}
+            x = jax.nn.relu(ops.Norm(affine=True).apply(norm, x, False))
+            for i in order:
+                name = f"stage_{stage}_layer_{i}"
+                x = Layer(4 << stage, residual).apply({"params": params[name], "batch_stats": stats[name]}, x, False)
+        head = variables["params"]["head"]
+        return x.mean((1, 2)) @ head["kernel"] + head["bias"]
+
+    expected = by_hand([(2, 1, 0), (1, 0, 2), (0, 2, 1)])
+    np.testing.assert_allclose(net.apply(swapped, images, False)[0], expected, rtol=1e-3, atol=1e-5)
+    assert abs(expected - by_hand([range(3)] * 3)).max() > 1e-2
+
+
+SEARCH = {**TINY, "select.interval": 1, "stages": "search,select", "checkpoint.snapshots": "(1,)", "tensorboard": False}
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("searched") / "run"
+    assert run(workdir, SEARCH) == 0
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def benched(tmp_path_factory):
+    """A search of NAS-Bench-201, and a table of made-up accuracies."""
+    workdir = tmp_path_factory.mktemp("benched") / "run"
+    assert run(workdir, {**SEARCH, "space": "nasbench201", "stages": "search"}) == 0
+    names = [SPACES["nasbench201"].cells["normal"].edges[0].candidates] * 6
+    archs = ["|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*of) for of in itertools.product(*names)]
+    metrics = np.random.default_rng(0).uniform(10, 90, (len(archs), 3)).astype(np.float32)
+    table = workdir.parent / "table.npz"
+    np.savez(
+        table, arch=np.array(archs, "S"), metric_names=np.array(["c10_test", "c100_test", "in16_test"]), metrics=metrics
+    )
+    return workdir, table, dict(zip(archs, metrics[:, 0].tolist(), strict=True))
+
+
+def analysed(name, workdir, out, *more):
+    """What an analysis leaves; looks at what all of them promise."""
+    before = digests(workdir)
+    assert analysis.main([name, "--run", str(workdir), "--out", str(out), *map(str, more)]) == 0
+    assert digests(workdir) == before, "the run is only read"
+    found = json.loads((out / "numbers.json").read_text())
+    assert (found["analysis"], found["paper"]) == (name, ANALYSES[name].paper)
+    with (out / "rows.csv").open() as file:
+        table = list(csv.DictReader(file))
+    told = [{k: "" if v is None else str(v) for k, v in row.items()} for row in found["rows"]]
+    assert table == told
+    figures = list(out.glob("*.svg"))
+    assert figures and all(figure.with_suffix(".png").stat().st_size > 1000 for figure in figures)
+    return found["numbers"], found["rows"]
+
+
+@pytest.mark.xdist_group("analysis")
+def test_alpha_gap_and_curvature_are_of_the_run_s_own_epochs(searched, tmp_path):
+    metrics = [m for m in lines(searched, "metrics.jsonl") if m["stage"] == "search"]
+    _, rows = analysed("alpha_gap", searched, tmp_path / "gap")
+    assert [row["valid_accuracy"] for row in rows] == [m["valid_accuracy"] for m in metrics]
+    assert [row["gap"] for row in rows] == [alpha_gap.gap(tiny.SPACE, m["edge_weights"]) for m in metrics]
+    _, rows = analysed("curvature", searched, tmp_path / "curvature", "--images", 32)
+    assert [row["epoch"] for row in rows] == [1, 2] and all(row["eigenvalue"] for row in rows)
+
+
+@pytest.mark.xdist_group("analysis")
+def test_curvature_that_the_run_has_recorded(tmp_path):
+    keys = {**SEARCH, "stages": "search", "curvature.every": 1, "curvature.images": 32, "checkpoint.snapshots": "()"}
+    assert run(tmp_path / "run", keys) == 0
+    _, rows = analysed("curvature", tmp_path / "run", tmp_path / "out")
+    assert [row["eigenvalue"] for row in rows] == [m["curvature"] for m in lines(tmp_path / "run", "metrics.jsonl")]
+
+
+@pytest.mark.xdist_group("analysis")
+def test_strength_is_the_accuracy_with_an_edge_discretised(searched, tmp_path):
+    _, rows = analysed("strength", searched, tmp_path / "out", "--edges", "normal:1", "--epochs", 0)
+    names = tiny.SPACE.cells["normal"].edges[1].candidates
+    assert [row["operation"] for row in rows] == list(names)
+    subject = opened(searched, tmp_path)
+    weights = jax.device_get(tiny.weights(subject.training.net, subject.state))
+    steps = subject.training.valid.size // 32
+    for o, row in enumerate(rows):
+        assert row["weight"] == pytest.approx(weights["normal"][1, o], rel=1e-6)
+        fixed = {kind: of.copy() for kind, of in weights.items()}
+        fixed["normal"][1] = np.eye(len(fixed["normal"][1]))[o]
+        correct = 0
+        for i in range(steps):
+            batch = (subject.training.valid, np.arange(32 * i, 32 * i + 32), jax.random.fold_in(subject.key(0), i))
+            evaluate = bilevel.make_evaluate(subject.training.net, False, False)
+            correct += int(evaluate(subject.state.variables, fixed, batch).correct)
+        assert row["accuracy"] == pytest.approx(100 * correct / (32 * steps))
+
+
+def opened(workdir, tmp_path):
+    from experiments.analysis.subject import Subject
+    from experiments.interrupts import Interrupts
+
+    return Subject(workdir, {}, tmp_path / "opened", Interrupts())
+
+
+@pytest.mark.xdist_group("analysis")
+def test_an_interrupted_analysis_goes_on(searched, tmp_path, monkeypatch, capsys):
+    asked = "strength", searched, tmp_path / "out", "--edges", "normal:1", "--epochs", 1
+    whole, calls = strength._discretised, []
+    monkeypatch.setattr(strength, "_discretised", stopping_at(2, whole))
+    code = analysis.main([asked[0], "--run", str(searched), "--out", str(asked[2]), *map(str, asked[3:])])
+    assert code == 128 + signal.SIGTERM and not (asked[2] / "numbers.json").exists()
+    monkeypatch.setattr(strength, "_discretised", lambda *args: calls.append(args[1:4]) or whole(*args))
+    _, rows = analysed(*asked)
+    assert [operation for _, _, operation in calls] == [1, 2], "the first is there already"
+    assert all(0 <= row["accuracy"] <= 100 for row in rows)
+    _, again = analysed(*asked)
+    assert again == rows and len(calls) == 2
+    _, afresh = analysed(asked[0], searched, tmp_path / "afresh", *asked[3:])
+    assert afresh == rows, "the same seed gives the same numbers"
+    capsys.readouterr()
+    other = ["strength", "--run", str(searched), "--out", str(asked[2]), "--edges", "normal:1", "--epochs", "2"]
+    assert analysis.main(other) == 2
+    assert "name another --out" in capsys.readouterr().err
+
+
+@pytest.mark.xdist_group("analysis")
+def test_selections_side_by_side(searched, tmp_path, capsys):
+    numbers, rows = analysed("cells", searched, tmp_path / "cells")
+    assert numbers["genotypes"]["perturbation"] == (searched / "genotype.txt").read_text().strip()
+    kept = [r for r in rows if r["selection"] == "magnitude" and r["kind"] == "normal"]
+    assert len(kept) == 6
+    capsys.readouterr()
+    numbers, rows = analysed("tuning", searched, tmp_path / "tuning")
+    operations = len(tiny.SPACE.cells["normal"].edges) + len(tiny.SPACE.cells["reduce"].edges)
+    own = [m for m in lines(searched, "metrics.jsonl") if m["stage"] == "select" and m["decisions"] <= operations]
+    found = [r["valid_accuracy"] for r in rows if r["selection"] == "perturbation"][1:]
+    assert found == [m["valid_accuracy"] for m in own if "valid_accuracy" in m] and found
+    assert {r["selection"] for r in rows} == {"perturbation", "magnitude"}
+    assert lines(tmp_path / "tuning" / "magnitude_tuned", "decisions.jsonl")
+
+
+@pytest.mark.xdist_group("analysis-bench")
+def test_what_the_table_knows(benched, tmp_path, capsys):
+    workdir, table, accuracies = benched
+    _, rows = analysed("trajectory", workdir, tmp_path / "trajectory", "--table", table)
+    assert [(r["selection"], r["epoch"]) for r in rows] == [
+        ("magnitude", 1), ("magnitude", 2), ("perturbation", 1), ("perturbation", 2),
+    ]  # fmt: skip
+    assert all(row["c10_test"] == accuracies[row["genotype"]] for row in rows)
+    for epoch in (1, 2):
+        place = tmp_path / "trajectory" / f"perturbation-epoch{epoch}"
+        assert rows[1 + epoch]["genotype"] == (place / "genotype.txt").read_text().strip()
+    _, rows = analysed("interval", workdir, tmp_path / "interval", "--table", table, "--intervals", "0,1")
+    assert [row["interval"] for row in rows] == [0, 1]
+    tuned = [m for m in lines(tmp_path / "interval" / "interval1", "metrics.jsonl") if m["stage"] == "select"]
+    assert len(tuned) == 6 and rows[1]["c10_test"] == accuracies[rows[1]["genotype"]]
+
+
+@pytest.mark.xdist_group("analysis-bench")
+def test_variance_and_shuffle(benched, tmp_path):
+    workdir, _, _ = benched
+    numbers, rows = analysed("variance", workdir, tmp_path / "variance", "--images", 32)
+    assert len(rows) == 6 * 3 == numbers["edges"]
+    numbers, rows = analysed("shuffle", workdir, tmp_path / "shuffle", "--draws", 2, "--epochs", 1, "--layers", 2)
+    by_network = {name: [r for r in rows if r["network"] == name] for name in ("VGG", "ResNet", "supernet")}
+    assert all(len(of) == 3 for of in by_network.values())
+    after = [r["test_accuracy"] for r in by_network["supernet"]][1:]
+    assert numbers["networks"]["supernet"]["after"] == pytest.approx(np.mean(after))
+    assert numbers["networks"]["supernet"]["after_sd"] == pytest.approx(np.std(after, ddof=1))
+    assert by_network["VGG"][1]["swapped"] == [[0, 1]] * 3
+
+
+@pytest.mark.xdist_group("analysis-bench")
+def test_tables_mark_how_each_cell_was_run(benched, tmp_path, capsys):
+    _, table, _ = benched
+    assert run(tmp_path / "sweep" / "seed0", {**SEARCH, "space": "nasbench201", "select.method": "magnitude"}) == 0
+    out = tmp_path / "tables"
+    assert analysis.main(["tables", "--run", str(tmp_path / "sweep"), "--out", str(out), "--table", str(table)]) == 0
+    numbers = json.loads((out / "numbers.json").read_text())
+    assert not any(row["seeds"] for row in numbers["rows"]), "these are digits, and the paper's are CIFAR-10"
+    assert numbers["numbers"]["left_out"] == [f"{tmp_path}/sweep/seed0: of no table"]
+    cell = ("4", "nasbench201", "cifar10", "darts_pt_fixed")
+    config = tables.own_config(cell)
+    assert tables.cells_of(config) == [cell] and tables.differing(config, cell) == []
+    config.search.epochs, config.seed = 3, 5
+    assert tables.differing(config, cell) == ["search.epochs"]
+    every = [one for one in tables.PAPER if one[0] != "5"]
+    assert all(one in tables.cells_of(tables.own_config(one)) for one in every)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["cells", "--run", "nowhere"], "--run nowhere: not a run directory"),
+        (["tables", "--run", "nowhere"], "neither a run directory nor a sweep's"),
+        (["strength", "--run", "RUN", "--edges", "normal:9"], "--edges is 'normal:9', expected 1 to 18, or one of normal, reduce"),
+        (["trajectory", "--run", "RUN"], "its space is tiny, which no table looks up"),
+        (["shuffle", "--run", "RUN"], "edges of tiny cannot change places"),
+        (["variance", "--run", "RUN", "--images", "1"], "--images is 1, expected 2 to 65"),
+        (["curvature", "--run", "RUN"], "--images is 256, expected 32 (search.batch_size) to 65, the validation images"),
+        (["cells", "--run", "RUN", "RUN"], "--run names 2 runs, but cells is of one"),
+    ],
+)  # fmt: skip
+@pytest.mark.xdist_group("analysis")
+def test_what_cannot_be_analysed_is_one_line(argv, message, searched, tmp_path, capsys):
+    argv = [str(searched) if part == "RUN" else part for part in argv]
+    assert analysis.main([*argv, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.startswith("error: ") and said.count("\n") == 1
