@@ -47,7 +47,7 @@ def epoch(run: Run, state: SearchState, number: int) -> SearchState:
     state, metrics = run.epoch(state, key, now, number, last or may_return)
     back = None
     if looks:
-        metrics["curvature"] = run.training.curvature(state, run.key("search", "curvature"))
+        metrics["curvature"] = run.training.curvature(state, run.key("search", "curvature"), config.curvature.images)
         values = {m["epoch"]: m["curvature"] for m in lines if "curvature" in m} | {number + 1: metrics["curvature"]}
         back = stopping_epoch(values, config.curvature.window, config.curvature.stop)
     ending = {} if back is None else {"returned_to": back}

@@ -310,13 +310,13 @@ class Training:
         steps = (self.config.eval.images or self.valid.size) // batch_size
         return summary(fold("validation", step, state, Metrics.zero(), steps, batch_size)[1], "valid")
 
-    def curvature(self, state: SearchState, key: jax.Array) -> float | None:
+    def curvature(self, state: SearchState, key: jax.Array, images: int) -> float | None:
         """Largest eigenvalue of the Hessian in the alphas of the mean loss over the first images of the validation half.
 
-        Over `curvature.images` unaugmented ones, by batches, each with its own statistics; `key` is as in `validate`.
+        Over so many unaugmented `images`, by batches, each with its own statistics; `key` is as in `validate`.
         """
         batch_size = self.config.search.batch_size
-        count = self.config.curvature.images // batch_size
+        count = images // batch_size
         parts = np.arange(count * batch_size).reshape(count, batch_size)
 
         def product(direction):

@@ -5,26 +5,31 @@ from experiments.analysis.alpha_gap import correlation
 from experiments.analysis.subject import Measured, Options, Result, Subject
 from experiments.rules import ConfigError
 
-OPTIONS = {"images": {"type": int, "default": 0, "help": "validation images (default: curvature.images of the run)"}}
+OPTIONS = {
+    "images": {
+        "type": int,
+        "default": 0,
+        "help": "validation images of a look at the supernets kept (default: curvature.images)",
+    }
+}
 
 
 def run(subject: Subject, options: Options) -> Result:
-    """At the epochs at which the run itself looked (curvature.every), else of every supernet that it keeps."""
+    """At the epochs at which the run itself looked (curvature.every); else, or on other images, of all supernets kept."""
     lines = {m["epoch"]: m for m in subject.searched}
-    found = {epoch: m["curvature"] for epoch, m in lines.items() if "curvature" in m}
+    images = options.images or subject.config.curvature.images
+    found = {} if options.images else {epoch: m["curvature"] for epoch, m in lines.items() if "curvature" in m}
     if not found:
         if subject.config.search.alpha == "fixed":
             raise ConfigError(f"--run {subject.directory}: its alphas are fixed, and have no curvature to speak of")
         size, batch_size = subject.training.valid.size, subject.config.search.batch_size
-        subject.config.curvature.images = options.images or subject.config.curvature.images
-        if not batch_size <= subject.config.curvature.images <= size:
+        if not batch_size <= images <= size:
             raise ConfigError(
-                f"--images is {subject.config.curvature.images}, expected {batch_size} (search.batch_size) to {size}, the "
-                "validation images"
+                f"--images is {images}, expected {batch_size} (search.batch_size) to {size}, the validation images"
             )
-        measured = Measured(subject.out, {"images": subject.config.curvature.images})
+        measured = Measured(subject.out, {"images": images})
         for epoch in subject.source.kept:
-            found[epoch] = measured(epoch, lambda epoch=epoch: _of_snapshot(subject, epoch))
+            found[epoch] = measured(epoch, lambda epoch=epoch: _of_snapshot(subject, epoch, images))
     rows = [
         {"epoch": epoch, "eigenvalue": value, "valid_accuracy": lines[epoch].get("valid_accuracy")}
         for epoch, value in sorted(found.items())
@@ -35,12 +40,12 @@ def run(subject: Subject, options: Options) -> Result:
     figure, (axes,) = figures.panels(subject.name, [("epoch", "largest eigenvalue of the Hessian in the alphas")])
     axes.plot(*zip(*known, strict=True), ".-", color=figures.COLOURS[0])
     figures.whole_numbers(axes)
-    numbers = {"images": subject.config.curvature.images, "not_converged": len(rows) - len(known)}
+    numbers = {"images": images, "not_converged": len(rows) - len(known)}
     numbers |= {"with_epoch": correlation(*map(list, zip(*known, strict=True)))}
     says = f"{known[0][1]:.4g} after epoch {known[0][0]}, {known[-1][1]:.4g} after epoch {known[-1][0]}"
     return Result(numbers, rows, {"curvature": figure}, says)
 
 
-def _of_snapshot(subject: Subject, epoch: int) -> float | None:
+def _of_snapshot(subject: Subject, epoch: int, images: int) -> float | None:
     state = subject.supernet(epoch).state(subject.training.abstract_state())
-    return subject.training.curvature(state, subject.key(0))
+    return subject.training.curvature(state, subject.key(0), images)
