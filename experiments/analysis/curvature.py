@@ -2,7 +2,7 @@
 
 from experiments.analysis import figures
 from experiments.analysis.alpha_gap import correlation
-from experiments.analysis.subject import Measured, Options, Result, Subject
+from experiments.analysis.subject import Options, Result, Subject
 from experiments.rules import ConfigError
 
 OPTIONS = {
@@ -27,7 +27,7 @@ def run(subject: Subject, options: Options) -> Result:
             raise ConfigError(
                 f"--images is {images}, expected {batch_size} (search.batch_size) to {size}, the validation images"
             )
-        measured = Measured(subject.out, {"images": images})
+        measured = subject.measured(images=images)
         for epoch in subject.source.kept:
             found[epoch] = measured(epoch, lambda epoch=epoch: _of_snapshot(subject, epoch, images))
     rows = [

@@ -14,7 +14,7 @@ from darts_pt_jax.bilevel import Metrics
 from darts_pt_jax.data import batches
 from darts_pt_jax.layered import LayeredNetwork
 from experiments.analysis import figures
-from experiments.analysis.subject import Measured, Options, Result, Subject
+from experiments.analysis.subject import Options, Result, Subject
 from experiments.report import table_head, table_row
 from experiments.rules import ConfigError
 from experiments.training import recipe, summary
@@ -39,7 +39,7 @@ def run(subject: Subject, options: Options) -> Result:
     if options.draws < 1 or options.layers < 2 or epochs < 1:
         raise ConfigError("--draws and --epochs are at least 1, --layers at least 2")
     asked = {"draws": options.draws, "epochs": epochs, "layers": options.layers}
-    measured = Measured(subject.out, asked)
+    measured = subject.measured(**asked)
     rows = []
     plain = {
         name: measured(name, lambda name=name: _plain(subject, name == "ResNet", options, epochs))

@@ -11,7 +11,7 @@ import numpy as np
 from darts_pt_jax import architecture
 from experiments.analysis import figures
 from experiments.analysis.alpha_gap import correlation
-from experiments.analysis.subject import Measured, Options, Result, Subject
+from experiments.analysis.subject import Options, Result, Subject
 from experiments.rules import ConfigError
 from experiments.training import Regime
 
@@ -47,7 +47,7 @@ def run(subject: Subject, options: Options) -> Result:
     """Of every candidate of every edge: its weight, and the accuracy before and after tuning."""
     if options.epochs < 0:
         raise ConfigError(f"--epochs is {options.epochs}, expected 0 or more")
-    measured = Measured(subject.out, {"edges": options.edges, "epochs": options.epochs})
+    measured = subject.measured(edges=options.edges, epochs=options.epochs)
     chosen = edges(subject, options.edges)
     weights = jax.device_get(architecture.mixtures(subject.space, subject.state.alphas))
     rows = []

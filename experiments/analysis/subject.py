@@ -153,6 +153,14 @@ class Subject:
             raise ConfigError(f"data: the images are not those of {self.directory} (SHA-256 differs)")
         return images
 
+    def measured(self, **asked) -> Measured:
+        """The values that this analysis of this run has measured, with its options `asked`.
+
+        Raises:
+          ConfigError: `out` holds an analysis with others, or of another run.
+        """
+        return Measured(self.out, {"run": record.digest(self.directory / "run.json")[1], **asked})
+
     @functools.cached_property
     def training(self) -> Training:
         """The supernet with its data."""
