@@ -6,16 +6,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from darts_pt_jax.draw import COLOURS, GREY, INK, LIGHT
+from darts_pt_jax.draw import COLOURS, GREY, LIGHT
 
-__all__ = ["COLOURS", "GREY", "INK", "LIGHT", "panels", "whole_numbers"]
+__all__ = ["COLOURS", "GREY", "LIGHT", "few_ticks", "panels", "whole_numbers"]
 
 
-def panels(title: str, labels: Sequence[tuple[str, str]], columns: int = 3) -> tuple[Figure, list[Axes]]:
-    """A figure of panels side by side, `columns` in a row, with the labels (x, y) of each; its axes."""
-    columns = min(columns, len(labels))
+def panels(title: str, labels: Sequence[tuple[str, str]], height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    """A figure of panels, three in a row, with the labels (x, y) of each; its axes. One alone is of `height` inches."""
+    columns = min(3, len(labels))
     rows = -(-len(labels) // columns)
-    size = (6.28, 3.6) if len(labels) == 1 else (3.1 * columns, 2.6 * rows)
+    size = (6.28, height) if len(labels) == 1 else (3.1 * columns, 2.6 * rows)
     figure = Figure(size, dpi=150, layout="constrained")
     figure.suptitle(title, fontsize=8, color=GREY)
     axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
@@ -27,6 +27,11 @@ def panels(title: str, labels: Sequence[tuple[str, str]], columns: int = 3) -> t
     for empty in axes[len(labels) :]:
         empty.remove()
     return figure, axes[: len(labels)]
+
+
+def few_ticks(axes: Axes):
+    """No more ticks of the horizontal axis than a small panel has room for."""
+    axes.xaxis.set_major_locator(MaxNLocator(3))
 
 
 def whole_numbers(axes: Axes):

@@ -72,6 +72,7 @@ def run(subject: Subject, options: Options) -> Result:
                 row["operation"], (row["weight"], row["accuracy"]), (3, 3), textcoords="offset points", fontsize=6
             )
         one.margins(0.25)
+        figures.few_ticks(one)
     agree, count = summary["edges_agreeing"], len(chosen)
     says = f"the operation with the largest weight is the strongest on {agree} of {count} edges"
     if summary["mean_spearman"] is not None:

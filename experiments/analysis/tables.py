@@ -108,16 +108,19 @@ def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
                 *(row[n] for n in ("table", "space", "data", "method", "paper")), ours, row["seeds"], row["protocol"]
             )
         )
-    ran = [row for row in rows if row["seeds"]]
-    figure, (axes,) = figures.panels("test error: the paper's, and ours", [("test error, %", "")])
-    for i, row in enumerate(ran):
-        axes.plot(row["paper"], i, "o", color=figures.GREY, label="paper" if i == 0 else None)
-        axes.plot(row["ours"], i, "x", color=figures.COLOURS[0], label="ours" if i == 0 else None)
-    axes.set_yticks(
-        range(len(ran)), [f"{r['table']}: {r['space']}, {r['data']}, {r['method']} ({r['protocol']})" for r in ran]
+    figure, (axes,) = figures.panels(
+        "test error of the paper, and ours", [("test error, %", "")], height=0.13 * len(rows) + 1
     )
-    if ran:
-        axes.legend(frameon=False, fontsize=7)
+    for i, row in enumerate(rows):
+        axes.plot(row["paper"], i, "o", color=figures.GREY, markersize=4, label="paper" if i == 0 else None)
+        if row["seeds"]:
+            axes.plot(row["ours"], i, "x", color=figures.COLOURS[0], markersize=4)
+    axes.plot([], [], "x", color=figures.COLOURS[0], markersize=4, label="ours")
+    axes.set_yticks(
+        range(len(rows)), [f"Table {r['table']}: {r['space']}, {r['data']}, {r['method']}" for r in rows], fontsize=5
+    )
+    axes.invert_yaxis()
+    axes.legend(frameon=False, fontsize=7)
     lines += ["", *left_out]
     return Result({"left_out": left_out}, rows, {"tables": figure}, "\n".join(lines))
 
