@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 
 from darts_pt_jax import record
 
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
 
 
 class DamagedError(RuntimeError):
@@ -68,18 +68,18 @@ class Checkpoints:
         """What about a checkpoint's files is not as it was written, if anything."""
         folder = self.directory / str(number)
         try:
-            files = record.unsealed((folder / _MANIFEST).read_bytes())["files"]
+            files = record.unsealed((folder / MANIFEST).read_bytes())["files"]
         except FileNotFoundError:
-            return f"{_MANIFEST} is missing, which later versions write"
+            return f"{MANIFEST} is missing, which later versions write"
         except (OSError, ValueError) as error:
-            return f"{_MANIFEST}: {error}"
+            return f"{MANIFEST}: {error}"
         for name, written in files.items():
             try:
                 found = record.digest(folder / name)
             except OSError as error:
                 return f"{name}: {error.strerror}"
             if found != written:
-                return f"{name}: its length or SHA-256 is not that of {_MANIFEST}"
+                return f"{name}: its length or SHA-256 is not that of {MANIFEST}"
         return None
 
     def save(self, number: int, state, position):
@@ -101,7 +101,7 @@ class Checkpoints:
             self._checkpointer.save(folder, args=args)
             files = sorted(p for p in folder.rglob("*") if p.is_file())
             manifest = {p.relative_to(folder).as_posix(): record.digest(p) for p in files}
-            record.write_text(folder / _MANIFEST, record.sealed({"files": manifest}))
+            record.write_text(folder / MANIFEST, record.sealed({"files": manifest}))
             for path in (*files, *(p for p in folder.rglob("*") if p.is_dir()), folder):
                 _flush(path)
             folder.rename(self.directory / str(number))

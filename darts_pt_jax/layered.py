@@ -17,8 +17,7 @@ class Layer(nn.Module):
         y = x
         for i in range(1 + self.residual):
             y = ops.Norm(affine=True, name=f"norm_{i}")(ops.Conv(self.channels, 3, name=f"conv_{i}")(y), training)
-            y = y if i < self.residual else y + x if self.residual else y
-            y = nn.relu(y)
+            y = nn.relu(y + x if i else y)
         return y
 
 

@@ -13,7 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from darts_pt_jax import record
-from darts_pt_jax.checkpoints import Checkpoints, DamagedError
+from darts_pt_jax.checkpoints import MANIFEST, Checkpoints, DamagedError
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.data.streams import Stream
 from experiments.rules import ConfigError, flatten
@@ -300,6 +300,11 @@ class Source:
         if before or not settings.config.init_from:
             return None
         return (TorchSource if os.path.isfile(settings.config.init_from) else cls)(settings)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the supernet's manifest."""
+        return record.digest(self._folder / str(self._number) / MANIFEST)[1]
 
     def check(self, training: Training):
         """Does nothing: the config of that run has been compared."""

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from darts_pt_jax import bilevel, ops, shuffle
+from darts_pt_jax import bilevel, ops, record, shuffle
+from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.layered import Layer, LayeredNetwork
 from darts_pt_jax.spaces import SPACES, SearchSpace, dag
 from darts_pt_jax.supernet import Supernet
 from experiments.analysis import ANALYSES, alpha_gap, strength, tables, variance
 from experiments.analysis import __main__ as analysis
+from experiments.rules import flatten
 from tests import tiny
 from tests.command import TINY, digests, lines, run, stopping_at
 
@@ -62,8 +64,8 @@ def test_strength_is_summarised_over_edges():
         for e, of in values.items() for name, weight, accuracy in of
     ]  # fmt: skip
     assert strength.summarise(rows) == {
-        "edges": 3, "edges_agreeing": 1, "mean_spearman": pytest.approx(0),
-        "by_operation": {"a": {"largest weight": 2, "strongest": 2}, "b": {"largest weight": 1, "strongest": 1}},
+        "edges": 3, "edges_agreeing": 1, "edges_tied": 1, "mean_spearman": pytest.approx(0),
+        "by_operation": {"a": {"largest weight": 2, "strongest": 1}, "b": {"largest weight": 1, "strongest": 1}},
     }  # fmt: skip
 
 
@@ -143,6 +145,38 @@ def test_edges_change_places_as_their_inputs_would(key):
     assert bilevel.forward(net, moved, of_moved, images, labels, key, False)[0].images == 6
 
 
+def test_an_edge_takes_its_own_variables_along(key):
+    net = Supernet(SPACES["s2"], 3, 2, 3)
+    state = tiny.state(net, key)
+    swapped = {"normal": (1, 10), "reduce": (0, 6)}
+    moved, _ = shuffle.swap_edges(net, state.variables, tiny.weights(net, state), swapped)
+
+    def by_edge(variables):
+        found = {}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+            names = [entry.key for entry in path]
+            group = net.group_of(names)
+            if group is None:
+                found[tuple(names)] = leaf
+            for i, e in enumerate(group.edges if group else ()):
+                within = (name for name in names if name != group.label)
+                found[(e, group.operation, *within)] = leaf[i]
+        return found
+
+    before, after = by_edge(state.variables), by_edge(moved)
+    assert before.keys() == after.keys()
+    kinds, changed = net.space.layout(3), set()
+    for name, leaf in after.items():
+        place = name
+        if isinstance(name[0], int):
+            cell = next(n for n in name if str(n).startswith("cells_"))
+            a, b = swapped[kinds[int(cell[6:])]]
+            place = ({a: b, b: a}.get(name[0], name[0]), *name[1:])
+            changed |= {cell} if place != name else set()
+        np.testing.assert_array_equal(leaf, before[place], err_msg=str(name))
+    assert len(changed) == 3, "in every cell"
+
+
 def test_only_edges_of_one_stride_with_the_same_candidates_change_places():
     graph = SPACES["s2"].cells["reduce"]
     allowed = shuffle.pairs(graph)
@@ -151,7 +185,7 @@ def test_only_edges_of_one_stride_with_the_same_candidates_change_places():
     }
     assert (0, 4) not in shuffle.pairs(tiny.SPACE.cells["normal"]), "they have other candidates"
     assert shuffle.fixed_operations(SPACES["darts"]) == ["avg_pool_3x3", "max_pool_3x3"]
-    assert not any(map(shuffle.fixed_operations, (SPACES[name] for name in ("s2", "s3", "nasbench201"))))
+    assert not any(map(shuffle.fixed_operations, (SPACES[name] for name in ("s2", "s3", "s4", "nasbench201"))))
 
 
 @pytest.mark.parametrize("residual", [False, True])
@@ -232,11 +266,14 @@ def test_alpha_gap_and_curvature_are_of_the_run_s_own_epochs(searched, tmp_path)
 
 
 @pytest.mark.xdist_group("analysis")
-def test_curvature_that_the_run_has_recorded(tmp_path):
-    keys = {**SEARCH, "stages": "search", "curvature.every": 1, "curvature.images": 32, "checkpoint.snapshots": "()"}
+def test_curvature_that_the_run_has_recorded_and_that_of_its_supernets(tmp_path):
+    keys = {**SEARCH, "space": "nasbench201", "stages": "search", "curvature.every": 1, "curvature.images": 32}
     assert run(tmp_path / "run", keys) == 0
     _, rows = analysed("curvature", tmp_path / "run", tmp_path / "out")
     assert [row["eigenvalue"] for row in rows] == [m["curvature"] for m in lines(tmp_path / "run", "metrics.jsonl")]
+    _, again = analysed("curvature", tmp_path / "run", tmp_path / "again", "--images", 32)
+    for one, other in zip(rows, again, strict=True):
+        assert (one["epoch"], pytest.approx(one["eigenvalue"], rel=1e-2)) == (other["epoch"], other["eigenvalue"])
 
 
 @pytest.mark.xdist_group("analysis")
@@ -290,9 +327,13 @@ def test_an_interrupted_analysis_goes_on(searched, tmp_path, monkeypatch, capsys
 @pytest.mark.xdist_group("analysis")
 def test_selections_side_by_side(searched, tmp_path, capsys):
     numbers, rows = analysed("cells", searched, tmp_path / "cells")
-    assert numbers["genotypes"]["perturbation"] == (searched / "genotype.txt").read_text().strip()
-    kept = [r for r in rows if r["selection"] == "magnitude" and r["kind"] == "normal"]
-    assert len(kept) == 6
+    keys = {**SEARCH, "stages": "select", "init_from": searched, "select.method": "magnitude"}
+    assert run(tmp_path / "magnitude", keys) == 0
+    for selection, workdir in {"perturbation": searched, "magnitude": tmp_path / "magnitude"}.items():
+        genotype = Genotype.from_json((workdir / "genotype.json").read_text())
+        assert numbers["genotypes"][selection] == (workdir / "genotype.txt").read_text().strip()
+        drawn = [r for r in rows if r["selection"] == selection]
+        assert [r["operation"] for r in drawn] == [o for kind in genotype.cells for o in genotype.operations(kind)]
     capsys.readouterr()
     numbers, rows = analysed("tuning", searched, tmp_path / "tuning")
     operations = len(tiny.SPACE.cells["normal"].edges) + len(tiny.SPACE.cells["reduce"].edges)
@@ -342,12 +383,20 @@ def test_tables_mark_how_each_cell_was_run(benched, tmp_path, capsys):
     assert analysis.main(["tables", "--run", str(tmp_path / "sweep"), "--out", str(out), "--table", str(table)]) == 0
     numbers = json.loads((out / "numbers.json").read_text())
     assert not any(row["seeds"] for row in numbers["rows"]), "these are digits, and the paper's are CIFAR-10"
-    assert numbers["numbers"]["left_out"] == [f"{tmp_path}/sweep/seed0: of no table"]
+    assert numbers["numbers"]["left_out"] == ["seed0: of no table"]
     cell = ("4", "nasbench201", "cifar10", "darts_pt_fixed")
     config = tables.own_config(cell)
     assert tables.cells_of(config) == [cell] and tables.differing(config, cell) == []
     config.search.epochs, config.seed = 3, 5
     assert tables.differing(config, cell) == ["search.epochs"]
+    config.curvature.every, config.retrain.epochs = 1, 3
+    assert tables.differing(config, cell, looked_up=True) == ["search.epochs"]
+    config.curvature.stop = 0.75
+    assert "curvature.stop" in tables.differing(config, cell) and "curvature.every" in tables.differing(config, cell)
+    assert (
+        tables.differing(tables.own_config(("2", "darts", "cifar10", "darts")), ("4", "darts", "cifar10", "darts"))
+        == []
+    )
     every = [one for one in tables.PAPER if one[0] != "5"]
     assert all(one in tables.cells_of(tables.own_config(one)) for one in every)
 
@@ -355,19 +404,56 @@ def test_tables_mark_how_each_cell_was_run(benched, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["cells", "--run", "nowhere"], "--run nowhere: not a run directory"),
-        (["tables", "--run", "nowhere"], "neither a run directory nor a sweep's"),
+        (["cells", "--run", "nowhere"], "nowhere: not a run directory: it has no run.json"),
+        (["tables", "--run", "nowhere"], "nowhere: neither a run directory nor a sweep's"),
+        (["strength", "--run", "RUN", "--edges", "normal:0,0"], "--edges is 'normal:0,0', expected 1 to 18"),
         (["strength", "--run", "RUN", "--edges", "normal:9"], "--edges is 'normal:9', expected 1 to 18, or one of normal, reduce"),
         (["trajectory", "--run", "RUN"], "its space is tiny, which no table looks up"),
         (["shuffle", "--run", "RUN"], "edges of tiny cannot change places"),
         (["variance", "--run", "RUN", "--images", "1"], "--images is 1, expected 2 to 65"),
         (["curvature", "--run", "RUN"], "--images is 256, expected 32 (search.batch_size) to 65, the validation images"),
+        (["cells", "--run", "RUN", "--out", "RUN"], "is in a run, which is only read: name another"),
         (["cells", "--run", "RUN", "RUN"], "--run names 2 runs, but cells is of one"),
     ],
 )  # fmt: skip
 @pytest.mark.xdist_group("analysis")
 def test_what_cannot_be_analysed_is_one_line(argv, message, searched, tmp_path, capsys):
     argv = [str(searched) if part == "RUN" else part for part in argv]
-    assert analysis.main([*argv, "--out", str(tmp_path / "out")]) == 2
+    assert analysis.main([*argv[:1], "--out", str(tmp_path / "out"), *argv[1:]]) == 2
     said = capsys.readouterr().err
     assert message in said and said.startswith("error: ") and said.count("\n") == 1
+
+
+def test_the_tables_mean_deviation_and_protocol(tmp_path, capsys):
+    """Run directories as stage retrain leaves them, with made-up accuracies."""
+    cell = "3", "s2", "cifar10", "darts_pt"
+
+    def made(name, accuracy, **keys):
+        config = tables.own_config(cell)
+        config.update_from_flattened_dict({key.replace("__", "."): value for key, value in keys.items()})
+        (tmp_path / "sweep" / name).mkdir(parents=True)
+        (tmp_path / "sweep" / name / "run.json").write_text(record.sealed({"config": flatten(config)}))
+        if accuracy is not None:
+            (tmp_path / "sweep" / name / "retrained.json").write_text(json.dumps({"test_accuracy": accuracy}))
+
+    def row():
+        argv = ["tables", "--run", str(tmp_path / "sweep"), "--out", str(tmp_path / "out")]
+        assert analysis.main(argv) == 0
+        found = json.loads((tmp_path / "out" / "numbers.json").read_text())
+        (one,) = [r for r in found["rows"] if (r["table"], r["space"], r["data"], r["method"]) == cell]
+        return one, found["numbers"]["left_out"]
+
+    made("seed0", 96.0, seed=0, search__epochs=3, retrain__epochs=5)
+    made("seed1", 94.0, seed=1, search__epochs=3)
+    made("seed2", None, seed=2)
+    (tmp_path / "sweep" / "other").mkdir()
+    (tmp_path / "sweep" / "other" / "run.json").write_text("{}")
+    one, left_out = row()
+    assert (one["ours"], one["best"], one["runs"], one["seeds"]) == (5.0, 4.0, 2, 2)
+    assert one["sd"] == pytest.approx(2**0.5) and one["paper"] == 2.79
+    assert one["protocol"] == "reduced: retrain.epochs, search.epochs"
+    assert "| 3 | s2 | cifar10 | darts_pt | 2.79 | 5.00 ± 1.41 | 4.00 | 2, 2 | reduced" in capsys.readouterr().out
+    assert left_out[0].startswith("other: ") and left_out[1] == "seed2: neither retrained nor looked up"
+    made("seed3", 97.0, seed=3)
+    one, _ = row()
+    assert (one["ours"], one["sd"], one["runs"], one["protocol"]) == (3.0, None, 1, "full")

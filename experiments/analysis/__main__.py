@@ -12,6 +12,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -31,19 +32,22 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
+    import jax
     from absl import logging
 
     from darts_pt_jax.checkpoints import DamagedError
     from darts_pt_jax.record import RecordError
-    from experiments import analysis, directory, machine, settings
+    from experiments import analysis, directory, machine, run, settings
     from experiments.analysis.subject import Subject
 
     logging.set_verbosity(logging.FATAL)  # what orbax logs, it raises too
     asked = _arguments(argv, analysis.ANALYSES)
     chosen = analysis.ANALYSES[asked.name]
-    runs = [pathlib.Path(run) for run in asked.run]
+    runs = [pathlib.Path(os.path.abspath(run_directory)) for run_directory in asked.run]
     try:
         out = pathlib.Path(asked.out or runs[0].with_name(f"{runs[0].name}-analysis") / asked.name)
+        if any(one == out.resolve() or one in out.resolve().parents for one in runs):
+            raise settings.ConfigError(f"--out {out} is in a run, which is only read: name another")
         if not chosen.several:
             if len(runs) > 1:
                 raise settings.ConfigError(f"--run names {len(runs)} runs, but {asked.name} is of one")
@@ -58,6 +62,10 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
         return settings.fail(error, 1)
     except ValueError as error:  # ConfigError, DataError, TableError
         return settings.fail(error, 2)
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, MemoryError) or any(said in str(error) for said in run.OUT_OF_MEMORY):
+            return settings.fail(f"{asked.name}: out of memory: name fewer --images, or a run with fewer channels", 1)
+        return settings.fail(f"{type(error).__name__}: {str(error)[:300]}", 1)
     print(result.says)
     print(f"the numbers and {', '.join(f'{name}.svg' for name in result.figures)} are in {out}")
     return 0

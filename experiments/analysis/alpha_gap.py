@@ -12,20 +12,22 @@ from experiments.rules import ConfigError
 def gap(space: SearchSpace, edge_weights: dict) -> float | None:
     """Mean, over the edges that have both, of skip_connect's weight less the mean of the convolutions'; None without any.
 
-    `edge_weights` is that of a line of metrics: lists by cell kind.
+    Edges of stride 2, where skip_connect is a convolution itself, do not count. `edge_weights` is that of a line of
+    metrics: lists by cell kind.
     """
     gaps = []
     for kind, graph in space.cells.items():
         for edge, weights in zip(graph.edges, edge_weights[kind], strict=True):
             by_name = dict(zip(edge.candidates, weights, strict=False))
             convolutions = [w for name, w in by_name.items() if "conv" in name]
-            if "skip_connect" in by_name and convolutions:
+            if "skip_connect" in by_name and convolutions and edge.stride == 1:
                 gaps.append(by_name["skip_connect"] - np.mean(convolutions))
     return float(np.mean(gaps)) if gaps else None
 
 
 def run(subject: Subject, options: Options) -> Result:
     """Over the epochs of the search that were validated."""
+    subject.require_alphas()
     rows = [
         {"epoch": m["epoch"], "gap": gap(subject.space, m["edge_weights"]), "valid_accuracy": m["valid_accuracy"]}
         for m in subject.searched if "valid_accuracy" in m

@@ -20,15 +20,15 @@ def run(subject: Subject, options: Options) -> Result:
     images = options.images or subject.config.curvature.images
     found = {} if options.images else {epoch: m["curvature"] for epoch, m in lines.items() if "curvature" in m}
     if not found:
-        if subject.config.search.alpha == "fixed":
-            raise ConfigError(f"--run {subject.directory}: its alphas are fixed, and have no curvature to speak of")
+        subject.require_alphas()
         size, batch_size = subject.training.valid.size, subject.config.search.batch_size
         if not batch_size <= images <= size:
             raise ConfigError(
                 f"--images is {images}, expected {batch_size} (search.batch_size) to {size}, the validation images"
             )
+        images = images // batch_size * batch_size
         measured = subject.measured(images=images)
-        for epoch in subject.source.kept:
+        for epoch in subject.kept:
             found[epoch] = measured(epoch, lambda epoch=epoch: _of_snapshot(subject, epoch, images))
     rows = [
         {"epoch": epoch, "eigenvalue": value, "valid_accuracy": lines[epoch].get("valid_accuracy")}

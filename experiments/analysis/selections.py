@@ -26,7 +26,7 @@ def trajectory(subject: Subject, options: Options) -> Result:
     table, rows = subject.table, []
     for line in subject.searched if subject.config.search.alpha == "learned" else ():
         rows.append({"epoch": line["epoch"], "selection": "magnitude", **_named(subject, subject.magnitude(line))})
-    for epoch in subject.source.kept:
+    for epoch in subject.kept:
         chosen = own(subject.select(f"perturbation-epoch{epoch}", epoch, select__method="perturbation"))
         rows.append({"epoch": epoch, "selection": "perturbation", **_named(subject, chosen)})
     figure, axes = figures.panels(subject.name, [("epoch", f"{name}, test accuracy, %") for name in METRICS.values()])
@@ -38,15 +38,19 @@ def trajectory(subject: Subject, options: Options) -> Result:
         one.axhline(table.random_choice(name)["median"], color=figures.LIGHT, linewidth=0.8, label="median of all")
         figures.whole_numbers(one)
     axes[0].legend(frameon=False, fontsize=6.5)
-    last = {row["selection"]: row["c10_test"] for row in rows}
-    numbers = {"after_the_last_epoch": last, "median": {name: table.random_choice(name)["median"] for name in METRICS}}
+    end = end_of_search(subject.metrics)["epoch"]
+    last = {row["selection"]: row["c10_test"] for row in rows if row["epoch"] == end}
+    numbers = {
+        "at_the_end_of_the_search": last,
+        "median": {name: table.random_choice(name)["median"] for name in METRICS},
+    }
     says = ", ".join(f"by {selection} {value:.2f} %" for selection, value in last.items())
-    return Result(numbers, rows, {"trajectory": figure}, f"after the last epoch, on CIFAR-10's test set: {says}")
+    return Result(numbers, rows, {"trajectory": figure}, f"at the end of the search, on CIFAR-10's test set: {says}")
 
 
 def cells(subject: Subject, options: Options) -> Result:
     """The cells that magnitude and perturbation choose from one supernet (Figures 5, 10 to 24)."""
-    _learns(subject)
+    subject.require_alphas()
     chosen = {
         "magnitude": subject.magnitude(end_of_search(subject.metrics)),
         "perturbation": own(_perturbed(subject, "perturbation")),
@@ -73,7 +77,7 @@ def cells(subject: Subject, options: Options) -> Result:
 
 def tuning(subject: Subject, options: Options) -> Result:
     """Validation accuracy through the operations' selection, perturbation's choices against magnitude's (Figure 6)."""
-    _learns(subject)
+    subject.require_alphas()
     if not subject.config.select.interval:
         raise ConfigError(f"--run {subject.directory}: its select.interval is 0, so that nothing is tuned")
     places = {"perturbation": _perturbed(subject, "perturbation"), "magnitude": _perturbed(subject, "magnitude_tuned")}
@@ -120,20 +124,13 @@ def interval(subject: Subject, options: Options) -> Result:
     )
 
 
-def _learns(subject: Subject):
-    if subject.config.search.alpha == "fixed":
-        raise ConfigError(
-            f"--run {subject.directory}: its alphas are fixed, so that magnitude has nothing to select by"
-        )
-
-
 def _perturbed(subject: Subject, method: str) -> pathlib.Path:
     """A selection by the config's own keys: the run's own, if that is it, else one within the analysis."""
     select = subject.config.select
     finished = (subject.directory / "genotype.json").exists()
     if select.method == method and select.orders == 1 and finished:
         return subject.directory
-    return subject.select(method, select__method=method, select__orders=1)
+    return subject.select(method, select__method=method)
 
 
 def _named(subject: Subject, genotype: Genotype) -> dict:

@@ -15,6 +15,7 @@ from darts_pt_jax.data import batches
 from darts_pt_jax.layered import LayeredNetwork
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
+from experiments.directory import RunError
 from experiments.report import table_head, table_row
 from experiments.rules import ConfigError
 from experiments.training import recipe, summary
@@ -33,7 +34,7 @@ def run(subject: Subject, options: Options) -> Result:
     if fixed := shuffle.fixed_operations(subject.space):
         raise ConfigError(
             f"--run {subject.directory}: edges of {subject.space.name} cannot change places, as {', '.join(fixed)} has "
-            "statistics that the edges share: take s2, s3 or nasbench201"
+            "statistics that the edges share: take s2, s3, s4 or nasbench201"
         )
     epochs = options.epochs or subject.config.search.epochs
     if options.draws < 1 or options.layers < 2 or epochs < 1:
@@ -78,12 +79,15 @@ def _steps(subject: Subject) -> int:
     return steps
 
 
+def _recipe(subject: Subject):
+    """Normalisation and augmentation, the search's own for all three."""
+    return recipe(subject.config, subject.images, subject.training.train.size)
+
+
 def _test(subject: Subject):
     """`test(evaluate)`: accuracy in percent over the test images that fill batches, `evaluate(images, labels)` of one."""
     images, size = subject.images, subject.config.search.batch_size
-    data = batches.resident(
-        images.test_images, images.test_labels, recipe(subject.config, images, subject.training.train.size)
-    )
+    data = batches.resident(images.test_images, images.test_labels, _recipe(subject))
     batch = jax.jit(lambda data, start: batches.batch(data, start + jnp.arange(size), None))
 
     def test(evaluate) -> float:
@@ -121,7 +125,7 @@ def _plain(subject: Subject, residual: bool, options: Options, epochs: int) -> l
     optimizer = bilevel.weight_optimizer(search.momentum, search.weight_decay, search.clip)
     key = jax.random.fold_in(subject.key(4), residual)
     state = supervised.init_state(net, key, images.image_shape, optimizer)
-    data = batches.resident(images.train_images, images.train_labels, recipe(config, images, len(images.train_images)))
+    data = batches.resident(images.train_images, images.train_labels, _recipe(subject))
     gradient, update = supervised.make_gradient(net, 0.0, 0.0), bilevel.make_weight_update(optimizer)
 
     @jax.jit
@@ -135,7 +139,10 @@ def _plain(subject: Subject, residual: bool, options: Options, epochs: int) -> l
         epoch_key = jax.random.fold_in(key, epoch)
         order = batches.epoch_indices(epoch_key, data.size, data.size // search.batch_size, search.batch_size)
         for i, indices in enumerate(order):
-            state, _ = step(state, data, indices, jax.random.fold_in(epoch_key, i), float(cosine(epoch)))
+            state, metrics = step(state, data, indices, jax.random.fold_in(epoch_key, i), float(cosine(epoch)))
+        if not np.isfinite(metrics.loss):
+            name = "ResNet" if residual else "VGG"
+            raise RunError(f"{name}, epoch {epoch + 1}: the loss is not finite: lower --layers, or look at the data")
     evaluate = jax.jit(supervised.make_evaluate(net))
     test, found = _test(subject), []
     for draw in range(options.draws + 1):

@@ -36,8 +36,8 @@ def edges(subject: Subject, text: str) -> list[tuple[str, int]]:
         return [every[i] for i in sorted(drawn)]
     kind, _, numbers = text.partition(":")
     of_kind = [edge for edge in every if edge[0] == kind]
-    wanted = of_kind if numbers == "all" else [(kind, int(e)) for e in numbers.split(",") if e.isdecimal()]
-    if not wanted or any(edge not in of_kind for edge in wanted):
+    wanted = of_kind if numbers == "all" else [(kind, int(e) if e.isdecimal() else -1) for e in numbers.split(",")]
+    if not set(wanted) <= set(of_kind) or len(set(wanted)) < len(wanted):
         expected = f"1 to {len(every)}, or one of {', '.join(space.cells)} with its edges, such as {next(iter(space.cells))}:0,1"
         raise ConfigError(f"--edges is {text!r}, expected {expected}")
     return wanted
@@ -47,8 +47,8 @@ def run(subject: Subject, options: Options) -> Result:
     """Of every candidate of every edge: its weight, and the accuracy before and after tuning."""
     if options.epochs < 0:
         raise ConfigError(f"--epochs is {options.epochs}, expected 0 or more")
-    measured = subject.measured(edges=options.edges, epochs=options.epochs)
     chosen = edges(subject, options.edges)
+    measured = subject.measured(epochs=options.epochs)
     weights = jax.device_get(architecture.mixtures(subject.space, subject.state.alphas))
     rows = []
     for kind, e in chosen:
@@ -83,24 +83,31 @@ def run(subject: Subject, options: Options) -> Result:
 def summarise(rows: list[dict]) -> dict:
     """Agreement of weight and strength.
 
-    `edges_agreeing` counts edges whose largest weight has the best accuracy, `by_operation` how often each operation has
-    either, `mean_spearman` is over edges of the rank correlation within one.
+    `edges_agreeing` counts edges whose largest weight has the best accuracy, `edges_tied` those where several have the
+    best, `by_operation` how often each operation alone has either, `mean_spearman` is over edges of the rank correlation
+    within one.
     """
     by_edge, names = {}, dict.fromkeys(row["operation"] for row in rows)
     for row in rows:
         by_edge.setdefault((row["kind"], row["edge"]), []).append(row)
-    preferred = [max(of_edge, key=lambda row: row["weight"])["operation"] for of_edge in by_edge.values()]
-    strongest = [max(of_edge, key=lambda row: row["accuracy"])["operation"] for of_edge in by_edge.values()]
+    preferred, strongest = ([_best(of_edge, name) for of_edge in by_edge.values()] for name in ("weight", "accuracy"))
     within = [
         correlation([r["weight"] for r in of_edge], [r["accuracy"] for r in of_edge]) for of_edge in by_edge.values()
     ]
     known = [one["spearman"] for one in within if one["spearman"] is not None]
     return {
         "edges": len(by_edge),
-        "edges_agreeing": sum(a == b for a, b in zip(preferred, strongest, strict=True)),
+        "edges_agreeing": sum(a == b is not None for a, b in zip(preferred, strongest, strict=True)),
+        "edges_tied": strongest.count(None),
         "by_operation": {n: {"largest weight": preferred.count(n), "strongest": strongest.count(n)} for n in names},
         "mean_spearman": float(np.mean(known)) if known else None,
     }
+
+
+def _best(rows: list[dict], name: str) -> str | None:
+    """The operation with the largest value; None if there are several."""
+    values = [row[name] for row in rows]
+    return rows[int(np.argmax(values))]["operation"] if values.count(max(values)) == 1 else None
 
 
 def _discretised(subject: Subject, kind: str, edge: int, operation: int, epochs: int) -> dict:

@@ -58,10 +58,10 @@ class Measured:
         """
         self._lines = record.JsonLines(folder / "measured.jsonl")
         self._lines.mend()
-        lines = self._lines.read()
+        lines, self._asked = self._lines.read(), None
         asked = json.loads(json.dumps(asked))
         if not lines:
-            self._lines.append(asked=asked)
+            self._asked = asked
         elif lines[0] != {"asked": asked}:
             raise ConfigError(
                 f"{folder} holds an analysis with {lines[0].get('asked')}, and not {asked}: name another --out"
@@ -73,6 +73,9 @@ class Measured:
         name = json.dumps(key)
         if name not in self._values:
             self._values[name] = measure()
+            if self._asked:
+                self._lines.append(asked=self._asked)
+                self._asked = None
             self._lines.append(key=key, value=self._values[name])
         return self._values[name]
 
@@ -106,8 +109,10 @@ class Subject:
         check(self.config)
         self.space = SPACES[self.config.space]
         self.metrics = record.JsonLines(workdir / "metrics.jsonl").read()
-        if not self.searched:
-            raise ConfigError(f"--run {workdir}: its metrics.jsonl has no line of a search: let it finish")
+        last = self.searched[-1] if self.searched else {}
+        epochs = self.config.search.epochs
+        if not (last.get("epoch") == epochs or "returned_to" in last or (last and self.config.init_from)):
+            raise ConfigError(f"--run {workdir}: {last.get('epoch', 0)} of {epochs} epochs are searched: let it finish")
 
     @property
     def name(self) -> str:
@@ -126,6 +131,11 @@ class Subject:
         """The newest supernet of the search."""
         return self.supernet(0)
 
+    @property
+    def kept(self) -> list[int]:
+        """The epochs whose supernets are kept; of a search that was stopped, that which it went back to among them."""
+        return [epoch for epoch in self.source.kept if epoch in {m["epoch"] for m in self.searched}]
+
     def supernet(self, epoch: int) -> Source:
         """The supernet after a search epoch; 0: the last that is kept.
 
@@ -136,7 +146,8 @@ class Subject:
 
     def _selecting(self, epoch: int, **keys) -> ConfigDict:
         config = ConfigDict(self.config.to_dict())
-        taken = {"init_from": str(self.directory), "init_epoch": epoch, "stages": "select", "report.nasbench201": ""}
+        taken = {"init_from": str(self.directory), "init_epoch": epoch, "stages": "select", "select.orders": 1}
+        taken["report.nasbench201"] = ""
         config.update_from_flattened_dict(taken | keys)
         check(config)
         return config
@@ -159,7 +170,7 @@ class Subject:
         Raises:
           ConfigError: `out` holds an analysis with others, or of another run.
         """
-        return Measured(self.out, {"run": record.digest(self.directory / "run.json")[1], **asked})
+        return Measured(self.out, {"supernet": self.source.digest, **asked})
 
     @functools.cached_property
     def training(self) -> Training:
@@ -170,6 +181,17 @@ class Subject:
     def state(self) -> SearchState:
         """The supernet as the search left it."""
         return self.source.state(self.training.abstract_state())
+
+    def require_alphas(self):
+        """Refuses a run whose alphas rest.
+
+        Raises:
+          ConfigError: they do.
+        """
+        if self.config.search.alpha == "fixed":
+            raise ConfigError(
+                f"--run {self.directory}: its alphas are fixed, so that they say nothing: take another run"
+            )
 
     def key(self, purpose: int) -> jax.Array:
         """The root of an analysis' random numbers."""

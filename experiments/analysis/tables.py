@@ -1,25 +1,28 @@
 """The paper's Tables 2 to 5: ours beside the paper's, every cell marked by how it was run.
 
 A run is put into a cell by its space, data and method. Its protocol is full if all keys that decide a result are those of
-the cell's own config (configs/table2.py, table3.py, table4.py, retrain_imagenet.py), else reduced.
+the cell's own config (configs/table2.py, table3.py, table4.py, retrain_imagenet.py), else reduced. Full runs alone are
+averaged where there are any. The paper does not say which of its architectures Table 5 is of; any of DARTS+PT's is taken.
 """
 
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from configs import common, retrain_imagenet, table2, table3, table4
 from darts_pt_jax import nasbench201
-from darts_pt_jax.published import find
+from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.published import genotypes
 from experiments import directory
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, restored
+from experiments.directory import RunError
 from experiments.report import table_head, table_row
 from experiments.retraining import own
-from experiments.rules import ConfigError, flatten
+from experiments.rules import ConfigError, flatten, seed_of
 
 OPTIONS = {"table": {"metavar": "NPZ", "help": "accuracies of NAS-Bench-201"}}
 
@@ -35,16 +38,18 @@ PAPER = {
     **{("4", space, "cifar10", method): error for space, errors in {
         "darts": (3.00, 2.61, 2.87), "nasbench201": (45.7, 11.89, 6.20),
     }.items() for method, error in zip(common.COMPARED, errors, strict=True)},
+    ("6.2", "darts", "cifar10", "darts_pt_mag"): 2.85,
     ("5", "darts", "imagenet2012", "darts"): 26.7, ("5", "darts", "imagenet2012", "darts_pt"): 25.5,
 }  # fmt: skip
-"""Test error in percent (top 1) by table, space, data set and method; Table 3 is of the best of four seeds, Table 2 a mean."""
+"""Test error in percent (top 1) by table (or section), space, data set and method: Table 3 of the best of four seeds."""
 
-TABLE5 = {"DARTS_V2": "darts", "darts_pt_s5_3": "darts_pt"}
-"""Published architectures that Table 5 may be of; the paper does not name its own."""
+TABLE5 = "DARTS_V2", "darts_pt_s5"
+"""Beginnings of the names of published architectures that Table 5 may be of."""
 
+OF_SELECTION = ("select.", "sgas.")
 WITHOUT_EFFECT = (*directory.FREE, "seed", "search.seed", "select.seed", "retrain.seed", "eval.", "checkpoint.",
                   "search.gradients", "search.scan", "select.restrict_every", "select.mask_batch", "matmul_precision",
-                  "curvature.", "init_from", "init_epoch", "retrain.test_every", "space", "genotype", "data.source")  # fmt: skip
+                  "curvature.images", "init_from", "retrain.test_every", "space", "genotype", "data.source")  # fmt: skip
 """Keys, or beginnings of keys, that decide no result, or by which a cell is found."""
 
 
@@ -52,7 +57,7 @@ def own_config(cell: tuple[str, str, str, str]) -> ConfigDict:
     """The config of a cell's full protocol."""
     table, space, data, method = cell
     return {
-        "2": lambda: table2.get_config(method),
+        **dict.fromkeys(("2", "6.2"), lambda: table2.get_config(method)),
         "3": lambda: table3.get_config(f"{space},{data},{method}"),
         "4": lambda: table4.get_config(f"{space},{method}"),
         "5": retrain_imagenet.get_config,
@@ -64,14 +69,14 @@ def _signature(config: ConfigDict) -> tuple:
     return search.alpha, search.perturb, search.unrolled, config.select.method
 
 
-def cells_of(config: ConfigDict) -> list[tuple[str, str, str, str]]:
-    """The cells that a run belongs to."""
+def cells_of(config: ConfigDict, genotype: Genotype | None = None) -> list[tuple[str, str, str, str]]:
+    """The cells that a run belongs to; `genotype` is what it retrains, if it has no search."""
     data = pathlib.Path(config.data.path).stem if config.data.source == "npz" else config.data.source
-    data = data.removesuffix("_cropped")
+    data = {"svhn_cropped": "svhn", "folder": "imagenet2012"}.get(data, data)
     if config.genotype:
-        text = find(config.genotype)
-        names = [name for published, name in TABLE5.items() if find(published) == text]
-        return [cell for cell in PAPER if cell[0] == "5" and data == cell[2] and cell[3] in names]
+        names = {name for name, published in genotypes().items() if published == genotype}
+        methods = {"darts" if name == "DARTS_V2" else "darts_pt" for name in names if name.startswith(TABLE5)}
+        return [cell for cell in PAPER if cell[0] == "5" and data == cell[2] and cell[3] in methods]
     signature, found = _signature(config), []
     for cell in PAPER:
         theirs = own_config(cell) if cell[0] != "5" else None
@@ -80,40 +85,48 @@ def cells_of(config: ConfigDict) -> list[tuple[str, str, str, str]]:
     return found
 
 
-def differing(config: ConfigDict, cell: tuple[str, str, str, str]) -> list[str]:
-    """Keys that decide a result, by which a run leaves a cell's full protocol."""
+def differing(config: ConfigDict, cell: tuple[str, str, str, str], looked_up: bool = False) -> list[str]:
+    """Keys that decide a result, by which a run leaves a cell's full protocol; of one `looked_up`, not retraining's."""
     ours, theirs = flatten(config), flatten(own_config(cell))
-    return [key for key in ours if ours[key] != theirs.get(key) and not key.startswith(WITHOUT_EFFECT)]
+    idle = WITHOUT_EFFECT + ("retrain.",) * looked_up
+    if config.genotype:
+        idle += ("search.", "supernet.", "data.train_fraction", "stages", "curvature.", *OF_SELECTION)
+    elif config.select.method == "magnitude":
+        idle += OF_SELECTION
+    if not config.curvature.stop:
+        idle += ("curvature.every", "curvature.window")
+    return [key for key in ours if ours[key] != theirs.get(key) and not key.startswith(idle)]
 
 
 def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
     """All cells, with the runs and sweeps that are given."""
     found, left_out = {}, []
     for workdir in _runs(workdirs):
-        stored = directory.stored(workdir)
-        config = restored(stored["config"], workdir)
-        cells, error = cells_of(config), _error(workdir, config, options.table)
-        if not cells or error is None:
-            left_out.append(f"{workdir}: {'of no table' if not cells else 'neither retrained nor looked up'}")
+        try:
+            config = restored(directory.stored(workdir)["config"], workdir)
+            cells = cells_of(config, own(workdir) if config.genotype else None)
+            error, looked_up = _error(workdir, config, options.table)
+        except (OSError, RunError, ValueError) as wrong:
+            left_out.append(f"{workdir.name}: {wrong}")
             continue
-        for cell in cells:
-            found.setdefault(cell, []).append((error, differing(config, cell)))
+        if not cells or error is None:
+            left_out.append(f"{workdir.name}: {'of no table' if not cells else 'neither retrained nor looked up'}")
+        seed = config.retrain.seed if config.genotype else seed_of(config, "search")
+        for cell in cells if error is not None else ():
+            found.setdefault(cell, []).append((seed, error, differing(config, cell, looked_up)))
     rows = [_row(cell, found.get(cell, [])) for cell in PAPER]
-    lines = table_head("table", "space", "data", "method", "paper, %", "ours, %", "seeds", "protocol")
+    lines = table_head("table", "space", "data", "method", "paper, %", "ours, %", "best", "runs, seeds", "protocol")
     for row in rows:
         sd = "" if row["sd"] is None else f" ± {row['sd']:.2f}"
-        ours = "" if row["ours"] is None else f"{row['ours']:.2f}{sd}"
-        lines.append(
-            table_row(
-                *(row[n] for n in ("table", "space", "data", "method", "paper")), ours, row["seeds"], row["protocol"]
-            )
-        )
+        ours, best = ("" if row["ours"] is None else f"{row[name]:.2f}" for name in ("ours", "best"))
+        cells = (row[name] for name in ("table", "space", "data", "method", "paper"))
+        lines.append(table_row(*cells, ours + sd, best, f"{row['runs']}, {row['seeds']}", row["protocol"]))
     figure, (axes,) = figures.panels(
         "test error of the paper, and ours", [("test error, %", "")], height=0.13 * len(rows) + 1
     )
     for i, row in enumerate(rows):
         axes.plot(row["paper"], i, "o", color=figures.GREY, markersize=4, label="paper" if i == 0 else None)
-        if row["seeds"]:
+        if row["runs"]:
             axes.plot(row["ours"], i, "x", color=figures.COLOURS[0], markersize=4)
     axes.plot([], [], "x", color=figures.COLOURS[0], markersize=4, label="ours")
     axes.set_yticks(
@@ -125,33 +138,37 @@ def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
     return Result({"left_out": left_out}, rows, {"tables": figure}, "\n".join(lines))
 
 
-def _runs(workdirs: Sequence[pathlib.Path]) -> Iterator[pathlib.Path]:
-    """Run directories, those of a sweep in place of it."""
+def _runs(workdirs: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+    """Run directories, each once, those of a sweep in place of it."""
+    found = []
     for workdir in workdirs:
-        if (workdir / "run.json").is_file():
-            yield workdir
-            continue
-        within = sorted(file.parent for file in workdir.glob("*/run.json"))
+        within = (
+            [workdir] if (workdir / "run.json").is_file() else [f.parent for f in sorted(workdir.glob("*/run.json"))]
+        )
         if not within:
             raise ConfigError(f"--run {workdir}: neither a run directory nor a sweep's: it has no run.json")
-        yield from within
+        found += within
+    return list(dict.fromkeys(found))
 
 
-def _error(workdir: pathlib.Path, config: ConfigDict, table: str | None) -> float | None:
-    """Test error in percent: of the retrained network after its last epoch, or looked up; None if it is not known."""
+def _error(workdir: pathlib.Path, config: ConfigDict, table: str | None) -> tuple[float | None, bool]:
+    """Test error in percent, of the retrained network after its last epoch, or looked up, None if unknown; and which."""
     if (workdir / "retrained.json").exists():
-        return 100 - json.loads((workdir / "retrained.json").read_text())["test_accuracy"]
+        return 100 - json.loads((workdir / "retrained.json").read_text())["test_accuracy"], False
     table = table or config.report.nasbench201
     if table and config.space == "nasbench201" and (workdir / "genotype.json").exists():
-        return 100 - nasbench201.Table(table).accuracies(own(workdir).text("nasbench201"))["c10_test"]
-    return None
+        return 100 - nasbench201.Table(table).accuracies(own(workdir).text("nasbench201"))["c10_test"], True
+    return None, False
 
 
-def _row(cell: tuple[str, str, str, str], runs: list[tuple[float, list[str]]]) -> dict:
-    errors, keys = [error for error, _ in runs], sorted({key for _, differ in runs for key in differ})
+def _row(cell: tuple[str, str, str, str], runs: list[tuple[int, float, list[str]]]) -> dict:
+    """Of the runs of the full protocol, if there is one, else of all: mean, standard deviation, best."""
+    counted = [one for one in runs if not one[2]] or runs
+    errors, keys = [error for _, error, _ in counted], sorted({key for *_, differ in counted for key in differ})
     return {
         **dict(zip(("table", "space", "data", "method"), cell, strict=True)), "paper": PAPER[cell],
         "ours": float(np.mean(errors)) if errors else None,
-        "sd": float(np.std(errors, ddof=1)) if len(errors) > 1 else None, "seeds": len(errors),
+        "sd": float(np.std(errors, ddof=1)) if len(errors) > 1 else None, "best": min(errors, default=None),
+        "runs": len(errors), "seeds": len({seed for seed, *_ in counted}),
         "protocol": "not run" if not errors else f"reduced: {', '.join(keys)}" if keys else "full",
     }  # fmt: skip

@@ -41,12 +41,13 @@ def run(subject: Subject, options: Options) -> Result:
         )
     if not 2 <= options.images <= training.valid.size:
         raise ConfigError(f"--images is {options.images}, expected 2 to {training.valid.size}")
-    outputs, weights = _outputs(subject, options.images)
+    of_kinds = [i for i, kind in enumerate(space.layout(training.net.cells)) if kind in kinds]
+    outputs, weights = _outputs(subject, options.images, of_kinds)
     rows = []
-    for i, kind in enumerate(space.layout(training.net.cells)):
-        if kind in kinds:
-            of_cell = estimate(space.cells[kind], outputs[f"cells_{i}"], weights[kind])
-            rows += [{"cell": i, "kind": kind, **row} for row in of_cell]
+    for i in of_kinds:
+        kind = space.layout(training.net.cells)[i]
+        of_cell = estimate(space.cells[kind], outputs[i], weights[kind])
+        rows += [{"cell": i, "kind": kind, **row} for row in of_cell]
     defined = [row for row in rows if row["alpha_difference"] is not None]
     numbers = {
         "images": options.images, "edges": len(rows), "without_optimal_alphas": len(rows) - len(defined),
@@ -75,8 +76,8 @@ def run(subject: Subject, options: Options) -> Result:
     return Result(numbers, rows, {"variance": figure}, says)
 
 
-def _outputs(subject: Subject, count: int) -> tuple[dict, dict]:
-    """The outputs of all candidates by cell and group, on the first validation images, and the edge weights by kind."""
+def _outputs(subject: Subject, count: int, cells: list[int]) -> tuple[dict, dict]:
+    """The outputs of all candidates of some cells by group, on the first validation images, and the edge weights by kind."""
     training, state = subject.training, subject.state
     weights = architecture.edge_weights(subject.space, state.alphas, state.decisions)
 
@@ -85,7 +86,7 @@ def _outputs(subject: Subject, count: int) -> tuple[dict, dict]:
         images, _ = batches.batch(valid, jnp.arange(count), None)
         mutable = ["batch_stats", "intermediates"]
         _, updated = training.net.apply(state.variables, images, weights, True, mutable=mutable, rngs={"noise": key})
-        return updated["intermediates"]
+        return {i: updated["intermediates"][f"cells_{i}"] for i in cells}
 
     found = outputs(state, training.valid, weights, subject.key(2))
     return jax.device_get((found, weights))
