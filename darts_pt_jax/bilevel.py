@@ -43,7 +43,7 @@ class SearchState:
 
 @flax.struct.dataclass
 class Metrics:
-    """Sums over images: cross-entropy (float32), correct predictions (int32), images (int32); scalars, or [M] by mask."""
+    """Cross-entropy (float32), correct predictions (int32), images (int32): sums over images, or [B] of each."""
 
     loss: jax.Array
     correct: jax.Array
@@ -56,6 +56,10 @@ class Metrics:
 
     def __add__(self, other: "Metrics") -> "Metrics":
         return jax.tree.map(jnp.add, self, other)
+
+    def sum(self) -> "Metrics":
+        """The sums, of those of each image."""
+        return jax.tree.map(lambda values: values.sum(dtype=values.dtype), self)
 
 
 def weight_optimizer(
@@ -91,7 +95,7 @@ def init_state(
     )
 
 
-def forward(
+def outcomes(
     net: Supernet,
     variables: dict,
     edge_weights: EdgeWeights,
@@ -100,17 +104,23 @@ def forward(
     noise_key: jax.Array,
     batch_statistics: bool,
 ) -> tuple[Metrics, dict]:
-    """One pass over a batch: its metrics, and the running statistics it leaves behind."""
+    """One pass over a batch: the metrics [B] of each image, and the running statistics it leaves behind."""
     logits, updated = net.apply(
         variables, images, edge_weights, batch_statistics, mutable=["batch_stats"], rngs={"noise": noise_key}
     )
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum()
-    correct = (logits.argmax(-1) == labels).sum(dtype=jnp.int32)
-    return Metrics(loss, correct, jnp.int32(labels.shape[0])), updated["batch_stats"]
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    correct = (logits.argmax(-1) == labels).astype(jnp.int32)
+    return Metrics(loss, correct, jnp.ones_like(correct)), updated["batch_stats"]
+
+
+def forward(*args) -> tuple[Metrics, dict]:
+    """`outcomes`, summed over the batch."""
+    metrics, stats = outcomes(*args)
+    return metrics.sum(), stats
 
 
 Evaluate = Callable[..., Metrics]
-"""`evaluate(variables, edge_weights, batch) -> Metrics`: a supernet on one batch, whatever a batch is."""
+"""`evaluate(variables, edge_weights, batch) -> Metrics`, [B] of each image: a supernet on one batch, whatever a batch is."""
 
 
 def make_evaluate(net: Supernet, batch_statistics: bool, augment: bool) -> Evaluate:
@@ -123,7 +133,7 @@ def make_evaluate(net: Supernet, batch_statistics: bool, augment: bool) -> Evalu
         dataset, indices, key = batch
         augment_key, noise_key = jax.random.split(key)
         images, labels = batches.batch(dataset, indices, augment_key if augment else None)
-        return forward(net, variables, edge_weights, images, labels, noise_key, batch_statistics)[0]
+        return outcomes(net, variables, edge_weights, images, labels, noise_key, batch_statistics)[0]
 
     return evaluate
 
