@@ -141,6 +141,25 @@ def test_records_of_an_earlier_version_say_that_no_error_was_recorded(copy):
 
 
 @shared
+@pytest.mark.parametrize("method", ["magnitude", "magnitude_tuned", "random", "sgas"])
+def test_decisions_by_the_alphas_have_weights_in_place_of_an_error(copy, method):
+    def alter(line):
+        for key in ("images", "baseline", "correct", "loss", "paired", "passes", "criterion"):
+            line.pop(key, None)
+        values = len(line.get("candidates", line.get("edges")))
+        of_edge = {"strength" if line["type"] == "topology" else "edge_weights": [0.125] * values, "margin": 0.25}
+        return line | of_edge | ({} if method in ("magnitude_tuned", "sgas") else {"method": method})
+
+    rewritten(copy, "decisions.jsonl", alter)
+    change(copy, **{"select.method": method})
+    text = built(copy)
+    assert (
+        "no images were scored" in text and text.count('<td class="n">0.1250</td>') >= 22 and 'id="leads"' not in text
+    )
+    assert ("chosen at random" in text) == (method == "random") != ("ahead by 0.25 in weight" in text)
+
+
+@shared
 def test_what_records_say_is_text_and_never_markup(copy):
     change(copy, **{"data.path": HARM, "report.nasbench201": "", "genotype": ""})
     rewritten(copy, "timings.jsonl", lambda line: {**line, "type": HARM, "seconds": 2})

@@ -61,8 +61,7 @@ def make_scorer(evaluate: Evaluate, kind: str):
 
     def scorer(variables, edge_weights: EdgeWeights, masks: jax.Array, batch) -> tuple[Metrics, Metrics]:
         def masked(mask):
-            metrics = evaluate(variables, {**edge_weights, kind: edge_weights[kind] * mask}, batch)
-            return metrics.sum(), metrics
+            return evaluate(variables, {**edge_weights, kind: edge_weights[kind] * mask}, batch)
 
         return jax.vmap(masked)(masks)
 
