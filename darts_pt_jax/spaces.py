@@ -84,6 +84,10 @@ class CellGraph:
         """Numbers of the edges that end in `state`, by ascending source."""
         return tuple(i for i, edge in enumerate(self.edges) if edge.target == state)
 
+    def state_name(self, state: int) -> str:
+        """What people call a state."""
+        return f"input {state}" if state < self.inputs else f"node {state - self.inputs}"
+
     @property
     def groups(self) -> tuple[Group, ...]:
         """The candidates by source, operation and stride, in the order of their first edges."""

@@ -4,7 +4,7 @@
 
 The supernet below is a plain function without Flax: a fully connected network on handwritten digits whose hidden
 states are joined by edges of three candidates each. All that the selection asks of a supernet is a function of
-(variables, edge weights, batch) that gives `Metrics`.
+(variables, edge weights, batch) that gives `Metrics`, summed and of each image.
 """
 
 import jax
@@ -48,7 +48,7 @@ def normalise(x):
 
 
 def evaluate(parameters, edge_weights, batch):
-    """The supernet and its loss, cross-entropy with smoothed labels, summed over a batch (images, labels, key)."""
+    """The supernet and its loss, cross-entropy with smoothed labels, on a batch (images, labels, key)."""
     images, labels, key = batch
     states = [normalise(images @ parameters["stem"])]
     for node in GRAPH.node_states:
@@ -61,11 +61,12 @@ def evaluate(parameters, edge_weights, batch):
         states.append(total)
     logits = normalise(states[-1]) @ parameters["head"]
     targets = optax.smooth_labels(jax.nn.one_hot(labels, 10), 0.1)
-    return Metrics(
-        loss=optax.softmax_cross_entropy(logits, targets).sum(),
-        correct=(logits.argmax(-1) == labels).sum(),
-        images=jnp.int32(len(labels)),
+    each = Metrics(
+        loss=optax.softmax_cross_entropy(logits, targets),
+        correct=jnp.int32(logits.argmax(-1) == labels),
+        images=jnp.ones_like(labels),
     )
+    return each.sum(), each
 
 
 optimizer = optax.adam(1e-2)
@@ -80,7 +81,9 @@ def train(parameters, edge_weights, images, labels, key):
         index_key, noise_key = jax.random.split(jax.random.fold_in(key, i))
         rows = jax.random.choice(index_key, len(images), (128,), replace=False)
         batch = images[rows], labels[rows], noise_key
-        updates, state = optimizer.update(jax.grad(lambda p: evaluate(p, edge_weights, batch).loss)(parameters), state)
+        updates, state = optimizer.update(
+            jax.grad(lambda p: evaluate(p, edge_weights, batch)[0].loss)(parameters), state
+        )
         return optax.apply_updates(parameters, updates), state
 
     return jax.lax.fori_loop(0, 200, step, (parameters, optimizer.init(parameters)))[0]
@@ -98,7 +101,7 @@ def main(seed: int = 0):
         return train(parameters, architecture.edge_weights(SPACE, alphas, decisions), *training, key), alphas
 
     def accuracy(parameters, decisions):
-        metrics = evaluate(parameters, architecture.edge_weights(SPACE, alphas, decisions), validation)
+        metrics = evaluate(parameters, architecture.edge_weights(SPACE, alphas, decisions), validation)[0]
         return float(100 * metrics.correct / metrics.images)
 
     key, undecided = jax.random.key(seed), architecture.undecided(SPACE)

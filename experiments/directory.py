@@ -4,9 +4,11 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import platform
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
 from typing import TextIO
 
 import jax
@@ -189,6 +191,15 @@ def _devices() -> str:
     return f"{jax.device_count()} {jax.devices()[0].device_kind}"
 
 
+def _versions() -> dict[str, str]:
+    """Those that a number may depend on."""
+    versions = {"python": platform.python_version()}
+    for name in ("darts-pt-jax", "jax", "jaxlib", "flax", "optax", "numpy"):
+        with contextlib.suppress(metadata.PackageNotFoundError):  # of this one, run from a checkout
+            versions[name] = metadata.version(name)
+    return versions
+
+
 def require_room(directory: pathlib.Path, size: int, count: int, folders: Sequence[str] = ("checkpoints", "snapshots")):
     """Looks, before any work, whether checkpoints will find room.
 
@@ -229,7 +240,7 @@ def checkpoints_kept(config: ConfigDict) -> int:
 def bind(
     settings: Settings, before: dict | None, source: "Source | TorchSource | None", images: Images | Stream
 ) -> str | None:
-    """Ties the directory to the config and to the images, and notes the devices.
+    """Ties the directory to the config and to the images, and notes devices and versions.
 
     Returns:
       A warning, if the run goes on on other devices than before.
@@ -242,10 +253,11 @@ def bind(
         raise ConfigError(f"data: the images are not those of init_from {settings.config.init_from} (SHA-256 differs)")
     if before and before["data_sha256"] != fingerprint:
         raise ConfigError(f"data: the images are not those that {settings.workdir} was begun with (SHA-256 differs)")
-    devices = (before or {}).get("devices", [])
-    now = _devices()
+    devices, versions = ((before or {}).get(name, []) for name in ("devices", "versions"))
+    now, with_ = _devices(), _versions()
     content = {
-        "config": flatten(settings.config), "devices": devices + [now] * (devices[-1:] != [now]), "data_sha256": fingerprint,
+        "config": flatten(settings.config), "devices": devices + [now] * (devices[-1:] != [now]),
+        "versions": versions + [with_] * (versions[-1:] != [with_]), "data_sha256": fingerprint,
         "image_shape": list(images.image_shape), "classes": images.classes,
     }  # fmt: skip
     record.write_text(settings.workdir / "run.json", record.sealed(content))

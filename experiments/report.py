@@ -1,64 +1,57 @@
-"""The stage `report`: what was found, from the records of the run alone."""
+"""The stage `report`: what was found, from the records of the run alone. As a command, the page of a run, or of several.
 
+    python -m experiments.report RUN_DIR              writes RUN_DIR/report.html, also while the run goes on
+    python -m experiments.report RUN_DIR RUN_DIR...   compares runs: methods, selections, mean and spread over seeds
+    python -m experiments.report RUN_DIR --serve      also shows the page, as it is then, at an address of this machine
+
+Exit codes: 0 done, 1 a record is damaged or the page cannot be written, 2 an argument is wrong.
+"""
+
+import argparse
 import collections
-import dataclasses
+import contextlib
+import functools
 import json
 import pathlib
+import sys
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
-from darts_pt_jax import architecture, draw, nasbench201, network, ops, record
+from darts_pt_jax import draw, network, record
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.selection import direct
-from darts_pt_jax.spaces import SPACES, CellGraph, SearchSpace
-from experiments import directory, retraining
-from experiments.rules import seed_of
+from darts_pt_jax.nasbench201 import TableError
+from darts_pt_jax.record import RecordError
+from darts_pt_jax.spaces import SPACES, SearchSpace
+from experiments import comparison, page, retraining, serving, settings
+from experiments.directory import RunError
+from experiments.measures import without_parameters
+from experiments.records import Records, benchmark, config_of, of_run
+from experiments.rules import ConfigError, seed_of
 from experiments.scalars import Scalars
 from experiments.search import end_of_search
 from experiments.select import genotype_name
 from experiments.settings import Settings
 
 
-@dataclasses.dataclass(frozen=True)
-class Records:
-    """What a run has recorded: `metrics`, `decisions`, the genotype of every order, what run.json says, and retrained.json."""
-
-    metrics: list[dict]
-    decisions: list[dict]
-    genotypes: list[Genotype]
-    run: dict
-    retrained: dict | None
-
-    @classmethod
-    def read(cls, settings: Settings) -> "Records":
-        """Reads them from the run directory."""
-        workdir, orders = settings.workdir, range(settings.config.select.orders)
-        orders = orders if not settings.config.genotype else range(1)
-        return cls(
-            record.JsonLines(workdir / "metrics.jsonl").read(),
-            record.JsonLines(workdir / "decisions.jsonl").read(),
-            [Genotype.from_json((workdir / f"{genotype_name(order)}.json").read_text()) for order in orders],
-            directory.stored(workdir),
-            json.loads(retrained.read_text()) if (retrained := workdir / "retrained.json").exists() else None,
-        )
-
-
 def write(settings: Settings) -> str | None:
-    """Writes report.md and the drawings, unless they stand there already; returns what the screen shows of it.
+    """Writes report.md, report.html and the drawings, unless they stand there already; returns what the screen shows of it.
 
     TensorBoard's view is written anew before: a kill may have cut it short. report.md, the last, says that all is there.
     """
-    records, file = Records.read(settings), settings.workdir / "report.md"
+    config, workdir = settings.config, settings.workdir
+    records, files = Records.read(workdir, config), [workdir / name for name in ("report.html", "report.md")]
     summary, details = build(settings, records)
-    text = f"{summary}\n{details}"
-    if file.exists() and file.read_text() == text:
+    texts = [page.build(config, records), f"{summary}\n{details}"]
+    if all(file.exists() and file.read_text() == text for file, text in zip(files, texts, strict=True)):
         return None
-    _draw(settings.workdir / "drawings", records)
-    if settings.config.tensorboard:
-        Scalars(settings.workdir / "tensorboard", records.metrics + records.decisions).close()
-    record.write_text(file, text)
-    return f"{summary}\n## Time\n\n{_times(settings)}\n"
+    _draw(workdir / "drawings", records)
+    if config.tensorboard:
+        Scalars(workdir / "tensorboard", records.metrics + records.decisions).close()
+    for file, text in zip(files, texts, strict=True):
+        record.write_text(file, text)
+    return f"{summary}\n## Time\n\n{_times(records)}\n"
 
 
 def build(settings: Settings, records: Records) -> tuple[str, str]:
@@ -68,10 +61,7 @@ def build(settings: Settings, records: Records) -> tuple[str, str]:
         return _of_genotype(settings, records), ""
     space, select = SPACES[config.space], config.select
     searched = end_of_search(records.metrics)
-    names = [select.method] if select.orders == 1 else [f"{select.method}, order {n + 1}" for n in range(select.orders)]
-    genotypes = dict(zip(names, records.genotypes, strict=True))
-    if config.search.alpha == "learned" and select.method != "magnitude":
-        genotypes["magnitude"] = by_magnitude(space, searched["edge_weights"])
+    genotypes = records.names(config)
     summary = [f"# {space.name}, seed {seed_of(config, 'search')}, selected with seed {seed_of(config, 'select')}", ""]
     summary += _accuracies(searched, [m for m in records.metrics if m["stage"] == "select"])
     if stopped := [m for m in records.metrics if "returned_to" in m]:
@@ -162,12 +152,6 @@ def _retrained(result: dict | None, metrics: list[dict], epochs: int) -> list[st
     ]  # fmt: skip
 
 
-def by_magnitude(space: SearchSpace, edge_weights: dict) -> Genotype:
-    """The architecture that magnitude selection reads off the recorded edge weights (lists by cell kind)."""
-    weights = architecture.from_lists(edge_weights, space)
-    return direct.magnitude(space, weights, np.random.RandomState(0)).genotype(space)
-
-
 def _draw(directory: pathlib.Path, records: Records):
     """The cells of every order, and the supernet's accuracy over its decisions where that was looked at."""
     directory.mkdir(exist_ok=True)
@@ -189,10 +173,6 @@ def table_head(*columns: str) -> list[str]:
 def table_row(*cells) -> str:
     """A row of a Markdown table."""
     return "| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |"
-
-
-def _state_name(graph: CellGraph, state: int) -> str:
-    return f"input {state}" if state < graph.inputs else f"node {state - graph.inputs}"
 
 
 def _accuracies(searched: dict, tuned: list[dict]) -> list[str]:
@@ -221,7 +201,7 @@ def _architecture(space: SearchSpace, decisions: list[dict], genotype: Genotype)
                 units = {"acc": f"of {taken.get('images')} images", "loss": "in loss", None: "in weight"}
                 lead = f"{taken['margin']:.4g} {units[taken.get('criterion')]}"
                 lead = "chosen at random" if taken.get("method") == "random" else lead
-                lines.append(table_row(kind, number, _state_name(graph, source), operation, lead))
+                lines.append(table_row(kind, number, graph.state_name(source), operation, lead))
     return lines
 
 
@@ -242,7 +222,7 @@ def _orders(space: SearchSpace, decisions: list[dict], orders: int) -> list[str]
             text = ", ".join(f"{name} {count}" for count, name in sorted(counts, key=lambda c: -c[0]) if count)
             agreed += max(counts)[0] == orders
             source, target, kept = (
-                _state_name(graph, edge.source),
+                graph.state_name(edge.source),
                 edge.target - graph.inputs,
                 orders - dropped[kind, e],
             )
@@ -265,11 +245,6 @@ def _operations(space: SearchSpace, genotypes: dict[str, Genotype]) -> list[str]
     return lines
 
 
-def without_parameters(genotype: Genotype, kind: str) -> int:
-    """How many operations of a cell kind that does not reduce have no parameters."""
-    return sum(not ops.has_parameters(name) for name in genotype.operations(kind))
-
-
 def _agreement(decisions: list[dict], edge_weights: dict, alpha: str) -> str:
     taken = [d for d in decisions if d["type"] == "operation"]
     same = sum(int(np.argmax(edge_weights[d["kind"]][d["edge"]])) == d["choice_index"] for d in taken)
@@ -281,29 +256,72 @@ def _agreement(decisions: list[dict], edge_weights: dict, alpha: str) -> str:
 def _benchmark(path: str, genotypes: dict[str, Genotype]) -> list[str]:
     if not path:
         return ["No accuracies: name a NAS-Bench-201 table by --config.report.nasbench201=FILE.npz.", ""]
-    table = nasbench201.Table(path)
-    names = nasbench201.SUMMARY
-    lines = ["## NAS-Bench-201", "", *table_head("architecture", *names, "rank of 15,625")]
-    for method, genotype in genotypes.items():
-        arch = genotype.text("nasbench201")
-        row = table.accuracies(arch)
-        label = "given" if method == "given" else f"by {method}"
-        lines.append(table_row(label, *(f"{row[n]:.2f}" for n in names), table.rank(arch)))
-    of = {name: table.random_choice(name) for name in names}
-    for label in of[names[0]]:
-        lines.append(table_row(f"random choice: {label}", *(f"{values[label]:.2f}" for values in of.values()), ""))
-    return [*lines, ""]
+    head, rows = benchmark(path, genotypes)
+    return ["## NAS-Bench-201", "", *table_head(*head), *(table_row(*row) for row in rows), ""]
 
 
-def _times(settings: Settings) -> str:
-    """Seconds and images of every phase, from timings.jsonl."""
-    phases = collections.defaultdict(lambda: np.zeros(3))
-    for line in record.JsonLines(settings.workdir / "timings.jsonl").read():
-        phases[f"{line['stage']} {line['type']}"] += line["seconds"], line["compile_seconds"], line["images"]
+def _times(records: Records) -> str:
+    """Seconds and images of every phase."""
     lines = table_head("phase", "seconds", "of them compiling", "images", "images/s without compiling")
-    for name, (seconds, compiling, images) in phases.items():
-        if seconds < 0.5 and not images:
-            continue
+    for name, (seconds, compiling, images) in records.phases().items():
         rate = f"{images / (seconds - compiling):.0f}" if images else ""
         lines.append(table_row(name, f"{seconds:.1f}", f"{compiling:.1f}", f"{images:,.0f}", rate))
     return "\n".join(lines)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Writes one page, shows it if asked, and returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN_DIR")
+    parser.add_argument("--out", type=pathlib.Path, metavar="FILE", help="default: RUN_DIR/report.html; of several runs comparison.html")  # fmt: skip
+    parser.add_argument("--nasbench201", default="", metavar="NPZ", help="table of accuracies, if not the run's own")
+    parser.add_argument(
+        "--serve", action="store_true", help="shows the page, made anew each time, to this machine alone"
+    )
+    parser.add_argument("--port", type=int, default=0, help="of --serve; default: any that is free")
+    asked = parser.parse_args(argv)
+    jax.config.update("jax_platforms", "cpu")  # the accelerator is for the run
+    one = len(asked.runs) == 1
+    file = asked.out or (asked.runs[0] / "report.html" if one else pathlib.Path("comparison.html"))
+    make = functools.partial(_page, asked.runs, asked.nasbench201)
+    try:
+        record.write_text(file, make())
+        print(f"the page is in {file}", flush=True)
+        if asked.serve:
+            serving.serve(make, asked.port, lambda address: print(f"and at {address}, until Ctrl-C", flush=True))
+    except (ConfigError, TableError) as error:
+        return settings.fail(error, 2)
+    except (RunError, RecordError, OSError) as error:
+        return settings.fail(error, 1)
+    except OverflowError as error:  # of --port
+        return settings.fail(error, 2)
+    return 0
+
+
+def _page(runs: Sequence[pathlib.Path], table: str) -> str:
+    """What the records say now."""
+    read = {}
+    for workdir in runs:
+        config = config_of(of_run(workdir))
+        config.report.nasbench201 = table or config.report.nasbench201
+        with _named(workdir):
+            read[str(workdir)] = config, Records.read(workdir, config, finished=False)
+    with _named(", ".join(read)):
+        return page.build(*next(iter(read.values()))) if len(runs) == 1 else comparison.build(read)
+
+
+@contextlib.contextmanager
+def _named(runs):
+    """Says whose records do not hold what a run writes."""
+    try:
+        yield
+    except (ConfigError, TableError):
+        raise
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise RunError(f"{runs}: the records are not as a run writes them: {type(error).__name__}: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

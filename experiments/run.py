@@ -315,7 +315,7 @@ def _plain(total: Metrics) -> list:
 
 def _measures(total: Metrics) -> dict:
     """Mean loss and accuracy of sums; of several masks, those of the first, which is the unmasked supernet."""
-    loss, correct, images = (np.ravel(leaf)[0].item() for leaf in jax.tree.leaves(total))
+    loss, correct, images = (np.ravel(leaf)[0].item() for leaf in (total.loss, total.correct, total.images))
     return {"loss": loss / max(images, 1), "accuracy": 100 * correct / max(images, 1)}
 
 
@@ -392,7 +392,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
     text = report(settings) if "report" in settings.stages else None
     if text:
         screen.show(text)
-    names = ("report.md", "drawings", "genotype.txt", "retrained.json", "network.safetensors")
+    names = ("report.md", "report.html", "drawings", "genotype.txt", "retrained.json", "network.safetensors")
     left = ", ".join(name for name in names if (workdir / name).exists())
     where = f"{workdir}: {left}" if "report.md" in left else workdir
     screen.say(f"{'' if worked or text else 'finished: '}the results are in {where}")

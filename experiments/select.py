@@ -152,11 +152,12 @@ def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.nd
     batches = [(training.valid, *b) for b in zip(indices, jax.random.split(batch_key, steps), strict=True)]
     weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
     size = training.masks(kind)
+    calls = -(-(len(masks) + 1) // size)
     scorer = functools.partial(run.training.scorer(kind), state.variables, weights)
 
     def fold(step, total, steps):
         keep = lambda i, state, total: (state, step(i, total))  # noqa: E731
-        return run.fold("scoring", keep, state, total, steps, size * batch_size)[1]
+        return run.fold("scoring", keep, state, total, steps, calls * size * batch_size)[1]
 
     try:
         return perturbation.make_score(scorer, size, batches, fold)(masks)

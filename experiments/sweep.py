@@ -20,15 +20,15 @@ import zlib
 from collections.abc import Callable, Sequence
 
 import jax
-import numpy as np
 
-from darts_pt_jax import nasbench201, published, record
+from darts_pt_jax import published, record
 from darts_pt_jax.data.sources import DataError
 from darts_pt_jax.record import RecordError
-from experiments import directory, retraining, run, search, settings, stages
+from experiments import directory, measures, run, settings, stages
 from experiments.directory import RunError
 from experiments.interrupts import Interrupted, Interrupts
-from experiments.report import table_head, table_row, without_parameters
+from experiments.records import Records
+from experiments.report import table_head, table_row
 from experiments.rules import ConfigError
 from experiments.settings import Settings
 
@@ -201,32 +201,11 @@ def carry_out(command: Settings) -> int:
             return code
 
 
-def measure(command: Settings) -> dict:
+def _result(command: Settings) -> dict:
     """What the table says of a finished run."""
-    config, values = command.config, {}
-    metrics = record.JsonLines(command.workdir / "metrics.jsonl").read()
-    genotype = retraining.own(command.workdir)
-    if "retrain" in command.stages:
-        result = json.loads((command.workdir / "retrained.json").read_text())
-        values["test accuracy after retraining, last epoch, %"] = result["test_accuracy"]
-        values["the same, best epoch by the test set, %"] = result["best_test_accuracy"]
-        values["parameters of the retrained network"] = result["parameters"]
-        values["multiply-adds of an image"] = result["multiply_adds"]
-    if not config.genotype:
-        after = [m for m in metrics if m["stage"] == "select" and m["order"] == 1][-1]
-        values["validation accuracy at the end of the search, %"] = search.end_of_search(metrics)["valid_accuracy"]
-        values["validation accuracy after selection, %"] = after["valid_accuracy"]
-    for kind in genotype.cells:
-        if kind != "reduce":  # there, skip_connect has parameters
-            values[f"operations without parameters, {kind} cell"] = without_parameters(genotype, kind)
-    if config.report.nasbench201:
-        accuracies = nasbench201.Table(config.report.nasbench201).accuracies(genotype.text("nasbench201"))
-        values |= {f"{name}, %": accuracies[name] for name in nasbench201.SUMMARY}
-    return {"values": values, "genotype": (command.workdir / "genotype.txt").read_text().strip()}
-
-
-def _number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    records = Records.read(command.workdir, command.config)
+    genotype = (command.workdir / "genotype.txt").read_text().strip()
+    return {"values": measures.measure(command.config, records), "genotype": genotype}
 
 
 def write_table(asked: Sweep, results: dict[str, dict[int, dict]]) -> str:
@@ -238,9 +217,9 @@ def write_table(asked: Sweep, results: dict[str, dict[int, dict]]) -> str:
     for name in names:
         for method, of_seeds in results.items():
             numbers = [result["values"][name] for result in of_seeds.values()]
-            cells = [_number(of_seeds[s]["values"][name]) if s in of_seeds else "missing" for s in seeds]
-            mean = f"{np.mean(numbers):.4g}" if numbers else ""
-            spread = f"{np.std(numbers, ddof=1):.2g}" if len(numbers) > 1 else ""
+            cells = [measures.number(of_seeds[s]["values"][name]) if s in of_seeds else "missing" for s in seeds]
+            mean, spread = measures.spread(numbers)
+            mean, spread = (f"{mean:.4g}" if numbers else "", f"{spread:.2g}" if len(numbers) > 1 else "")
             best = f"{max(numbers):.4g}" if numbers and name.endswith("%") else ""
             lines.append(table_row(name, by + method, *cells, mean, spread, best))
     for method, of_seeds in results.items():
@@ -289,7 +268,7 @@ def _carry_out(asked: Sweep, queue: Sequence[tuple[str, int]], todo: Sequence[tu
             if code := carry_out(command):
                 failed.append(f"{command.workdir} (exit code {code})")
                 continue
-        results[method][seed] = measure(command)
+        results[method][seed] = _result(command)
     if any(results.values()):
         say(write_table(asked, results))
     if failed:

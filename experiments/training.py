@@ -331,7 +331,7 @@ class Training:
     def _evaluation(self, evaluate):
         def evaluation(state, total, batch):
             weights = architecture.edge_weights(self.space, state.alphas, state.decisions)
-            return total + evaluate(state.variables, weights, batch)
+            return total + evaluate(state.variables, weights, batch)[0]
 
         return evaluation
 

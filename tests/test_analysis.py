@@ -292,7 +292,7 @@ def test_strength_is_the_accuracy_with_an_edge_discretised(searched, tmp_path):
         for i in range(steps):
             batch = (subject.training.valid, np.arange(32 * i, 32 * i + 32), jax.random.fold_in(subject.key(0), i))
             evaluate = bilevel.make_evaluate(subject.training.net, False, False)
-            correct += int(evaluate(subject.state.variables, fixed, batch).correct)
+            correct += int(evaluate(subject.state.variables, fixed, batch)[0].correct)
         assert row["accuracy"] == pytest.approx(100 * correct / (32 * steps))
 
 

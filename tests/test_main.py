@@ -67,7 +67,10 @@ def test_times_stand_in_a_file_of_their_own(whole):
 def test_a_finished_run_given_again_changes_no_file(whole, capsys):
     before = digests(whole)
     assert run(whole, TINY) == 0
-    assert capsys.readouterr().out == f"finished: the results are in {whole}: report.md, drawings, genotype.txt\n"
+    assert (
+        capsys.readouterr().out
+        == f"finished: the results are in {whole}: report.md, report.html, drawings, genotype.txt\n"
+    )
     assert digests(whole) == before
 
 

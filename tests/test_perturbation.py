@@ -1,4 +1,5 @@
 import functools
+import itertools
 
 import jax
 import jax.extend
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 
 from darts_pt_jax import architecture
-from darts_pt_jax.bilevel import forward, make_evaluate
+from darts_pt_jax.bilevel import Metrics, forward, make_evaluate
 from darts_pt_jax.data import batches
-from darts_pt_jax.selection import perturbation
+from darts_pt_jax.selection import noise, perturbation
 from tests import tiny
 
 
@@ -58,7 +59,7 @@ def test_scores_of_one_call_are_those_of_separate_passes(space, kind, batch_stat
     for o, mask in enumerate(masks):
         passes = [alone(mask, r, k) for r, k in zip(indices, jax.random.split(jax.random.key(2), 2), strict=True)]
         assert scores.correct[o] == sum(int(p.correct) for p in passes)
-        assert scores.images[o] == 32
+        assert scores.images == 32
         np.testing.assert_allclose(scores.loss[o] / 32, sum(float(p.loss) for p in passes) / 32, atol=1e-5)
     assert len(set(scores.loss.tolist())) > 1
 
@@ -69,6 +70,48 @@ def test_masks_in_several_calls_score_as_in_one():
     parts = score_all("tiny", "normal", masks, 2)
     np.testing.assert_array_equal(whole.correct, parts.correct)
     np.testing.assert_allclose(whole.loss, parts.loss, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_the_paired_error_is_that_of_the_images_one_by_one(size, rng):
+    outcomes = [(rng.random((4, 25)).astype(np.float32), rng.integers(0, 2, (4, 25), np.int32)) for _ in range(3)]
+
+    def scorer(masks, batch):  # a mask holds its own number
+        loss, correct = (values[np.asarray(masks).ravel()] for values in batch)
+        images = Metrics(loss, correct, np.ones_like(correct))
+        return Metrics(*(values.sum(1) for values in (loss, correct, images.images))), images
+
+    score = perturbation.make_score(scorer, size, outcomes)
+    scores = score(np.array([1, 2, 3]).reshape(3, 1, 1))
+    loss, correct = (np.concatenate(parts, 1, dtype=np.float64) for parts in zip(*outcomes, strict=True))
+    loss, correct = (values[[1, 1, 2, 3]] for values in (loss, correct))  # all ones stands for the unmasked supernet
+    for one, other in itertools.product(range(3), (None, 0, 1, 2)):
+        rows = one + 1, 0 if other is None else other + 1
+        for criterion, values, scale in (("acc", -correct, 75), ("loss", loss, 1)):
+            differences = values[rows[0]] - values[rows[1]]
+            excess, error = noise.excess(scores, one, other, criterion)
+            assert excess == pytest.approx(differences.mean() * scale, abs=1e-6)
+            assert error == pytest.approx(differences.std() / 75**0.5 * scale, abs=1e-6)
+        only_one, only_other = ((correct[a] > correct[b]).sum() for a, b in (rows, rows[::-1]))
+        assert scores["paired"]["correct"][rows[0]][rows[1]] == only_one + only_other
+    del scores["paired"]
+    assert noise.excess(scores, 1, None, "acc") == (scores["baseline"]["correct"] - scores["correct"][1], None)
+
+
+@pytest.mark.parametrize(
+    ("differing", "lead", "within"), [(4, 4, False), (16, 4, True), (0, 0, True), (None, 4, None), (None, 0, True)]
+)
+def test_a_lead_below_two_paired_errors_is_within_noise(differing, lead, within):
+    pairs = [[0, 30, 26], [30, 0, differing], [26, differing, 0]]
+    record = {
+        "type": "operation", "criterion": "acc", "eligible": [0, 1], "choice_index": 0, "images": 1000,
+        "baseline": {"correct": 900}, "correct": [880, 880 + lead],
+    } | ({} if differing is None else {"paired": {"correct": pairs}})  # fmt: skip
+    (contest,) = noise.contests(record)
+    assert (contest.winner, contest.runner_up, contest.lead, contest.within_noise) == (0, 1, lead, within)
+    dropped = {"type": "topology", "criterion": "acc", "passes": [{**record, "edges": [5, 7], "removed": 7}]}
+    (contest,) = noise.contests(dropped)
+    assert (contest.winner, contest.runner_up, contest.lead, contest.within_noise) == (1, 0, lead, within)
 
 
 def primitives(jaxpr):

@@ -54,7 +54,8 @@ def test_statistics_augmentation_and_the_number_of_masks_at_once(selected):
     assert metrics[1]["tuning_epoch"] == 0 and 0 <= metrics[1]["valid_accuracy"] <= 100
     parts, _, _ = selected(**{"select.mask_batch": 2})
     assert [d["choice"] for d in parts] == [d["choice"] for d in base]
-    assert parts[0]["correct"] == base[0]["correct"] and parts[0]["loss"] == pytest.approx(base[0]["loss"], abs=1e-5)
+    assert parts[0]["correct"] == base[0]["correct"] and parts[0]["paired"]["correct"] == base[0]["paired"]["correct"]
+    assert parts[0]["loss"] == pytest.approx(base[0]["loss"], abs=1e-5)
     for key, value in (("select.bn", "running"), ("select.augment", False)):
         changed, _, _ = selected(**{key: value})
         assert changed[0]["edge"] == base[0]["edge"] and changed[0]["loss"] != pytest.approx(base[0]["loss"], abs=1e-5)
@@ -68,6 +69,9 @@ def test_criterion_and_single_ranking(selected):
     assert first["loss"][first["choice_index"]] == max(first["loss"])
     one, two = next(d["passes"] for d in decisions if d.get("node") == 2)
     assert two["loss"] == [v for e, v in zip(one["edges"], one["loss"], strict=True) if e in two["edges"]]
+    left = [0, *(i for i, e in enumerate(one["edges"], 1) if e in two["edges"])]
+    for name, pairs in one["paired"].items():
+        assert two["paired"][name] == [[pairs[i][j] for j in left] for i in left]
 
 
 @of_one_search

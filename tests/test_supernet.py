@@ -161,7 +161,7 @@ def test_logits_statistics_and_scores_are_those_of_the_plain_form(space, key):
         scores = [
             perturbation.make_scorer(bilevel.make_evaluate(net, batch_statistics, False), "normal")(
                 trained, weights, masks, batch
-            ).loss
+            )[0].loss
             for batch_statistics in (True, False)
         ]
         return {"logits": logits, "running": running, "scores": scores, "stats": updated["batch_stats"]}, kept

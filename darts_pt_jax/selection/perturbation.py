@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,20 +25,41 @@ CRITERIA = ("acc", "loss")
 TOPOLOGIES = ("leave_one_out", "single_ranking")
 
 Score = Callable[[np.ndarray], dict]
-"""`score(masks [K, E, O])` gives `images`, the `baseline` {correct, loss} of the unmasked supernet, and `correct` [K] and
-mean `loss` [K] under each mask, as plain numbers and lists."""
+"""`score(masks [K, E, O])` gives `images`, the `baseline` {correct, loss} of the unmasked supernet, `correct` [K] and mean
+`loss` [K] under each mask, and `paired` {correct, loss} [K + 1, K + 1], as plain numbers and lists.
+
+`paired` compares every two of the unmasked supernet, which is first, and the masks on the same images: how many images
+only one of the two gets right, and the sum over images of the squared difference of their losses. Both are sums of
+squared differences, which is what a paired standard error needs (`noise.excess`)."""
+
+
+@flax.struct.dataclass
+class Sums:
+    """Sums over images by mask: loss (float64) and correct predictions [K], images (scalar); pairs as in `Score` [K, K]."""
+
+    loss: np.ndarray
+    correct: np.ndarray
+    images: np.ndarray
+    pairs_correct: np.ndarray
+    pairs_loss: np.ndarray
+
+    @classmethod
+    def zero(cls, masks: int) -> "Sums":
+        """The sums over no image."""
+        pairs = (masks, masks)
+        return cls(np.zeros(masks), np.zeros(masks, int), np.zeros((), int), np.zeros(pairs, int), np.zeros(pairs))
 
 
 def make_scorer(evaluate: Evaluate, kind: str):
     """A function that scores masks on one cell kind: `scorer(variables, edge_weights, masks, batch)`.
 
     Its arguments are those of `evaluate` and masks [M, E, O], which multiply the edge weights of `kind`. Returns
-    `Metrics` with entries [M]. Batch, augmentation and noise are shared by all masks, and what does not depend on
-    `kind` (the cells before its first one) is computed once. The edge is in the masks' values, so one compilation
-    serves all edges of a kind.
+    `Metrics` twice: sums over the batch, with entries [M], and those of each image, [M, B]. Batch, augmentation and
+    noise are shared by all masks, and what does not depend on `kind` (the cells before its first one) is computed
+    once. The edge is in the masks' values, so one compilation serves all edges of a kind.
     """
 
-    def scorer(variables, edge_weights: EdgeWeights, masks: jax.Array, batch) -> Metrics:
+    def scorer(variables, edge_weights: EdgeWeights, masks: jax.Array, batch) -> tuple[Metrics, Metrics]:
         def masked(mask):
             return evaluate(variables, {**edge_weights, kind: edge_weights[kind] * mask}, batch)
 
@@ -53,32 +75,36 @@ def in_order(step, total, steps: int):
     return total
 
 
-def score_masks(scorer, masks: np.ndarray, size: int, batches: Sequence, fold=in_order) -> Metrics:
-    """Scores masks [K, E, O] over many batches in calls of `size` masks each.
+def score_masks(scorer, masks: np.ndarray, size: int, batches: Sequence, fold=in_order) -> Sums:
+    """Scores masks [K, E, O] over many batches, on each in calls of `size` masks.
+
+    All calls of a batch are one step, so that every two masks can be compared image by image.
 
     Args:
       scorer: `scorer(masks [M, E, O], batch)`: that of `make_scorer` with its other arguments bound.
       masks: what to score; the last call is filled up with copies of the last mask, whose results are dropped.
       size: M, masks of one call.
       batches: what to score on.
-      fold: goes through the calls, as `in_order` does.
-
-    Returns:
-      `Metrics` with NumPy entries [K]; the loss is summed in float64.
+      fold: goes through the batches, as `in_order` does.
     """
     calls = -(-len(masks) // size)
     filled = np.concatenate([masks, np.repeat(masks[-1:], calls * size - len(masks), 0)])
     filled = jnp.asarray(filled.reshape(calls, size, *masks.shape[1:]))
 
     def step(i, total):
-        call, number = divmod(i, len(batches))
-        part = jax.device_get(scorer(filled[call], batches[number]))
-        for sums, values in zip(jax.tree.leaves(total), jax.tree.leaves(part), strict=True):
-            sums[call] += values
-        return total
+        parts = jax.device_get([scorer(call, batches[i]) for call in filled])
+        sums, images = jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(masks)], *parts)
+        return Sums(
+            total.loss + sums.loss, total.correct + sums.correct, total.images + sums.images[0],
+            total.pairs_correct + _squared_differences(images.correct), total.pairs_loss + _squared_differences(images.loss),
+        )  # fmt: skip
 
-    start = Metrics(*(np.zeros((calls, size), dtype) for dtype in (np.float64, np.int64, np.int64)))
-    return jax.tree.map(lambda sums: sums.ravel()[: len(masks)], fold(step, start, calls * len(batches)))
+    return fold(step, Sums.zero(len(masks)), len(batches))
+
+
+def _squared_differences(values: np.ndarray) -> np.ndarray:
+    """Of values [K, B], the sum over B of the squared difference of every two rows: [K, K]."""
+    return np.square(values[:, None].astype(np.float64) - values).sum(-1).astype(np.result_type(values, np.int64))
 
 
 def make_score(scorer, size: int, batches: Sequence, fold=in_order) -> Score:
@@ -88,10 +114,11 @@ def make_score(scorer, size: int, batches: Sequence, fold=in_order) -> Score:
         result = score_masks(scorer, np.concatenate([np.ones_like(masks[:1]), masks]), size, batches, fold)
         correct, loss = result.correct.tolist(), (result.loss / result.images).tolist()
         return {
-            "images": int(result.images[0]),
+            "images": int(result.images),
             "baseline": {"correct": correct[0], "loss": loss[0]},
             "correct": correct[1:],
             "loss": loss[1:],
+            "paired": {"correct": result.pairs_correct.tolist(), "loss": result.pairs_loss.tolist()},
         }
 
     return score
@@ -162,11 +189,26 @@ def decide_topology(
             scores = score(architecture.without_edges(space, kind, remaining))
         removed, margin = least_harmful(scores["correct"], scores["loss"], criterion)
         passes.append({"edges": list(remaining), **scores, "removed": remaining.pop(removed), "margin": margin})
-        scores = {k: v[:removed] + v[removed + 1 :] if isinstance(v, list) else v for k, v in scores.items()}
+        scores = _without(scores, removed)
     return {
         "type": "topology", "kind": kind, "node": state - graph.inputs, "criterion": criterion, "topology": topology,
         "passes": passes, "edges": passes[0]["edges"], "choice": remaining, "margin": min(p["margin"] for p in passes),
     }  # fmt: skip
+
+
+def _without(scores: dict, position: int) -> dict:
+    """Scores of a `Score`, but of one mask."""
+
+    def rest(values: list, at: int = position) -> list:
+        return values[:at] + values[at + 1 :]
+
+    less = {name: rest(values) for name, values in scores.items() if isinstance(values, list)}
+    if "paired" in scores:
+        less["paired"] = {
+            name: [rest(row, position + 1) for row in rest(rows, position + 1)]
+            for name, rows in scores["paired"].items()
+        }
+    return {**scores, **less}
 
 
 def decide(

@@ -9,7 +9,8 @@ from darts_pt_jax import draw, nasbench201, record
 from darts_pt_jax.genotype import Genotype
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
-from experiments.report import table_head, table_row, without_parameters
+from experiments.measures import without_parameters
+from experiments.report import table_head, table_row
 from experiments.retraining import own
 from experiments.rules import ConfigError
 from experiments.search import end_of_search

@@ -12,17 +12,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from configs import common
 from darts_pt_jax import nasbench201, record
 from darts_pt_jax.bilevel import Metrics, SearchState
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.spaces import SPACES
-from experiments import directory, run, stages
+from experiments import run, stages
 from experiments.directory import RunError, Source
 from experiments.interrupts import Interrupts
-from experiments.report import by_magnitude
-from experiments.rules import ConfigError, check, flatten, seed_of
+from experiments.records import by_magnitude, config_of, of_run
+from experiments.rules import ConfigError, check, seed_of
 from experiments.settings import Settings
 from experiments.training import Training
 
@@ -96,13 +95,10 @@ class Subject:
         """Opens a run; `keys` replaces values of its config that do not change the search, such as data.path.
 
         Raises:
-          ConfigError: it is none, or the config does not fit this version.
+          ConfigError: it is none, or has not finished its search.
         """
-        stored = directory.stored(workdir) if (workdir / "run.json").is_file() else None
-        if not stored:
-            raise ConfigError(f"--run {workdir}: not a run directory: it has no run.json")
-        self.directory, self.out, self.stop, self._stored = workdir, out, stop, stored
-        self.config = restored(stored["config"], workdir)
+        self.directory, self.out, self.stop, self._run = workdir, out, stop, of_run(workdir)
+        self.config = config_of(self._run)
         if self.config.genotype:
             raise ConfigError(f"--run {workdir}: it retrains a given architecture, and has no search")
         self.config.update_from_flattened_dict(keys)
@@ -160,7 +156,7 @@ class Subject:
           ConfigError, DataError: they are not there, or are others.
         """
         images = run.load_images(self.config)
-        if images.fingerprint() != self._stored["data_sha256"]:
+        if images.fingerprint() != self._run["data_sha256"]:
             raise ConfigError(f"data: the images are not those of {self.directory} (SHA-256 differs)")
         return images
 
@@ -248,19 +244,6 @@ class Subject:
         arch = genotype.text("nasbench201")
         found = self.table.accuracies(arch)
         return {name: found[name] for name in nasbench201.SUMMARY} | {"rank": self.table.rank(arch)}
-
-
-def restored(flat: dict, workdir: pathlib.Path) -> ConfigDict:
-    """The config that run.json keeps.
-
-    Raises:
-      ConfigError: it is of a version with other keys.
-    """
-    config = common.get_config()
-    if other := sorted(flat.keys() ^ flatten(config).keys()):
-        raise ConfigError(f"--run {workdir}: another version has run it, whose config differs in {', '.join(other)}")
-    config.update_from_flattened_dict({k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()})
-    return config
 
 
 Options = types.SimpleNamespace

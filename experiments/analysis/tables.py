@@ -18,8 +18,9 @@ from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.published import genotypes
 from experiments import directory
 from experiments.analysis import figures
-from experiments.analysis.subject import Options, Result, restored
+from experiments.analysis.subject import Options, Result
 from experiments.directory import RunError
+from experiments.records import config_of, of_run
 from experiments.report import table_head, table_row
 from experiments.retraining import own
 from experiments.rules import ConfigError, flatten, seed_of
@@ -103,7 +104,7 @@ def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
     found, left_out = {}, []
     for workdir in _runs(workdirs):
         try:
-            config = restored(directory.stored(workdir)["config"], workdir)
+            config = config_of(of_run(workdir))
             cells = cells_of(config, own(workdir) if config.genotype else None)
             error, looked_up = _error(workdir, config, options.table)
         except (OSError, RunError, ValueError) as wrong:
