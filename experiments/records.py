@@ -94,7 +94,10 @@ def of_run(workdir: pathlib.Path) -> dict:
     text = file.read_bytes()
     try:
         content = json.loads(text)
-        return record.unsealed(text) if "sha256" in content else dict(content)
+        content = record.unsealed(text) if "sha256" in content else dict(content)
+        if not isinstance(content.get("config"), dict):
+            raise ValueError("it names no config")
+        return content
     except (ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{file} is damaged ({error}): put it back") from error
 
