@@ -47,7 +47,7 @@ def run(subject: Subject, options: Options) -> Result:
     other.set_ylabel("validation accuracy of the supernet, %", fontsize=8)
     (two,) = other.plot(epochs, accuracies, ".--", color=figures.COLOURS[1], label="accuracy")
     figures.whole_numbers(axes)
-    axes.legend(handles=[one, two], frameon=False, fontsize=7)
+    figure.legend(handles=[one, two], loc="outside lower center", ncols=2, frameon=False, fontsize=7)
     said = "not defined" if numbers["spearman"] is None else f"{numbers['spearman']:.2f}"
     says = (
         f"gap {gaps[0]:.4f} after epoch {epochs[0]}, {gaps[-1]:.4f} after epoch {epochs[-1]}; rank correlation with the "
