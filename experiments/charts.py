@@ -105,7 +105,7 @@ def _intervals(across: str, field: str, value: str, colours: tuple[tuple[str, st
     if known:
         ends = {along: values.copy(), f"{along}2": "high"}
         ends[along].shorthand, ends[along].title = "low", value
-        layers.append(base.mark_rule(strokeWidth=2).encode(**ends))
+        layers.append(base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(**ends))
     tooltip = [alt.Tooltip(field, type="nominal"), alt.Tooltip(value, type="quantitative", format=".4"), alt.Tooltip("role", type="nominal")]  # fmt: skip
     layers.append(base.mark_point(filled=True, size=60, opacity=1).encode(**{along: values}, tooltip=tooltip))
     return _finished(alt.layer(*layers))
@@ -118,7 +118,7 @@ def drops(rows: Sequence[dict], value: str) -> dict:
 
 def leads(rows: Sequence[dict], value: str) -> dict:
     """How far each choice is ahead: rows of `decision`, the value, `role`, and `low` and `high` where known."""
-    known = all("low" in row for row in rows)
+    known = any("low" in row for row in rows)
     return _with(_intervals("x", "decision", value, tuple(VERDICTS.items()), known), rows, 220)
 
 

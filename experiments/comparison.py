@@ -84,13 +84,14 @@ def _means(groups: Mapping[Group, list[str]], values: Mapping, measures: Sequenc
     for group, names in groups.items():
         cells = []
         for name in measures:
-            mean, deviation = spread([values[run][name] for run in names if name in values[run]])
-            cells.append(" ± ".join(_shown(value) for value in (mean, deviation) if value is not None))
+            numbers = [values[run][name] for run in names if name in values[run]]
+            text = " ± ".join(_shown(value) for value in spread(numbers) if value is not None)
+            cells.append(text + f" (of {len(numbers)})" * (0 < len(numbers) < len(names)))
         rows.append((group.number, group.space, group.method, group.selection, str(len(names)), *cells))
     head = ("row", "space", "method", "selection or architecture", "runs", *measures)
     shown = [i for i in range(len(head)) if any(row[i] for row in rows)]
     pick = lambda row: [row[i] for i in shown]  # noqa: E731
-    return Table("Mean ± standard deviation over seeds", pick(head), [pick(row) for row in rows])
+    return Table("Mean ± standard deviation over runs", pick(head), [pick(row) for row in rows])
 
 
 def _settings(groups: Mapping[Group, list[str]]) -> Table | None:
@@ -108,7 +109,11 @@ def _runs(runs: Mapping, groups: Mapping[Group, list[str]], values: Mapping, mea
         for name in names:
             config, found = runs[name]
             seeds = [seed_of(config, part) for part in (("retrain",) if config.genotype else ("search", "select"))]
-            state = "finished" if found.genotypes and (found.retrained or not found.of("retrain")) else "goes on"
+            asked = config.stages.split(",")
+            left = ("retrain" in asked and not found.retrained) or len(found.genotypes) < (
+                1 if config.genotype else config.select.orders
+            )
+            state = "not finished" if left else "finished"
             numbers = (_shown(values[name][m]) if m in values[name] else "" for m in measures)
             rows.append((name, group.number, group.label, "/".join(map(str, dict.fromkeys(seeds))), state, *numbers))
     return Table("Every run", ("run", "row", "method and selection", "seed", "state", *measures), rows)

@@ -47,7 +47,7 @@ def _verdict(record: Mapping, contest: Contest, names: Sequence[str]) -> dict:
         "choice": names[contest.winner],
         "runner_up": names[contest.runner_up],
         "lead": f"{contest.lead:,}" if acc else f"{contest.lead:.3g}",
-        "unit": "in loss" if not acc else "image" if contest.lead == 1 else "images",
+        "unit": "in loss" if not acc else "image" if contest.lead == 1 and contest.error is None else "images",
         "error": "" if contest.error is None else f"{contest.error:.2g}",
         "says": {True: "within noise", False: "clear", None: "error not recorded"}[contest.within_noise],
     }

@@ -19,7 +19,9 @@ def measure(config: ConfigDict, records: Records) -> dict[str, float]:
         values["the same, best epoch by the test set, %"] = result["best_test_accuracy"]
         values["parameters of the retrained network"] = result["parameters"]
         values["multiply-adds of an image"] = result["multiply_adds"]
-    searched = end_of_search(records.metrics) if records.of("search") else {}
+    lines = records.of("search")
+    ended = lines and (lines[-1]["epoch"] == config.search.epochs or "returned_to" in lines[-1] or records.of("select"))
+    searched = end_of_search(records.metrics) if ended else {}
     if "valid_accuracy" in searched:
         values["validation accuracy at the end of the search, %"] = searched["valid_accuracy"]
     if not records.genotypes:
@@ -30,7 +32,7 @@ def measure(config: ConfigDict, records: Records) -> dict[str, float]:
     for kind in genotype.cells:
         if kind != "reduce":  # there, skip_connect has parameters
             values[f"operations without parameters, {kind} cell"] = without_parameters(genotype, kind)
-    if config.report.nasbench201:
+    if config.report.nasbench201 and genotype.notation == "nasbench201":
         accuracies = nasbench201.Table(config.report.nasbench201).accuracies(genotype.text("nasbench201"))
         values |= {f"{name}, %": accuracies[name] for name in nasbench201.SUMMARY}
     return values

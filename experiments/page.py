@@ -18,6 +18,7 @@ from experiments import charts, decisions, html, records, stages
 from experiments.charts import Chart, Table
 from experiments.records import Records
 from experiments.rules import flatten, seed_of
+from experiments.search import end_of_search
 
 
 def build(config: ConfigDict, found: Records) -> str:
@@ -63,16 +64,19 @@ def _answers(config: ConfigDict, found: Records, decisions: Sequence[dict], benc
     """What was chosen, how sure, how good: question, answer, explanation."""
     answers = [("Chosen", *_progress(config, found, len(decisions)))]
     if any(d["contests"] for d in decisions):
-        known = all(c.within_noise is not None for d in decisions for c in d["contests"])
-        within = sum(any(c.within_noise for c in d["contests"]) for d in decisions)
-        text = f"{within} of {len(decisions)} decisions within noise" if known else "Error not recorded"
+        verdicts = [[c.within_noise for c in d["contests"]] for d in decisions]
+        within, missing = (sum(value in of for of in verdicts) for value in (True, None))
+        text = f"{within} of {len(decisions)} decisions within noise"
         why = f"a runner-up is less than {noise.NOISE:g} paired standard errors behind"
-        answers.append(("How sure", text, why if known else "the run was made by an earlier version"))
+        if missing:
+            text = "Error not recorded" if missing == len(decisions) else text
+            why = f"{missing} of {len(decisions)} decisions were made by an earlier version, which recorded no error"
+        answers.append(("How sure", text, why))
     elif decisions:
         how = "at random" if config.select.method == "random" else "by the alphas"
         answers.append(("How sure", f"{len(decisions)} decisions {how}", "no images were scored, so there is no error"))
     after = [m["valid_accuracy"] for m in found.of("select") if m["order"] == 1 and "valid_accuracy" in m]
-    before = [m["valid_accuracy"] for m in found.of("search") if "valid_accuracy" in m]
+    before = [m["valid_accuracy"] for m in _search(found) if "valid_accuracy" in m]
     if result := found.retrained:
         answers.append(("How good", f"{result['test_accuracy']:.2f} % test accuracy", "of the network retrained, last epoch"))  # fmt: skip
     elif benchmark:
@@ -89,6 +93,12 @@ def _answers(config: ConfigDict, found: Records, decisions: Sequence[dict], benc
         when = "from the search to the selection" if before and after else "at the last look"
         answers.append(("Supernet", f"{values} %", f"validation accuracy, {when}"))
     return answers
+
+
+def _search(found: Records) -> list[dict]:
+    """The lines of the search up to the supernet that it ended with."""
+    lines = found.of("search")
+    return [m for m in lines if m["epoch"] <= end_of_search(lines)["epoch"]] if lines else []
 
 
 def _progress(config: ConfigDict, found: Records, decided: int) -> tuple[str, str]:
@@ -189,7 +199,7 @@ def _curves(values: Sequence[tuple], x: str, says: str) -> Chart:
 
 def _alphas(space: SearchSpace, config: ConfigDict, found: Records) -> list[tuple[str, Chart]]:
     """Edge weights over the epochs of the search and, after them, of the first order's tuning: heading and chart."""
-    lines = found.of("search") + [m for m in found.of("select") if m["order"] == 1]
+    lines = _search(found) + [m for m in found.of("select") if m["order"] == 1]
     history = [m["edge_weights"] for m in lines if "edge_weights" in m]
     parts = []
     if config.genotype or not history or config.search.alpha != "learned":

@@ -68,7 +68,7 @@ class Records:
             return dict(zip(["given"], self.genotypes, strict=False))
         names = [select.method] if select.orders == 1 else [f"{select.method}, order {n + 1}" for n in range(select.orders)]  # fmt: skip
         found = dict(zip(names, self.genotypes, strict=False))
-        if found and config.search.alpha == "learned" and select.method != "magnitude":
+        if found and self.of("search") and config.search.alpha == "learned" and select.method != "magnitude":
             found["magnitude"] = by_magnitude(SPACES[config.space], end_of_search(self.metrics)["edge_weights"])
         return found
 

@@ -308,6 +308,9 @@ def _page(runs: Sequence[pathlib.Path], table: str) -> str:
         config.report.nasbench201 = table or config.report.nasbench201
         with _named(workdir):
             read[str(workdir)] = config, Records.read(workdir, config, finished=False)
+    chosen = [g for _, found in read.values() for g in found.genotypes]
+    if table and chosen and all(genotype.notation != "nasbench201" for genotype in chosen):
+        raise ConfigError(f"--nasbench201 {table}: no run has chosen an architecture of NAS-Bench-201: leave it out")
     with _named(", ".join(read)):
         return page.build(*next(iter(read.values()))) if len(runs) == 1 else comparison.build(read)
 

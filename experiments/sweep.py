@@ -216,8 +216,9 @@ def write_table(asked: Sweep, results: dict[str, dict[int, dict]]) -> str:
     names = dict.fromkeys(name for of_seeds in results.values() for r in of_seeds.values() for name in r["values"])
     for name in names:
         for method, of_seeds in results.items():
-            numbers = [result["values"][name] for result in of_seeds.values()]
-            cells = [measures.number(of_seeds[s]["values"][name]) if s in of_seeds else "missing" for s in seeds]
+            known = {s: r["values"][name] for s, r in of_seeds.items() if name in r["values"]}
+            numbers = list(known.values())
+            cells = [measures.number(known[s]) if s in known else "missing" for s in seeds]
             mean, spread = measures.spread(numbers)
             mean, spread = (f"{mean:.4g}" if numbers else "", f"{spread:.2g}" if len(numbers) > 1 else "")
             best = f"{max(numbers):.4g}" if numbers and name.endswith("%") else ""

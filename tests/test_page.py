@@ -18,7 +18,7 @@ import pytest
 from configs import common
 from darts_pt_jax import record
 from darts_pt_jax.genotype import Genotype
-from experiments import directory, page, records, report, serving, settings
+from experiments import directory, measures, page, records, report, serving, settings
 from experiments.records import Records
 from experiments.rules import flatten
 from tests.command import TINY, digests, lines, run
@@ -387,3 +387,25 @@ def test_a_page_that_cannot_be_made_is_told():
         reply = connection.getresponse()
         assert reply.status == 500 and b"torn records" in reply.read()
         connection.close()
+
+
+@shared
+def test_a_search_that_goes_on_has_no_accuracy_at_its_end(copy):
+    name = "validation accuracy at the end of the search, %"
+    config = records.config_of(records.of_run(copy))
+    whole = measures.measure(config, Records.read(copy, config))
+    assert whole[name] == lines(copy, "metrics.jsonl")[1]["valid_accuracy"]
+    first = (copy / "metrics.jsonl").read_text().splitlines()[0]
+    (copy / "metrics.jsonl").write_text(first + "\n")
+    (copy / "genotype.json").unlink()
+    assert name not in measures.measure(config, Records.read(copy, config, finished=False))
+
+
+@shared
+def test_a_search_that_went_back_ends_where_it_went(copy):
+    def alter(line):
+        return {**line, "returned_to": 1} if line["stage"] == "search" and line["epoch"] == 2 else line
+
+    first = lines(copy, "metrics.jsonl")[0]["valid_accuracy"]
+    rewritten(copy, "metrics.jsonl", alter)
+    assert f"{first:.2f} to " in built(copy)

@@ -99,9 +99,20 @@ def test_the_paired_error_is_that_of_the_images_one_by_one(size, rng):
 
 
 @pytest.mark.parametrize(
-    ("differing", "lead", "within"), [(4, 4, False), (16, 4, True), (0, 0, True), (None, 4, None), (None, 0, True)]
+    ("differing", "lead", "within"),
+    [
+        (4, 4, True),
+        (5, 5, True),
+        (6, 6, False),
+        (16, 4, True),
+        (100, 20, True),
+        (100, 22, False),
+        (0, 0, True),
+        (None, 4, None),
+        (None, 0, True),
+    ],
 )
-def test_a_lead_below_two_paired_errors_is_within_noise(differing, lead, within):
+def test_a_lead_that_mcnemar_s_test_takes_for_chance_is_within_noise(differing, lead, within):
     pairs = [[0, 30, 26], [30, 0, differing], [26, differing, 0]]
     record = {
         "type": "operation", "criterion": "acc", "eligible": [0, 1], "choice_index": 0, "images": 1000,

@@ -190,3 +190,13 @@ def test_architectures_are_retrained_side_by_side(tmp_path, capsys):
     twice = arguments(workdir, "3", f"--genotypes={arch},{arch}", stages="retrain,report")
     assert sweep.main(twice) == 2
     assert "two would share a run directory" in capsys.readouterr().err
+
+
+def test_runs_that_know_more_than_others_stand_in_one_table(tmp_path):
+    """As where one of them has been retrained by hand."""
+    asked = sweep.Sweep(tmp_path, [0, 1], "perturbation", {}, {})
+    values = {0: {"a, %": 1.0, "b, %": 2.0}, 1: {"a, %": 3.0}}
+    results = {"perturbation": {seed: {"values": of, "genotype": "x"} for seed, of in values.items()}}
+    table = sweep.write_table(asked, results).splitlines()
+    assert "| a, % | by perturbation | 1 | 3 | 2 | 1.4 | 3 |" in table
+    assert "| b, % | by perturbation | 2 | missing | 2 |  | 2 |" in table

@@ -20,6 +20,7 @@ class Contest(NamedTuple):
       runner_up: position of what would have been instead, or None where nothing else might.
       lead: by how much the winner is ahead, in images right or in mean loss; 0 is a tie.
       error: the paired standard error of `lead`, or None where it was not recorded.
+      unit: the smallest lead that there can be: one image, or none in loss.
     """
 
     scores: Mapping
@@ -27,15 +28,21 @@ class Contest(NamedTuple):
     runner_up: int | None
     lead: float
     error: float | None
+    unit: int
 
     @property
     def within_noise(self) -> bool | None:
-        """Whether the lead is a tie or below `NOISE` standard errors; None where that is not known."""
+        """Whether the lead is a tie or below `NOISE` standard errors from one; None where that is not known.
+
+        The standard error is that which the same differences have about a tie, and the lead less one image counts:
+        for accuracy, McNemar's test with the correction for continuity.
+        """
         if self.runner_up is None:
             return False
         if self.error is None:
             return True if self.lead == 0 else None
-        return self.lead <= 0 or self.lead < NOISE * self.error
+        about_a_tie = (self.error**2 + self.lead**2 / self.scores["images"]) ** 0.5
+        return self.lead <= 0 or self.lead - self.unit < NOISE * about_a_tie
 
 
 def excess(scores: Mapping, one: int, other: int | None, criterion: str) -> tuple[float, float | None]:
@@ -81,5 +88,5 @@ def contests(record: Mapping) -> list[Contest]:
             runner_up = max((i for i in record["eligible"] if i != winner), key=harm.__getitem__, default=None)
             order = winner, runner_up
         lead = (0, None) if runner_up is None else excess(scores, *order, criterion)
-        found.append(Contest(scores, winner, runner_up, *lead))
+        found.append(Contest(scores, winner, runner_up, *lead, int(criterion == "acc")))
     return found

@@ -42,7 +42,8 @@ def run(subject: Subject, options: Options) -> Result:
     figures.whole_numbers(axes)
     numbers = {"images": images, "not_converged": len(rows) - len(known)}
     numbers |= {"with_epoch": correlation(*map(list, zip(*known, strict=True)))}
-    says = f"{known[0][1]:.4g} after epoch {known[0][0]}, {known[-1][1]:.4g} after epoch {known[-1][0]}"
+    one = "; a search with curvature.every, or with checkpoint.snapshots, has more" * (len(known) == 1)
+    says = f"{known[0][1]:.4g} after epoch {known[0][0]}, {known[-1][1]:.4g} after epoch {known[-1][0]}{one}"
     return Result(numbers, rows, {"curvature": figure}, says)
 
 
