@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 
 class Interrupted(BaseException):
@@ -52,3 +53,13 @@ class Interrupts:
         notice = "\n" * sys.stderr.isatty()  # not on the progress bar's line
         notice += f"{received.name}: finishing the step, then saving; once more stops at once\n"
         os.write(sys.stderr.fileno(), notice.encode())  # print may not be entered anew from a handler
+
+
+def exit_code(work: Callable[[Interrupts], int]) -> int:
+    """What `work` returns while it receives the signals; if one of them ends it, that is said, and is the exit code."""
+    try:
+        with Interrupts() as stop:
+            return work(stop)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.code

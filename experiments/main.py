@@ -8,18 +8,13 @@ import contextlib
 import sys
 import traceback
 
-from experiments.interrupts import Interrupted, Interrupts
+from experiments.interrupts import Interrupts, exit_code
 from experiments.large_pages import use_large_pages
 
 
 def main(argv: list[str]) -> int:
     """Carries out one command and returns the exit code."""
-    try:
-        with Interrupts() as stop:
-            return _carry_out(argv, stop)
-    except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
-        return stopped.code
+    return exit_code(lambda stop: _carry_out(argv, stop))
 
 
 def _carry_out(argv: list[str], stop: Interrupts) -> int:

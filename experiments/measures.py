@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
+from scipy import stats
 
 from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.genotype import Genotype
 from experiments.records import Records
-from experiments.search import end_of_search
+from experiments.search import end_of_search, ended
 
 
 def measure(config: ConfigDict, records: Records) -> dict[str, float]:
@@ -19,9 +20,8 @@ def measure(config: ConfigDict, records: Records) -> dict[str, float]:
         values["the same, best epoch by the test set, %"] = result["best_test_accuracy"]
         values["parameters of the retrained network"] = result["parameters"]
         values["multiply-adds of an image"] = result["multiply_adds"]
-    lines = records.of("search")
-    ended = lines and (lines[-1]["epoch"] == config.search.epochs or "returned_to" in lines[-1] or records.of("select"))
-    searched = end_of_search(records.metrics) if ended else {}
+    over = ended(config, records.of("search")) or records.of("select")
+    searched = end_of_search(records.metrics) if over else {}
     if "valid_accuracy" in searched:
         values["validation accuracy at the end of the search, %"] = searched["valid_accuracy"]
     if not records.genotypes:
@@ -47,6 +47,14 @@ def spread(numbers: Sequence[float]) -> tuple[float | None, float | None]:
     """Mean, and standard deviation of a sample, of as many numbers as there are."""
     mean = float(np.mean(numbers)) if len(numbers) else None
     return mean, float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
+
+
+def correlation(one: list[float], other: list[float]) -> dict[str, float | None]:
+    """Spearman's and Kendall's rank correlation; None where one of the two does not vary or has a single value."""
+    if len(set(one)) < 2 or len(set(other)) < 2:
+        return {"spearman": None, "kendall": None}
+    found = {"spearman": stats.spearmanr(one, other), "kendall": stats.kendalltau(one, other)}
+    return {name: float(of.statistic) for name, of in found.items()}
 
 
 def number(value: float) -> str:

@@ -319,8 +319,13 @@ def _measures(total: Metrics) -> dict:
     return {"loss": loss / max(images, 1), "accuracy": 100 * correct / max(images, 1)}
 
 
-OUT_OF_MEMORY = "RESOURCE_EXHAUSTED", "Out of memory"
+_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED", "Out of memory"
 """What jax says: the second where the memory was for what another computation waits for."""
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether that is what an error of Python or jax says."""
+    return isinstance(error, MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY)
 
 
 @contextlib.contextmanager
@@ -329,7 +334,7 @@ def _one_line(name: str, memory_advice: Callable[[], str]):
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not any(said in str(error) for said in OUT_OF_MEMORY):
+        if not out_of_memory(error):
             raise
         raise RunError(f"{name}: out of memory: {memory_advice()}") from error
     except FloatingPointError as error:

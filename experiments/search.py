@@ -88,6 +88,11 @@ def stopping_epoch(curvatures: Mapping[int, float | None], window: int, ratio: f
     return epochs[window - 1] if 0 < earlier < ratio * later else None
 
 
+def ended(config: ConfigDict, lines: Sequence[dict]) -> bool:
+    """Whether the search's lines of metrics.jsonl are all that there will be: every epoch, or up to where it was stopped."""
+    return bool(lines) and (lines[-1]["epoch"] == config.search.epochs or "returned_to" in lines[-1])
+
+
 def end_of_search(metrics: Sequence[dict]) -> dict:
     """Of the lines of metrics.jsonl, that of the epoch whose supernet the search ended with."""
     lines = {m["epoch"]: m for m in metrics if m["stage"] == "search"}

@@ -17,18 +17,13 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from experiments.interrupts import Interrupted, Interrupts
+from experiments.interrupts import Interrupts, exit_code
 from experiments.large_pages import use_large_pages
 
 
 def main(argv: Sequence[str]) -> int:
     """Carries out one analysis and returns the exit code."""
-    try:
-        with Interrupts() as stop:
-            return _carry_out(argv, stop)
-    except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
-        return stopped.code
+    return exit_code(lambda stop: _carry_out(argv, stop))
 
 
 def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
@@ -63,7 +58,7 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
     except ValueError as error:  # ConfigError, DataError, TableError
         return settings.fail(error, 2)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if isinstance(error, MemoryError) or any(said in str(error) for said in run.OUT_OF_MEMORY):
+        if run.out_of_memory(error):
             return settings.fail(f"{asked.name}: out of memory: name fewer --images, or a run with fewer channels", 1)
         return settings.fail(f"{type(error).__name__}: {str(error)[:300]}", 1)
     print(result.says)

@@ -1,11 +1,11 @@
 """By how much the alphas prefer skip_connect over the convolutions, against the supernet's accuracy (paper, Figure 3)."""
 
 import numpy as np
-from scipy import stats
 
 from darts_pt_jax.spaces import SearchSpace
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
+from experiments.measures import correlation
 from experiments.rules import ConfigError
 
 
@@ -54,11 +54,3 @@ def run(subject: Subject, options: Options) -> Result:
         f"supernet's accuracy over {len(rows)} epochs: {said}"
     )
     return Result(numbers, rows, {"alpha_gap": figure}, says)
-
-
-def correlation(one: list[float], other: list[float]) -> dict[str, float | None]:
-    """Spearman's and Kendall's rank correlation; None where one of the two does not vary or has a single value."""
-    if len(set(one)) < 2 or len(set(other)) < 2:
-        return {"spearman": None, "kendall": None}
-    found = {"spearman": stats.spearmanr(one, other), "kendall": stats.kendalltau(one, other)}
-    return {name: float(of.statistic) for name, of in found.items()}

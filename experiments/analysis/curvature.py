@@ -1,8 +1,8 @@
 """The largest eigenvalue of the validation loss' Hessian in the alphas over the search (RobustDARTS, section 4; paper, section 2)."""
 
 from experiments.analysis import figures
-from experiments.analysis.alpha_gap import correlation
 from experiments.analysis.subject import Options, Result, Subject
+from experiments.measures import correlation
 from experiments.rules import ConfigError
 
 OPTIONS = {

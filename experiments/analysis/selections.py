@@ -24,7 +24,7 @@ assert tuple(METRICS) == nasbench201.SUMMARY
 
 def trajectory(subject: Subject, options: Options) -> Result:
     """Perturbation from every supernet that is kept, magnitude after every epoch if alphas learn, in the table (Figures 4, 8)."""
-    table, rows = subject.table, []
+    medians, rows = subject.medians, []
     for line in subject.searched if subject.config.search.alpha == "learned" else ():
         rows.append({"epoch": line["epoch"], "selection": "magnitude", **_named(subject, subject.magnitude(line))})
     for epoch in subject.kept:
@@ -36,14 +36,14 @@ def trajectory(subject: Subject, options: Options) -> Result:
             points = [(row["epoch"], row[name]) for row in rows if row["selection"] == selection]
             if points:
                 one.plot(*zip(*points, strict=True), ".-", color=colour, label=f"by {selection}")
-        one.axhline(table.random_choice(name)["median"], color=figures.LIGHT, linewidth=0.8, label="median of all")
+        one.axhline(medians[name], color=figures.LIGHT, linewidth=0.8, label="median of all")
         figures.whole_numbers(one)
     axes[0].legend(frameon=False, fontsize=6.5)
     end = end_of_search(subject.metrics)["epoch"]
     last = {row["selection"]: row["c10_test"] for row in rows if row["epoch"] == end}
     numbers = {
         "at_the_end_of_the_search": last,
-        "median": {name: table.random_choice(name)["median"] for name in METRICS},
+        "median": medians,
     }
     says = ", ".join(f"by {selection} {value:.2f} %" for selection, value in last.items())
     return Result(numbers, rows, {"trajectory": figure}, f"at the end of the search, on CIFAR-10's test set: {says}")
@@ -109,20 +109,18 @@ def interval(subject: Subject, options: Options) -> Result:
     asked = options.intervals.split(",")
     if not all(text.isdecimal() for text in asked) or len(set(asked)) < len(asked):
         raise ConfigError(f"--intervals is {options.intervals!r}, expected different whole numbers such as 0,1,2,5")
-    table, rows = subject.table, []
+    medians, rows = subject.medians, []
     for epochs in map(int, asked):
         place = subject.select(f"interval{epochs}", select__method="perturbation", select__interval=epochs)
         rows.append({"interval": epochs, **_named(subject, own(place))})
     figure, axes = figures.panels(subject.name, [("epochs of tuning", f"{name}, %") for name in METRICS.values()])
     for one, name in zip(axes, METRICS, strict=True):
         one.plot([row["interval"] for row in rows], [row[name] for row in rows], "o-", color=figures.COLOURS[0])
-        one.axhline(table.random_choice(name)["median"], color=figures.LIGHT, linewidth=0.8)
+        one.axhline(medians[name], color=figures.LIGHT, linewidth=0.8)
         figures.whole_numbers(one)
     lines = table_head("epochs of tuning", *METRICS.values())
     lines += [table_row(row["interval"], *(f"{row[name]:.2f}" for name in METRICS)) for row in rows]
-    return Result(
-        {"median": {n: table.random_choice(n)["median"] for n in METRICS}}, rows, {"interval": figure}, "\n".join(lines)
-    )
+    return Result({"median": medians}, rows, {"interval": figure}, "\n".join(lines))
 
 
 def _perturbed(subject: Subject, method: str) -> pathlib.Path:

@@ -16,6 +16,7 @@ from darts_pt_jax.layered import LayeredNetwork
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
 from experiments.directory import RunError
+from experiments.measures import spread
 from experiments.report import table_head, table_row
 from experiments.rules import ConfigError
 from experiments.training import recipe, summary
@@ -51,10 +52,10 @@ def run(subject: Subject, options: Options) -> Result:
     numbers, lines = {**asked, "test_images": _steps(subject) * subject.config.search.batch_size, "networks": {}}, []
     for name, of_paper in PAPER.items():
         before, *after = [row["test_accuracy"] for row in rows if row["network"] == name]
-        spread = float(np.std(after, ddof=1)) if len(after) > 1 else None
-        found = {"before": before, "after": float(np.mean(after)), "after_sd": spread}
+        mean, deviation = spread(after)
+        found = {"before": before, "after": mean, "after_sd": deviation}
         numbers["networks"][name] = {**found, "paper": dict(zip(found, of_paper, strict=True))}
-        sd = "" if spread is None else f" ± {spread:.2f}"
+        sd = "" if deviation is None else f" ± {deviation:.2f}"
         lines.append(
             table_row(name, f"{before:.2f}", f"{found['after']:.2f}{sd}", of_paper[0], f"{of_paper[1]} ± {of_paper[2]}")
         )

@@ -10,8 +10,8 @@ import numpy as np
 
 from darts_pt_jax import architecture
 from experiments.analysis import figures
-from experiments.analysis.alpha_gap import correlation
 from experiments.analysis.subject import Options, Result, Subject
+from experiments.measures import correlation
 from experiments.rules import ConfigError
 from experiments.training import Regime
 

@@ -22,6 +22,7 @@ from experiments.directory import RunError, Source
 from experiments.interrupts import Interrupts
 from experiments.records import by_magnitude, config_of, of_run
 from experiments.rules import ConfigError, check, seed_of
+from experiments.search import ended
 from experiments.settings import Settings
 from experiments.training import Training
 
@@ -105,10 +106,11 @@ class Subject:
         check(self.config)
         self.space = SPACES[self.config.space]
         self.metrics = record.JsonLines(workdir / "metrics.jsonl").read()
-        last = self.searched[-1] if self.searched else {}
-        epochs = self.config.search.epochs
-        if not (last.get("epoch") == epochs or "returned_to" in last or (last and self.config.init_from)):
-            raise ConfigError(f"--run {workdir}: {last.get('epoch', 0)} of {epochs} epochs are searched: let it finish")
+        if not (ended(self.config, self.searched) or (self.searched and self.config.init_from)):
+            done = self.searched[-1]["epoch"] if self.searched else 0
+            raise ConfigError(
+                f"--run {workdir}: {done} of {self.config.search.epochs} epochs are searched: let it finish"
+            )
 
     @property
     def name(self) -> str:
@@ -238,6 +240,11 @@ class Subject:
         if not self.config.report.nasbench201:
             raise ConfigError("--table is missing: name the npz of python -m experiments.nasbench201 import")
         return nasbench201.Table(self.config.report.nasbench201)
+
+    @functools.cached_property
+    def medians(self) -> dict[str, float]:
+        """Those of all architectures in the table, by metric."""
+        return {name: self.table.random_choice(name)["median"] for name in nasbench201.SUMMARY}
 
     def looked_up(self, genotype: Genotype) -> dict[str, float]:
         """Accuracies of an architecture in the table, and its rank."""

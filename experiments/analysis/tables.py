@@ -9,7 +9,6 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from configs import common, retrain_imagenet, table2, table3, table4
@@ -20,6 +19,7 @@ from experiments import directory
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result
 from experiments.directory import RunError
+from experiments.measures import spread
 from experiments.records import config_of, of_run
 from experiments.report import table_head, table_row
 from experiments.retraining import own
@@ -168,8 +168,7 @@ def _row(cell: tuple[str, str, str, str], runs: list[tuple[int, float, list[str]
     errors, keys = [error for _, error, _ in counted], sorted({key for *_, differ in counted for key in differ})
     return {
         **dict(zip(("table", "space", "data", "method"), cell, strict=True)), "paper": PAPER[cell],
-        "ours": float(np.mean(errors)) if errors else None,
-        "sd": float(np.std(errors, ddof=1)) if len(errors) > 1 else None, "best": min(errors, default=None),
+        **dict(zip(("ours", "sd"), spread(errors), strict=True)), "best": min(errors, default=None),
         "runs": len(errors), "seeds": len({seed for seed, *_ in counted}),
         "protocol": "not run" if not errors else f"reduced: {', '.join(keys)}" if keys else "full",
     }  # fmt: skip

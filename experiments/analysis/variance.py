@@ -19,8 +19,8 @@ from darts_pt_jax import architecture
 from darts_pt_jax.data import batches
 from darts_pt_jax.spaces import CellGraph
 from experiments.analysis import figures
-from experiments.analysis.alpha_gap import correlation
 from experiments.analysis.subject import Options, Result, Subject
+from experiments.measures import correlation
 from experiments.rules import ConfigError
 
 OPTIONS = {"images": {"type": int, "default": 256, "help": "validation images, in one batch (default: 256)"}}
