@@ -1,9 +1,12 @@
 """Checkpoints by orbax: the rolling ones that a run continues from, and the snapshots that are kept for good."""
 
+import contextlib
+import errno
 import math
 import os
 import pathlib
 import shutil
+import time
 
 import jax
 import numpy as np
@@ -44,7 +47,7 @@ class Checkpoints:
         if not read_only:
             self.directory.mkdir(parents=True, exist_ok=True)
             for leftover in self.directory.glob("*.tmp*"):
-                shutil.rmtree(leftover)
+                _remove(leftover)
 
     def numbers(self) -> list[int]:
         """Numbers of all checkpoints, ascending."""
@@ -98,6 +101,7 @@ class Checkpoints:
             position=ocp.args.JsonSave(position),
         )
         try:
+            _remove(folder)  # what a late write may have left
             self._checkpointer.save(folder, args=args)
             files = sorted(p for p in folder.rglob("*") if p.is_file())
             manifest = {p.relative_to(folder).as_posix(): record.digest(p) for p in files}
@@ -110,7 +114,8 @@ class Checkpoints:
             if not isinstance(error, OSError) and "os_error_code" not in str(error):
                 raise
             for leftover in self.directory.glob(f"{folder.name}*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    _remove(leftover)
             raise record.WriteError(self.directory / str(number), error, size_of(packed)) from error
         for old in self.numbers()[: -self._keep] if self._keep else ():
             self._delete(old)
@@ -191,6 +196,18 @@ class Checkpoints:
                 f"differ, {min(other)} among them"
             )
         return jax.tree.unflatten(jax.tree.structure(like), [jax.device_put(theirs[name]) for name in layout])
+
+
+def _remove(folder: pathlib.Path, patience: float = 10.0):
+    """Deletes a folder, even while writes of a save that has failed, which orbax does not wait for, still end in it."""
+    until = time.monotonic() + patience
+    while folder.exists():
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.ENOENT) or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 def _flush(path: pathlib.Path):

@@ -1,3 +1,8 @@
+import contextlib
+import itertools
+import threading
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,3 +38,30 @@ def test_another_supernet_is_refused_by_name(tmp_path):
     checkpoints.save(1, {"weights": jnp.ones(3), "same": jnp.ones(2)}, {})
     with pytest.raises(ValueError, match=r"does not fit this supernet: 1 arrays differ, .*weights"):
         checkpoints.restore(1, {"weights": jnp.ones(4), "same": jnp.ones(2)})
+
+
+def test_a_broken_off_checkpoint_is_cleared_while_late_writes_still_arrive_in_it(tmp_path):
+    """As tensorstore's do, when one of several that it makes at once has failed."""
+    leftover, until = tmp_path / "c" / "7.tmp" / "state", time.monotonic() + 1
+
+    def write():
+        for number in itertools.count():
+            if time.monotonic() > until:
+                return
+            with contextlib.suppress(OSError):
+                leftover.mkdir(parents=True, exist_ok=True)
+                (leftover / f"{threading.get_ident()}-{number}").touch()
+
+    late = [threading.Thread(target=write) for _ in range(8)]
+    for thread in late:
+        thread.start()
+    try:
+        while not leftover.exists():
+            time.sleep(0.001)
+        checkpoints = Checkpoints(tmp_path / "c")
+        checkpoints.save(8, {"a": jnp.ones(3)}, {})
+    finally:
+        for thread in late:
+            thread.join()
+    Checkpoints(tmp_path / "c").save(9, {"a": jnp.ones(3)}, {})
+    assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["8", "9"]
