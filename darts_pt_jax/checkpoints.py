@@ -181,7 +181,7 @@ class Checkpoints:
 
         Args:
           number: which one.
-          like: a pytree of the state's structure, arrays or `jax.ShapeDtypeStruct`.
+          like: a pytree of the state's structure, arrays or `jax.ShapeDtypeStruct`, placed where its are to be.
 
         Raises:
           ValueError: the checkpoint holds other arrays than `like`.
@@ -195,7 +195,9 @@ class Checkpoints:
                 f"checkpoint {number} in {self.directory} does not fit this supernet: {len(other)} arrays "
                 f"differ, {min(other)} among them"
             )
-        return jax.tree.unflatten(jax.tree.structure(like), [jax.device_put(theirs[name]) for name in layout])
+        places = (getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(like))
+        leaves = [jax.device_put(theirs[name], place) for name, place in zip(layout, places, strict=True)]
+        return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def _remove(folder: pathlib.Path, patience: float = 10.0):

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from darts_pt_jax.devices import data_shards
+
 
 def _on_cpu() -> bool:
     return jax.default_backend() == "cpu"
@@ -66,10 +68,14 @@ def _spread(x: jax.Array, stride: int, size: tuple[int, int]) -> jax.Array:
 
 def _sums(images: Sequence[jax.Array], of_channels: bool = True) -> jax.Array:
     """float32 sums [N, C] (or [N]) of N arrays [B, H, W, C] in one pass: of every image first, then over the batch."""
-    sums = tuple(x.astype(jnp.float32) for x in images)
-    for axes in ((1, 2), (0,) if of_channels else (0, 1)):
-        sums = jax.lax.reduce(sums, (jnp.float32(0),) * len(sums), lambda a, b: tuple(map(jnp.add, a, b)), axes)
-    return jnp.stack(sums)
+
+    def reduced(sums, axes):
+        return jax.lax.reduce(sums, (jnp.float32(0),) * len(sums), lambda a, b: tuple(map(jnp.add, a, b)), axes)
+
+    sums = reduced(tuple(x.astype(jnp.float32) for x in images), (1, 2))
+    if data_shards(images[0].shape[0]) > 1:  # one sum over devices, where N results would be N
+        return jnp.stack(sums, 1).sum((0,) if of_channels else (0, 2))
+    return jnp.stack(reduced(sums, (0,) if of_channels else (0, 1)))
 
 
 def relu(x: jax.Array) -> jax.Array:
@@ -174,8 +180,9 @@ def normalise_plain(x: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array,
 
 @_apart()
 def _moments(x):
-    """Mean and biased variance [C] in one pass: about the mean of the first image, so that what cancels is small."""
-    about = x[0].mean((0, 1))
+    """Mean and biased variance [C] in one pass: about the mean of a first image, so that what cancels is small."""
+    shards = data_shards(len(x))  # of each of which the first
+    about = x.reshape(shards, -1, *x.shape[1:])[:, 0].mean((0, 1, 2)) if shards > 1 else x[0].mean((0, 1))
     mean, square = _sums([x - about, jnp.square(x - about)]) / (x.size / x.shape[-1])
     return jnp.stack([about + mean, jnp.maximum(square - jnp.square(mean), 0)])
 

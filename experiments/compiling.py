@@ -7,24 +7,26 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
+from darts_pt_jax.devices import Devices
+
 
 class Programs:
-    """Makes jitted functions; `side_by_side` compiles all that a call of several of them needs.
+    """Makes jitted functions for some devices; `side_by_side` compiles all that a call of several of them needs.
 
     XLA compiles each on one thread, and XLA:CPU reads several small ones from its cache sooner than a large one.
     """
 
-    def __init__(self):
+    def __init__(self, devices: Devices):
         """Has compiled nothing."""
-        self._pool = None
+        self._devices, self._pool = devices, None
 
     def __call__(self, function: Callable, **options) -> Callable:
-        """`function`, jitted with jax.jit's `options`.
+        """`function`, jitted with the options of `Devices.jit`.
 
         While `side_by_side` is open it computes nothing: the program for its arguments (or `ShapeDtypeStruct`s in place
         of arrays) is compiled in another thread, and it returns the shapes of its results.
         """
-        jitted = jax.jit(function, **options)
+        jitted = self._devices.jit(function, **options)
 
         def program(*args):
             if self._pool is None or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import TextIO
 
-import jax
 from ml_collections import ConfigDict
 
 from darts_pt_jax import record
 from darts_pt_jax.checkpoints import MANIFEST, Checkpoints, DamagedError
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.data.streams import Stream
+from darts_pt_jax.devices import Devices
 from experiments.rules import ConfigError, flatten
 from experiments.settings import Settings
 from experiments.torch_source import TorchSource
@@ -34,6 +34,7 @@ FREE = (
     "tensorboard",
     "compilation_cache",
     "debug_nans",
+    "devices",
 )
 """Keys, or beginnings of keys, that may change between two commands on one run directory."""
 
@@ -187,10 +188,6 @@ def sign(file: TextIO, process: int):
     file.flush()
 
 
-def _devices() -> str:
-    return f"{jax.device_count()} {jax.devices()[0].device_kind}"
-
-
 def _versions() -> dict[str, str]:
     """Those that a number may depend on."""
     versions = {"python": platform.python_version()}
@@ -238,7 +235,11 @@ def checkpoints_kept(config: ConfigDict) -> int:
 
 
 def bind(
-    settings: Settings, before: dict | None, source: "Source | TorchSource | None", images: Images | Stream
+    settings: Settings,
+    before: dict | None,
+    source: "Source | TorchSource | None",
+    images: Images | Stream,
+    on: Devices,
 ) -> str | None:
     """Ties the directory to the config and to the images, and notes devices and versions.
 
@@ -254,7 +255,7 @@ def bind(
     if before and before["data_sha256"] != fingerprint:
         raise ConfigError(f"data: the images are not those that {settings.workdir} was begun with (SHA-256 differs)")
     devices, versions = ((before or {}).get(name, []) for name in ("devices", "versions"))
-    now, with_ = _devices(), _versions()
+    now, with_ = str(on), _versions()
     content = {
         "config": flatten(settings.config), "devices": devices + [now] * (devices[-1:] != [now]),
         "versions": versions + [with_] * (versions[-1:] != [with_]), "data_sha256": fingerprint,

@@ -9,28 +9,30 @@ from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.checkpoints import size_of
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.data.streams import Stream
+from darts_pt_jax.devices import Devices
 from experiments.directory import Source, checkpoints_kept
 from experiments.retraining import Retraining, chosen
 from experiments.rules import SGAS
 from experiments.run import Unit, check_retraining, goal, load_images, progress
 from experiments.settings import Settings
 from experiments.torch_source import TorchSource
-from experiments.training import Training
+from experiments.training import Training, devices_of
 
 
 def show(settings: Settings, pipeline: dict[str, list[Unit]]):
     """Prints stages, steps, images, and estimates of memory and disk."""
     config = settings.config
     before, done = progress(settings, pipeline)
-    images = load_images(config)
+    devices, images = devices_of(config), load_images(config)
     print(f"run directory  {settings.workdir}")
+    print(f"devices        {devices}")
     print(f"done already   {done} of {goal(settings, pipeline, done)} units of work")
     if "retrain" in settings.stages:
-        check_retraining(settings, images)
+        check_retraining(settings, images, devices)
     if not config.genotype:
-        _show_supernet(settings, pipeline, Source.named(settings, before), Training(config, images))
+        _show_supernet(settings, pipeline, Source.named(settings, before), Training(config, images, devices))
     if "retrain" in settings.stages:
-        _show_retraining(settings, images)
+        _show_retraining(settings, images, devices)
     if "report" in settings.stages:
         print("report         report.md, drawings")
 
@@ -70,10 +72,10 @@ def _show_supernet(
     _show_needs(size_of(training.train) + size_of(training.valid), state, loss, (batch, *training.image_shape), config)
 
 
-def _show_retraining(settings: Settings, images: Images | Stream):
+def _show_retraining(settings: Settings, images: Images | Stream, devices: Devices):
     config, (train, test) = settings.config, images.sizes
     retrain = config.retrain
-    of = Retraining(config, images, chosen(config, settings.workdir)) if config.genotype else None
+    of = Retraining(config, images, chosen(config, settings.workdir), devices) if config.genotype else None
     what = (
         f"{retrain.cells} cells{' a stage' * bool(of and of.net.form == 'nasbench201')} of {retrain.channels} channels"
     )

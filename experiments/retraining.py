@@ -13,13 +13,14 @@ from darts_pt_jax.bilevel import Metrics
 from darts_pt_jax.data import feeds
 from darts_pt_jax.data.sources import DataError, Images
 from darts_pt_jax.data.streams import Stream
+from darts_pt_jax.devices import Devices
 from darts_pt_jax.export import TrainedNetwork
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.network import Network
 from darts_pt_jax.spaces import darts_layout
 from darts_pt_jax.supervised import RetrainState
 from experiments.rules import ConfigError
-from experiments.training import check_channels, check_side, donated, explained, recipe, summary
+from experiments.training import check_channels, check_divides, check_side, donated, explained, recipe, summary
 
 
 def chosen(config: ConfigDict, directory: pathlib.Path) -> Genotype:
@@ -53,13 +54,14 @@ def discrete_network(config: ConfigDict, genotype: Genotype, classes: int) -> Ne
     return Network(genotype, form, retrain.cells, retrain.channels, classes, dtype=jax.numpy.dtype(config.precision))
 
 
-def check(config: ConfigDict, images: Images | Stream, genotype: Genotype):
-    """Holds the settings of retraining against the images, and against an architecture with the cells that it will have.
+def check(config: ConfigDict, images: Images | Stream, genotype: Genotype, devices: Devices):
+    """Holds the settings of retraining against images, devices, and an architecture with the cells that it will have.
 
     Raises:
       ConfigError, DataError: they do not fit.
     """
     retrain, (height, width, channels) = config.retrain, images.image_shape
+    check_divides(devices, "retrain.batch_size", retrain.batch_size)
     try:
         net = discrete_network(config, genotype, images.classes)
     except ValueError as error:
@@ -89,19 +91,20 @@ def check(config: ConfigDict, images: Images | Stream, genotype: Genotype):
 class Retraining:
     """A discrete network with its data and its compiled programs; the state is passed in and out."""
 
-    def __init__(self, config: ConfigDict, images: Images | Stream, genotype: Genotype):
-        """Builds the network for the images; compiles nothing yet.
+    def __init__(self, config: ConfigDict, images: Images | Stream, genotype: Genotype, devices: Devices | None = None):
+        """Builds the network for the images, on the first device unless others are given; compiles nothing yet.
 
         Raises:
           ConfigError, DataError: the settings do not fit the images or the architecture.
         """
-        check(config, images, genotype)
+        self.devices = devices or Devices.here(1)
+        check(config, images, genotype, self.devices)
         retrain = config.retrain
         self.config, self.genotype = config, genotype
         self.image_shape, self.sizes = images.image_shape, images.sizes
         jitter = tuple(retrain.jitter)
         self.recipe = recipe(config, images, images.sizes[0], cutout=retrain.cutout, jitter=jitter)
-        self._feed = feeds.feed(images, self.recipe)
+        self._feed = feeds.feed(images, self.recipe, self.devices)
         self.net = discrete_network(config, genotype, images.classes).clone(auxiliary=retrain.auxiliary > 0)
         self.optimizer = bilevel.weight_optimizer(retrain.momentum, retrain.weight_decay, retrain.clip)
         self.parameters, self.multiply_adds = network.size(self.net, self.image_shape)
@@ -114,15 +117,15 @@ class Retraining:
             images, labels = self._feed.batch(given, augment_key)
             return gradient(state, images, labels, step_key, drop_path)
 
-        @functools.partial(jax.jit, donate_argnums=donated(config))
+        @functools.partial(self.devices.jit, donate_argnums=donated(config))
         def train_step(state, total, given, i, key, learning_rate, drop_path):
             return update(state, total, *train_gradient(state, given, i, key, drop_path), learning_rate)
 
-        @jax.jit
+        @self.devices.jit
         def test_step(state, total, given, counted, key):
             return total + evaluate(state.variables, *self._feed.batch(given, None), counted, key)
 
-        self._train_step, self._test_step, self._gradient = train_step, test_step, jax.jit(train_gradient)
+        self._train_step, self._test_step, self._gradient = train_step, test_step, self.devices.jit(train_gradient)
 
     def trained(self, state: RetrainState, epoch: int) -> TrainedNetwork:
         """The network that is kept after so many epochs: without auxiliary head."""
@@ -135,11 +138,11 @@ class Retraining:
 
     def initial_state(self, key: jax.Array) -> RetrainState:
         """The state before the first step."""
-        return supervised.init_state(self.net, key, self.image_shape, self.optimizer)
+        return self.devices.everywhere(supervised.init_state(self.net, key, self.image_shape, self.optimizer))
 
     def abstract_state(self) -> RetrainState:
         """The shapes of a state."""
-        return jax.eval_shape(self.initial_state, jax.random.key(0))
+        return self.devices.shapes(self.initial_state, jax.random.key(0))
 
     def epoch(self, state: RetrainState, key: jax.Array, learning_rate: float, drop_path: float, fold):
         """A shuffled pass over the training set, less what does not fill a batch; the state, train_loss, train_accuracy."""

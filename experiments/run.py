@@ -23,6 +23,7 @@ from darts_pt_jax.checkpoints import Checkpoints, size_of
 from darts_pt_jax.data import sources, streams
 from darts_pt_jax.data.sources import DataError, Images
 from darts_pt_jax.data.streams import Stream
+from darts_pt_jax.devices import Devices
 from darts_pt_jax.genotype import example
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supervised import RetrainState
@@ -36,7 +37,7 @@ from experiments.screen import Screen, words
 from experiments.settings import Settings
 from experiments.timing import Stopwatch
 from experiments.torch_source import TorchSource
-from experiments.training import Diverged, Regime, Training, not_finite
+from experiments.training import Diverged, Regime, Training, devices_of, not_finite
 
 State = SearchState | RetrainState
 
@@ -64,12 +65,12 @@ class Run:
     """What a unit works with: the config, the supernet and its data, the source of the supernet, where to record."""
 
     def __init__(
-        self, settings: Settings, images: Images | Stream, training: Training | None,
+        self, settings: Settings, images: Images | Stream, devices: Devices, training: Training | None,
         source: Source | TorchSource | None, screen: Screen,
         stop: Interrupts,
     ):  # fmt: skip
         """Binds a run directory to its data and its supernet, if it has one."""
-        self.config, self.directory, self._images = settings.config, settings.workdir, images
+        self.config, self.directory, self._images, self._devices = settings.config, settings.workdir, images, devices
         self.training, self.source = training, source
         self._whole, self._excluded = training, None
         self.metrics = record.JsonLines(self.directory / "metrics.jsonl")
@@ -85,7 +86,7 @@ class Run:
         """The network of the chosen architecture."""
         genotype = own(self.directory) if self._retrains else chosen(self.config, self.directory)
         self.training = self._whole = None  # the supernet's images make room on the device
-        of = Retraining(self.config, self._images, genotype)
+        of = Retraining(self.config, self._images, genotype, self._devices)
         needed = size_of(of.abstract_state()), self.config.checkpoint.keep + 1, ("checkpoints",)
         directory.require_room(self.directory, *needed)
         return of
@@ -373,10 +374,11 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
         if settings.config.data.download and settings.config.data.source not in sources.SOURCES:
             screen.say("tensorflow-datasets downloads the data if they are not there yet")
         with _one_line("start", lambda: "lower data.examples, data.size or supernet.channels"):
+            devices = devices_of(settings.config)
             images = load_images(settings.config, settings.config.data.download)
             if "retrain" in settings.stages:
-                check_retraining(settings, images)
-            training = None if settings.config.genotype else Training(settings.config, images)
+                check_retraining(settings, images, devices)
+            training = None if settings.config.genotype else Training(settings.config, images, devices)
             if source and training:
                 source.check(training)
         for note in (*images.notes, *(source.notes if source else ())):
@@ -384,9 +386,9 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
         workdir.mkdir(parents=True, exist_ok=True)
         with directory.locked(workdir / "lock"):
             before, done = progress(settings, pipeline)  # anew: another process may have worked on it meanwhile
-            if warning := directory.bind(settings, before, source, images):
+            if warning := directory.bind(settings, before, source, images, devices):
                 screen.say(warning)
-            with contextlib.closing(Run(settings, images, training, source, screen, stop)) as run:
+            with contextlib.closing(Run(settings, images, devices, training, source, screen, stop)) as run:
                 del training  # so that the run alone holds it
                 with _one_line("start", lambda: "lower supernet.channels or supernet.cells"):
                     state = run.resume(units)
@@ -449,7 +451,7 @@ def load_images(config: ConfigDict, download: bool = False) -> Images | Stream:
     return sources.load(data.source, data.path, data.size, data.examples, data.dir, download)
 
 
-def check_retraining(settings: Settings, images: Images | Stream):
+def check_retraining(settings: Settings, images: Images | Stream, devices: Devices):
     """Refuses, before any work, what stage retrain could not do.
 
     Raises:
@@ -457,7 +459,7 @@ def check_retraining(settings: Settings, images: Images | Stream):
     """
     config = settings.config
     genotype = chosen(config, settings.workdir) if config.genotype else example(SPACES[config.space])
-    retraining.check(config, images, genotype)
+    retraining.check(config, images, genotype, devices)
 
 
 def goal(settings: Settings, pipeline: dict[str, list[Unit]], done: int) -> int:

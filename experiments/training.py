@@ -19,16 +19,17 @@ from darts_pt_jax.data import batches
 from darts_pt_jax.data.batches import Dataset, Recipe
 from darts_pt_jax.data.sources import DataError, Images
 from darts_pt_jax.data.streams import Stream
+from darts_pt_jax.devices import Devices
 from darts_pt_jax.methods.sdarts import PERTURBATIONS
 from darts_pt_jax.methods.unrolled import ALPHA_GRADIENTS
 from darts_pt_jax.selection import perturbation, sgas
 from darts_pt_jax.spaces import RESIDUAL_BLOCK, SPACES
 from darts_pt_jax.supernet import Supernet
 from experiments.compiling import Programs
-from experiments.rules import SGAS
+from experiments.rules import SGAS, ConfigError
 
 
-def split(config: ConfigDict, images: Images) -> tuple[Dataset, Dataset]:
+def split(config: ConfigDict, images: Images, devices: Devices) -> tuple[Dataset, Dataset]:
     """The halves of the training set, in the given order: for the weights, and for alphas and scores (DARTS, section 3.1).
 
     Raises:
@@ -62,7 +63,44 @@ def split(config: ConfigDict, images: Images) -> tuple[Dataset, Dataset]:
         )
     of = recipe(config, images, border)
     parts = (slice(0, border), slice(border, count))
-    return tuple(batches.resident(images.train_images[p], images.train_labels[p], of) for p in parts)
+    return tuple(batches.resident(images.train_images[p], images.train_labels[p], of, devices) for p in parts)
+
+
+def devices_of(config: ConfigDict) -> Devices:
+    """Those that the config asks for.
+
+    Raises:
+      ConfigError: there are fewer.
+    """
+    try:
+        return Devices.here(config.devices)
+    except ValueError as error:
+        raise ConfigError(f"devices is {config.devices}, but {error}") from error
+
+
+def check_divides(devices: Devices, key: str, size: int):
+    """Holds a batch size against the devices that batches are split over.
+
+    Raises:
+      ConfigError: they do not divide it.
+    """
+    if size % devices.count:
+        nearest = " or ".join(map(str, devices.nearest(size)))
+        fewer = max(n for n in range(1, devices.count) if size % n == 0)
+        raise ConfigError(
+            f"{key} is {size}, which the {devices.count} devices do not divide: set it to {nearest}, or devices to {fewer}"
+        )
+
+
+def check_batches(config: ConfigDict, devices: Devices):
+    """Holds the batches of search and selection against the devices.
+
+    Raises:
+      ConfigError: the devices do not divide one.
+    """
+    check_divides(devices, "search.batch_size", config.search.batch_size)
+    if config.select.method in SGAS:
+        check_divides(devices, "sgas.batch_increase", config.sgas.batch_increase)
 
 
 def check_side(image_shape: Sequence[int], reductions: int):
@@ -134,16 +172,17 @@ class Regime:
 class Training:
     """A supernet with its two halves of data and its compiled programs; the state is passed in and out."""
 
-    def __init__(self, config: ConfigDict, images: Images):
-        """Builds the supernet for the images; compiles nothing yet."""
+    def __init__(self, config: ConfigDict, images: Images, devices: Devices | None = None):
+        """Builds the supernet for the images, on the first device unless others are given; compiles nothing yet."""
         search = config.search
-        self.config = config
+        self.config, self.devices = config, devices or Devices.here(1)
         self.space = SPACES[config.space]
         layout = self.space.layout(config.supernet.cells)
+        check_batches(config, self.devices)
         check_side(
             images.image_shape, sum(kind == RESIDUAL_BLOCK or self.space.cells[kind].reduction for kind in layout)
         )
-        self.train, self.valid = split(config, images)
+        self.train, self.valid = split(config, images, self.devices)
         self.image_shape = images.image_shape
         self.weight_optimizer = bilevel.weight_optimizer(search.momentum, search.weight_decay, search.clip)
         self.alpha_optimizer = bilevel.alpha_optimizer(search.alpha_learning_rate, search.alpha_weight_decay)
@@ -156,15 +195,17 @@ class Training:
         search, scans = self.config.search, self._scans()
         self.net = net
         self.scorer = functools.cache(self._scorer)
-        self._evaluate = jax.jit(self._evaluation(bilevel.make_evaluate(net, False, False)))
-        self._programs, self._compiled = Programs(), set()
+        jit = self.devices.jit
+        self._evaluate = jit(self._evaluation(bilevel.make_evaluate(net, False, False)))
+        self._programs, self._compiled = Programs(self.devices), set()
         program = (lambda function, **_: function) if scans else self._programs  # an epoch that scans is one program
         both = "params", "alphas"
         shared = search.gradients == "shared" and search.alpha == "learned"
         gradient = functools.cache(lambda *of: program(bilevel.make_gradient(net, *of)))
         if shared:
             gradient = functools.partial(lambda of_both, *_: of_both, gradient(*both))
-        self._batch, self._gradient = program(_batch), gradient("params")
+        in_batches = (self.devices.batch, self.devices.batch, self.devices.whole)
+        self._batch, self._gradient = program(_batch, out=in_batches), gradient("params")
         self._alpha_gradient = ALPHA_GRADIENTS[search.unrolled](
             gradient, program, momentum=search.momentum, weight_decay=search.weight_decay
         )
@@ -174,9 +215,9 @@ class Training:
         weight_update = bilevel.make_weight_update(self.weight_optimizer)
         self._alpha_update = program(bilevel.guarded(alpha_update, "alphas"), **reused)
         self._weight_update = program(bilevel.guarded(weight_update, "params"), **reused)
-        self._epoch = jax.jit(self._scanned, **reused)
+        self._epoch = jit(self._scanned, **reused)
         of_alphas = bilevel.make_gradient(net, "alphas")
-        self._product = jax.jit(curvature.make_product(lambda state, *batch: of_alphas(state, *_unaugmented(*batch))))
+        self._product = jit(curvature.make_product(lambda state, *batch: of_alphas(state, *_unaugmented(*batch))))
 
     def restricted(self, decisions: Decisions) -> "Training":
         """The same with a supernet without the candidates that `decisions` exclude."""
@@ -187,28 +228,40 @@ class Training:
     def initial_state(self, key: jax.Array) -> SearchState:
         """The state before the first step."""
         scale = 1e-3 if self.config.search.alpha_init == "noise" else 0.0
-        return bilevel.init_state(self.net, key, self.image_shape, self.weight_optimizer, self.alpha_optimizer, scale)
+        return self.devices.everywhere(
+            bilevel.init_state(self.net, key, self.image_shape, self.weight_optimizer, self.alpha_optimizer, scale)
+        )
 
     def abstract_state(self) -> SearchState:
         """The shapes of a state."""
-        return jax.eval_shape(self.initial_state, jax.random.key(0))
+        return self.devices.shapes(self.initial_state, jax.random.key(0))
 
     def indices(
         self, key: jax.Array, dataset: Dataset, sampling: str, steps: int, batch_size: int | None = None
     ) -> jax.Array:
         """int32 [steps, B], the images of an epoch's batches; B is by default the config's."""
-        return self._draw[sampling](key, dataset.size, steps, batch_size or self.config.search.batch_size)
+        drawn = self._draw[sampling](key, dataset.size, steps, batch_size or self.config.search.batch_size)
+        return self.devices.split(drawn)
 
     def _scorer(self, kind: str):
         """The compiled scorer of one cell kind."""
         select = self.config.select
         evaluate = bilevel.make_evaluate(self.net, select.bn == "batch", select.augment)
-        return jax.jit(perturbation.make_scorer(evaluate, kind))
+        return self._for_scoring(kind).jit(perturbation.make_scorer(evaluate, kind))
 
-    def masks(self, kind: str) -> int:
-        """M, how many masks a call of a kind's scorer evaluates: by default all of an edge and the unmasked supernet."""
+    def _for_scoring(self, kind: str) -> Devices:
+        return self.devices.for_scoring(self._masks_of_call(kind), self.config.search.batch_size)
+
+    def _masks_of_call(self, kind: str) -> int:
         every = self.space.cells[kind].width + 1
         return min(self.config.select.mask_batch or every, every)
+
+    def masks(self, kind: str) -> int:
+        """M, how many masks a call of a kind's scorer evaluates: by default all of an edge and the unmasked supernet.
+
+        On several devices it may be some more, so that each has as many.
+        """
+        return self._for_scoring(kind).filled(self._masks_of_call(kind))
 
     def epoch(self, state: SearchState, key: jax.Array, regime: Regime, fold) -> tuple[SearchState, dict]:
         """One epoch of bilevel steps: alphas on the validation half (unless fixed), then weights on the training half.
@@ -282,7 +335,7 @@ class Training:
             looking._step(i, state, Metrics.zero(), *args)
             return found
 
-        step = jax.jit(step) if self._scans() else step
+        step = self.devices.jit(step) if self._scans() else step
         return [named for of_half in step(state, *args) for named in zip(names, of_half, strict=True)]
 
     def _scanned(self, state, total, *args):
@@ -304,7 +357,8 @@ class Training:
         batch_size = self.config.search.batch_size
 
         def step(i, state, total):
-            batch = self.valid, np.arange(i * batch_size, (i + 1) * batch_size), jax.random.fold_in(key, i)
+            indices = self.devices.split(np.arange(i * batch_size, (i + 1) * batch_size))
+            batch = self.valid, indices, jax.random.fold_in(key, i)
             return state, self._evaluate(state, total, batch)
 
         steps = (self.config.eval.images or self.valid.size) // batch_size
@@ -322,7 +376,8 @@ class Training:
         def product(direction):
             keys = (jax.random.fold_in(key, i) for i in range(count))
             of_batches = [
-                self._product(state, direction, (self.valid, *part)) for part in zip(parts, keys, strict=True)
+                self._product(state, direction, (self.valid, self.devices.split(part), of_part))
+                for part, of_part in zip(parts, keys, strict=True)
             ]
             return jax.tree.map(lambda *images: sum(images) / count, *of_batches)
 

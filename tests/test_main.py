@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from darts_pt_jax.checkpoints import Checkpoints
+from darts_pt_jax.devices import Devices
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.spaces import SPACES, dag
 from experiments import main
@@ -339,7 +340,7 @@ def test_other_devices_are_noted_with_a_warning(tmp_path, monkeypatch, capsys):
 
     assert run(tmp_path / "run", BENCH, stages="search") == 0
     assert "warning" not in capsys.readouterr().out
-    monkeypatch.setattr(directory, "_devices", lambda: "8 of another kind")
+    monkeypatch.setattr(Devices, "__str__", lambda _: "8 of another kind")
     assert run(tmp_path / "run", BENCH, stages="search,select") == 0
     assert "and goes on on 8 of another kind" in capsys.readouterr().out
     assert directory.stored(tmp_path / "run")["devices"][1:] == ["8 of another kind"]

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from darts_pt_jax.devices import Devices
+
 
 @flax.struct.dataclass
 class Labelled:
@@ -55,9 +57,9 @@ class Dataset(Recipe, Labelled):  # its fields are those of the last base first
     """Labelled images on the device and what is done to them: images, labels, mean, std, pad, flip, cutout, jitter."""
 
 
-def resident(images: np.ndarray, labels: np.ndarray, recipe: Recipe) -> Dataset:
-    """Images uint8 [N, H, W, C] and labels [N] of the host, on the device, with what is done to them."""
-    return Dataset(jax.device_put(images), jax.device_put(labels), **vars(recipe))
+def resident(images: np.ndarray, labels: np.ndarray, recipe: Recipe, devices: Devices) -> Dataset:
+    """Images uint8 [N, H, W, C] and labels [N] of the host, on every device, with what is done to them."""
+    return devices.everywhere(Dataset(images, labels, **vars(recipe)))
 
 
 def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from darts_pt_jax.data import batches
 from darts_pt_jax.data.batches import Recipe
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.data.streams import Stream
+from darts_pt_jax.devices import Devices
 
 
 class Feed(Protocol):
@@ -30,25 +31,27 @@ class Feed(Protocol):
         """`batches.prepared` images [B, H, W, C] and labels [B]; without a `key` nothing is augmented."""
 
 
-def feed(images: Images | Stream, recipe: Recipe) -> Feed:
-    """The one that images need."""
-    return _Streamed(images, recipe) if isinstance(images, Stream) else _Resident(images, recipe)
+def feed(images: Images | Stream, recipe: Recipe, devices: Devices) -> Feed:
+    """The one that images need; batches are split over the devices."""
+    return (_Streamed if isinstance(images, Stream) else _Resident)(images, recipe, devices)
 
 
 class _Resident:
-    def __init__(self, images: Images, recipe: Recipe):
-        self._train = batches.resident(images.train_images, images.train_labels, recipe)
-        self._test = batches.resident(images.test_images, images.test_labels, recipe)
+    def __init__(self, images: Images, recipe: Recipe, devices: Devices):
+        self._devices = devices
+        self._train = batches.resident(images.train_images, images.train_labels, recipe, devices)
+        self._test = batches.resident(images.test_images, images.test_labels, recipe, devices)
         self._draw = jax.jit(batches.epoch_indices, static_argnums=(1, 2, 3))
 
     def training(self, key, batch_size):
         size = self._train.size
-        indices = self._draw(key, size, size // batch_size, batch_size)
+        indices = self._devices.split(self._draw(key, size, size // batch_size, batch_size))
         return lambda i: (self._train, indices, i)
 
     def testing(self, batch_size):
         size = self._test.size
         indices = np.arange(-(-size // batch_size) * batch_size).clip(max=size - 1).reshape(-1, batch_size)
+        indices = self._devices.split(indices)
         return lambda i: (self._test, indices, i)
 
     def batch(self, given, key):
@@ -57,15 +60,17 @@ class _Resident:
 
 
 class _Streamed:
-    def __init__(self, stream: Stream, recipe: Recipe):
-        self._stream, self._recipe = stream, recipe
+    def __init__(self, stream: Stream, recipe: Recipe, devices: Devices):
+        self._stream, self._recipe, self._devices = stream, devices.everywhere(recipe), devices
 
     def training(self, key, batch_size):
         seed = int(jax.random.bits(key, dtype=jnp.uint32))
-        return self._numbered(lambda start: self._stream.training(seed, batch_size, start))
+        rows = self._devices.rows(batch_size)
+        return self._numbered(lambda start: self._stream.training(seed, batch_size, start, rows))
 
     def testing(self, batch_size):
-        return self._numbered(lambda start: self._stream.testing(batch_size, start))
+        rows = self._devices.rows(batch_size)
+        return self._numbered(lambda start: self._stream.testing(batch_size, start, rows))
 
     def batch(self, given, key):
         recipe, images, labels = given
@@ -79,6 +84,6 @@ class _Streamed:
             nonlocal passing
             if passing is None:
                 passing = begin(i)
-            return self._recipe, *next(passing)
+            return self._recipe, *map(self._devices.from_rows, next(passing))
 
         return take

@@ -79,7 +79,9 @@ class Stream:
                 digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
         return digest.hexdigest()
 
-    def training(self, seed: int, batch_size: int, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def training(
+        self, seed: int, batch_size: int, start: int = 0, rows: slice | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """One shuffled pass over the training pictures, of each of which a random part is cut out and resized.
 
         Which pictures come when, and which `random_part` of each, are functions of `seed` alone, whatever the threads
@@ -89,9 +91,10 @@ class Stream:
           seed: of the pass, from 0 to 2**32 - 1.
           batch_size: B.
           start: the batch to begin with; it and those after it are the same as in a pass from 0.
+          rows: which of each batch are read, where other hosts read the others; by default all.
 
         Yields:
-          Images uint8 [B, S, S, 3] and labels int32 [B].
+          Images uint8 [B, S, S, 3] and labels int32 [B], of the `rows` alone.
 
         Raises:
           DataError: there are fewer pictures than B; or, when it is its turn, a picture cannot be read.
@@ -104,10 +107,12 @@ class Stream:
             rng = np.random.default_rng((seed, number))
             return _resized(picture.crop(random_part(rng, *picture.size)), (self.side, self.side))
 
-        whole_batches = slice(start * batch_size, len(self.train) // batch_size * batch_size)
-        return self._batches(numbers.slice(whole_batches), self.train, part, batch_size)
+        in_batches = numbers.slice(slice(0, len(self.train) // batch_size * batch_size))
+        return self._batches(in_batches, self.train, part, batch_size, start, rows)
 
-    def testing(self, batch_size: int, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def testing(
+        self, batch_size: int, start: int = 0, rows: slice | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The `middle` of the test pictures, in order.
 
         The last batch is filled up by repeating its last picture, so that all have the same shape; the caller leaves
@@ -115,24 +120,31 @@ class Stream:
 
         Args:
           batch_size: B.
-          start: the batch to begin with.
+          start, rows: as of `training`.
 
         Yields:
-          Images uint8 [B, S, S, 3] and labels int32 [B].
+          Images uint8 [B, S, S, 3] and labels int32 [B], of the `rows` alone.
 
         Raises:
           DataError: a picture cannot be read, when it is its turn.
         """
+        numbers = range(len(self.test))
+        return self._batches(numbers, self.test, lambda picture, _: middle(picture, self.side), batch_size, start, rows)
 
-        numbers = _grain().MapDataset.range(start * batch_size, len(self.test))
-        return self._batches(numbers, self.test, lambda picture, _: middle(picture, self.side), batch_size)
-
-    def _batches(self, numbers, records, cut, batch_size):
+    def _batches(self, numbers, records, cut, batch_size, start, rows):
         """Batches of the records of these numbers, cut to size in threads, which are up to two batches ahead."""
+        first, end, _ = (rows or slice(None)).indices(batch_size)
+        size = end - first
+
+        def number(position):
+            batch, row = divmod(position, size)
+            return numbers[min(batch * batch_size + first + row, len(numbers) - 1)]
+
+        positions = _grain().MapDataset.range(start * size, -(-len(numbers) // batch_size) * size)
         read = functools.partial(_read, records, self.classes, cut)
-        options = _grain().ReadOptions(self.threads or os.cpu_count(), prefetch_buffer_size=2 * batch_size)
-        images = numbers.map(read).to_iter_dataset(options)
-        return iter(images.batch(batch_size, batch_fn=functools.partial(_stack, batch_size)))
+        options = _grain().ReadOptions(self.threads or os.cpu_count(), prefetch_buffer_size=2 * size)
+        images = positions.map(number).map(read).to_iter_dataset(options)
+        return iter(images.batch(size, batch_fn=_stack))
 
 
 def folder(path: str, side: int, threads: int = 0) -> Stream:
@@ -262,9 +274,8 @@ def _resized(picture, size):
     return picture.resize(size, Image.Resampling.BILINEAR)  # it averages over what a pixel covers
 
 
-def _stack(batch_size: int, records: Sequence[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
-    filled = [*records, *[records[-1]] * (batch_size - len(records))]
-    images, labels = zip(*filled, strict=True)
+def _stack(records: Sequence[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = zip(*records, strict=True)
     return np.stack(images), np.array(labels, np.int32)
 
 

@@ -88,7 +88,7 @@ def _recipe(subject: Subject):
 def _test(subject: Subject):
     """`test(evaluate)`: accuracy in percent over the test images that fill batches, `evaluate(images, labels)` of one."""
     images, size = subject.images, subject.config.search.batch_size
-    data = batches.resident(images.test_images, images.test_labels, _recipe(subject))
+    data = batches.resident(images.test_images, images.test_labels, _recipe(subject), subject.training.devices)
     batch = jax.jit(lambda data, start: batches.batch(data, start + jnp.arange(size), None))
 
     def test(evaluate) -> float:
@@ -126,7 +126,7 @@ def _plain(subject: Subject, residual: bool, options: Options, epochs: int) -> l
     optimizer = bilevel.weight_optimizer(search.momentum, search.weight_decay, search.clip)
     key = jax.random.fold_in(subject.key(4), residual)
     state = supervised.init_state(net, key, images.image_shape, optimizer)
-    data = batches.resident(images.train_images, images.train_labels, _recipe(subject))
+    data = batches.resident(images.train_images, images.train_labels, _recipe(subject), subject.training.devices)
     gradient, update = supervised.make_gradient(net, 0.0, 0.0), bilevel.make_weight_update(optimizer)
 
     @jax.jit
