@@ -11,8 +11,9 @@ import time
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from darts_pt_jax import record
+from darts_pt_jax import hosts, record
 
 MANIFEST = "manifest.json"
 
@@ -44,7 +45,7 @@ class Checkpoints:
             "position": ocp.JsonCheckpointHandler(),
         }
         self._checkpointer = ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))
-        if not read_only:
+        if not read_only and hosts.first():
             self.directory.mkdir(parents=True, exist_ok=True)
             for leftover in self.directory.glob("*.tmp*"):
                 _remove(leftover)
@@ -96,20 +97,16 @@ class Checkpoints:
             raise ValueError(f"checkpoint {number} is not newer than {latest} in {self.directory}")
         packed, folder = _pack(state), self._temporary(number)
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(packed),
+            state=ocp.args.StandardSave(_shared(packed)),
             layout=ocp.args.JsonSave(_layout(state)),
             position=ocp.args.JsonSave(position),
         )
         try:
-            _remove(folder)  # what a late write may have left
+            if hosts.first():
+                _remove(folder)  # what a late write may have left
             self._checkpointer.save(folder, args=args)
-            files = sorted(p for p in folder.rglob("*") if p.is_file())
-            manifest = {p.relative_to(folder).as_posix(): record.digest(p) for p in files}
-            record.write_text(folder / MANIFEST, record.sealed({"files": manifest}))
-            for path in (*files, *(p for p in folder.rglob("*") if p.is_dir()), folder):
-                _flush(path)
-            folder.rename(self.directory / str(number))
-            _flush(self.directory)
+            if hosts.first():
+                self._finish(folder, number)
         except (OSError, ValueError) as error:  # the latter is tensorstore's
             if not isinstance(error, OSError) and "os_error_code" not in str(error):
                 raise
@@ -117,12 +114,24 @@ class Checkpoints:
                 with contextlib.suppress(OSError):
                     _remove(leftover)
             raise record.WriteError(self.directory / str(number), error, size_of(packed)) from error
-        for old in self.numbers()[: -self._keep] if self._keep else ():
-            self._delete(old)
+        if hosts.first():
+            for old in self.numbers()[: -self._keep] if self._keep else ():
+                self._delete(old)
+        hosts.meet(f"checkpoint {number}")
+
+    def _finish(self, folder: pathlib.Path, number: int):
+        """Writes the manifest, and gives the checkpoint its name."""
+        files = sorted(p for p in folder.rglob("*") if p.is_file())
+        manifest = {p.relative_to(folder).as_posix(): record.digest(p) for p in files}
+        record.write_text(folder / MANIFEST, record.sealed({"files": manifest}))
+        for path in (*files, *(p for p in folder.rglob("*") if p.is_dir()), folder):
+            _flush(path)
+        folder.rename(self.directory / str(number))
+        _flush(self.directory)
 
     def clear(self):
         """Deletes all checkpoints."""
-        for number in self.numbers():
+        for number in self.numbers() if hosts.first() else ():
             self._delete(number)
 
     def _delete(self, number: int):
@@ -137,7 +146,8 @@ class Checkpoints:
         taken = {p.name for p in place.iterdir()}
         names = (f"{number}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, len(taken) + 2))))
         target = place / next(name for name in names if name not in taken)
-        (self.directory / str(number)).rename(target)
+        if hosts.first():
+            (self.directory / str(number)).rename(target)
         return target
 
     def _temporary(self, number: int) -> pathlib.Path:
@@ -168,7 +178,8 @@ class Checkpoints:
         """
         self._check(number)
         layout = self._item(number, layout=ocp.args.JsonRestore())
-        flat = {dtype: np.empty(size, dtype) for dtype, size in _sizes(layout).items()}
+        stored = self._checkpointer.metadata(self.directory / str(number)).item_metadata["state"].tree
+        flat = {dtype: np.empty(of.shape, dtype) for dtype, of in stored.items()}
         flat = self._item(number, state=ocp.args.StandardRestore(flat))
         arrays = {}
         for name, entry in layout.items():
@@ -237,15 +248,22 @@ def _layout(state) -> dict[str, dict]:
     return layout
 
 
-def _sizes(layout: dict) -> dict[str, int]:
-    sizes = {}
-    for entry in layout.values():
-        sizes[entry["dtype"]] = entry["offset"] + math.prod(entry["shape"])
-    return sizes
-
-
 def _pack(state) -> dict[str, np.ndarray]:
     parts = {}
     for leaf in jax.device_get(jax.tree.leaves(state)):
         parts.setdefault(np.asarray(leaf).dtype.name, []).append(np.ravel(leaf))
     return {dtype: np.concatenate(leaves) for dtype, leaves in parts.items()}
+
+
+def _shared(packed: dict[str, np.ndarray]) -> dict:
+    """The flat arrays so that each of several hosts writes its part, filled up to equal parts."""
+    if not hosts.several():
+        return packed
+    devices = [jax.local_devices(process_index=i)[0] for i in range(jax.process_count())]
+    parts = NamedSharding(Mesh(devices, ("hosts",)), PartitionSpec("hosts"))
+
+    def part(flat):
+        filled = np.pad(flat, (0, -len(flat) % len(devices)))
+        return jax.make_array_from_callback(filled.shape, parts, lambda at: filled[at])
+
+    return {dtype: part(flat) for dtype, flat in packed.items()}

@@ -49,8 +49,9 @@ class Devices:
         return len(self._devices)
 
     def __str__(self) -> str:
-        """Their number and kind."""
-        return f"{self.count} {self._devices[0].device_kind}"
+        """Their number and kind, and of how many hosts they are."""
+        of_hosts = len({device.process_index for device in self._devices})
+        return f"{self.count} {self._devices[0].device_kind}" + f" of {of_hosts} hosts" * (of_hosts > 1)
 
     def _placed(self, *axes: str | None) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(*axes))

@@ -1,4 +1,4 @@
-"""The records of a run: files of JSON lines, and whole files that change in one step."""
+"""The records of a run: files of JSON lines, and whole files that change in one step. Of several hosts the first writes."""
 
 import contextlib
 import hashlib
@@ -7,6 +7,8 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator
+
+from darts_pt_jax import hosts
 
 
 class RecordError(RuntimeError):
@@ -94,6 +96,8 @@ class JsonLines:
         Raises:
           WriteError: the disk is full, or similar.
         """
+        if not hosts.first():
+            return
         line = (json.dumps(entry) + "\n").encode()
         with writing(self.path, len(line)), self.path.open("ab") as file:
             file.write(line)
@@ -110,7 +114,7 @@ class JsonLines:
 
     def truncate(self, size: int):
         """Drops everything after the first `size` bytes."""
-        if self.size() > size:
+        if hosts.first() and self.size() > size:
             os.truncate(self.path, size)
 
     def mend(self):
@@ -149,6 +153,8 @@ def write_bytes(path: pathlib.Path, content: bytes):
     Raises:
       WriteError: the disk is full, or similar; the old content is still there.
     """
+    if not hosts.first():
+        return
     temporary = path.with_name(path.name + ".tmp")
     try:
         with writing(path, len(content)):

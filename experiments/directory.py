@@ -13,7 +13,7 @@ from typing import TextIO
 
 from ml_collections import ConfigDict
 
-from darts_pt_jax import record
+from darts_pt_jax import hosts, record
 from darts_pt_jax.checkpoints import MANIFEST, Checkpoints, DamagedError
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.data.streams import Stream
@@ -139,6 +139,8 @@ def locked(path: pathlib.Path, waiting: Callable[[str], None] | None = None) -> 
       path: the lock file.
       waiting: told who has the lock, before waiting for them; by default that is an error.
 
+    Of several hosts of one command the first holds it for all.
+
     Yields:
       The file, which holds the lock for as long as a process has it open.
 
@@ -146,6 +148,9 @@ def locked(path: pathlib.Path, waiting: Callable[[str], None] | None = None) -> 
       RunError: another process has the lock.
     """
     with path.open("a+") as file:
+        if not hosts.first():
+            yield file
+            return
         if owner := _held(file):
             if not waiting:
                 raise _in_use(path, owner)
@@ -210,6 +215,8 @@ def require_room(directory: pathlib.Path, size: int, count: int, folders: Sequen
       WriteError: the directory or a file of that size cannot be written.
       RunError: there is too little room.
     """
+    if not hosts.first():
+        return
     probe = directory / "room.tmp"
     with record.writing(probe, size):
         try:

@@ -14,13 +14,17 @@ from experiments.large_pages import use_large_pages
 
 def main(argv: list[str]) -> int:
     """Carries out one command and returns the exit code."""
-    return exit_code(lambda stop: _carry_out(argv, stop))
+    code = exit_code(lambda stop: _carry_out(argv, stop))
+    if hosts := sys.modules.get("darts_pt_jax.hosts"):  # else it was stopped before there were any
+        hosts.leave(code)
+    return code
 
 
 def _carry_out(argv: list[str], stop: Interrupts) -> int:
     # imported here, so that Ctrl-C is one line from the first second on
     from absl import logging
 
+    from darts_pt_jax import hosts
     from darts_pt_jax.checkpoints import DamagedError
     from darts_pt_jax.data.sources import DataError
     from darts_pt_jax.record import RecordError, WriteError
@@ -30,6 +34,7 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
     asked = None
     try:
         asked = settings.parse(argv)
+        settings.join(asked)
         pipeline = stages.pipeline(asked.config)
         if asked.plan:
             plan.show(asked, pipeline)
@@ -45,6 +50,8 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
             with contextlib.suppress(OSError):
                 (asked.workdir / "traceback.txt").write_text(traceback.format_exc())
                 details = f" (details in {asked.workdir / 'traceback.txt'})"
+        if hosts.several():
+            details += "; if another host has ended, what it said is the reason"
         message = str(error)[:300] or f"without a message, in {traceback.extract_tb(error.__traceback__)[-1].name}"
         return settings.fail(f"{type(error).__name__}: {message}{details}", 1)
     return 0

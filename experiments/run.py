@@ -8,6 +8,8 @@ work, so that the same command goes on where the last one stopped.
 import contextlib
 import dataclasses
 import functools
+import io
+import signal
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -16,7 +18,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from darts_pt_jax import bilevel, record
+from darts_pt_jax import bilevel, hosts, record
 from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.bilevel import Metrics, SearchState
 from darts_pt_jax.checkpoints import Checkpoints, size_of
@@ -144,7 +146,7 @@ class Run:
             self._screen.step(watch, name, i + 1, steps, images, functools.partial(_measures, total))
             previous = total
             due = time.monotonic() - self._saved >= 60 * self.config.checkpoint.minutes
-            if (self._stop.received or due) and i + 1 < steps:
+            if self._asked(due) and i + 1 < steps:
                 _check(total, name, i + 1, state)
                 loop |= {"done": i + 1, "sums": _plain(total)}
                 self._save(state)
@@ -196,9 +198,9 @@ class Run:
 
     def resume(self, units: Sequence[Unit]) -> State:
         """The state of the newest checkpoint of the run's `units`, or the first; records are cut back to that point."""
-        newest, damaged = self._checkpoints.newest_sound()
+        newest, damaged = hosts.of_first(self._checkpoints.newest_sound())
         for number, wrong in damaged.items():
-            place = self._checkpoints.set_aside(number)
+            place = self._checkpoints.set_aside(int(number))
             self._screen.say(
                 f"warning: checkpoint {number} is damaged ({wrong}) and moved to {place}: going back to checkpoint {newest}"
             )
@@ -221,10 +223,11 @@ class Run:
             lines.truncate(records.get(lines.path.name, record.EMPTY)[0])
         self._written = set(records)
         self.timings.mend()
-        if self.config.tensorboard:
+        if self.config.tensorboard and hosts.first():
             self._scalars = Scalars(self.directory / "tensorboard", self.metrics.read() + self.decisions.read())
         if not self._retrains:
             directory.require_room(self.directory, size_of(state), directory.checkpoints_kept(self.config))
+        hosts.meet("resumed")
         if newest is None:
             self._save(state)
         return state
@@ -238,6 +241,7 @@ class Run:
         state = jax.device_get(state)  # once, to look at and to write
         if what := not_finite([("the state", state)]):
             raise RunError(f"{what}: lower the learning rate, or look at the data; the last checkpoint is kept")
+        hosts.meet("records")
         records = {lines.path.name: lines.digest() for lines in (self.metrics, self.decisions)}
         if "genotype.json" in self._written:  # which stage retrain reads
             records["genotype.json"] = record.digest(self.directory / "genotype.json")
@@ -245,6 +249,13 @@ class Run:
         position = {"units": self._done, "records": records, "within": self._within, "restricted": self._excluded}
         self._checkpoints.save(self._number, state, position)
         self._saved = time.monotonic()
+
+    def _asked(self, due: bool = False) -> bool:
+        """Whether to save: a host has received a signal, which then all have, or it is time."""
+        number = hosts.largest(max(self._stop.received or 0, due))
+        if number > 1:  # neither signal is 1
+            self._stop.received = signal.Signals(number)
+        return number > 0
 
     def _heed(self, where: str):
         """Stops here if a signal has asked for it."""
@@ -276,6 +287,7 @@ class Run:
             self._screen.end(self._watch)
             self._done, self._within = self._done + 1, []
             self._save(state)
+            self._asked()
             self._heed("which is done")
         self._stop.saves = False
 
@@ -366,8 +378,8 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
     machine.prepare(settings.config)
     workdir, units = settings.workdir, [unit for stage in pipeline.values() for unit in stage]
     directory.refuse_if_locked(workdir / "lock")
-    before, done = progress(settings, pipeline)
-    screen = Screen()
+    before, done = hosts.of_first(progress(settings, pipeline))
+    screen = Screen(None if hosts.first() else io.StringIO())
     worked = done < goal(settings, pipeline, done)
     if worked:
         source = Source.named(settings, before)
@@ -383,11 +395,13 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
                 source.check(training)
         for note in (*images.notes, *(source.notes if source else ())):
             screen.say(note)
+        hosts.meet("ready")
         workdir.mkdir(parents=True, exist_ok=True)
         with directory.locked(workdir / "lock"):
-            before, done = progress(settings, pipeline)  # anew: another process may have worked on it meanwhile
+            before, done = hosts.of_first(progress(settings, pipeline))  # anew: another may have worked on it meanwhile
             if warning := directory.bind(settings, before, source, images, devices):
                 screen.say(warning)
+            hosts.meet("bound")
             with contextlib.closing(Run(settings, images, devices, training, source, screen, stop)) as run:
                 del training  # so that the run alone holds it
                 with _one_line("start", lambda: "lower supernet.channels or supernet.cells"):
@@ -396,6 +410,8 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
                 todo = units[run.done : goal(settings, pipeline, run.done)]
                 with screen.showing(todo):
                     run.carry_out(todo, state)
+    if not hosts.first():
+        return
     text = report(settings) if "report" in settings.stages else None
     if text:
         screen.show(text)

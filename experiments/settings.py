@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from configs import common
+from darts_pt_jax import hosts
 from darts_pt_jax.data import sources
 from experiments.rules import ConfigError, check, flatten, nearest, seed_of
 
@@ -27,12 +29,14 @@ class Settings:
       config: all values, checked.
       workdir: the run directory.
       plan: whether only to describe the run.
+      hosts: what `hosts.join` is told, where the run is one of several processes.
       argv: its arguments, without the program.
     """
 
     config: ConfigDict
     workdir: pathlib.Path
     plan: bool
+    hosts: dict | None
     argv: tuple[str, ...]
 
     @property
@@ -62,7 +66,38 @@ def parse(argv: Sequence[str]) -> Settings:
     workdir = pathlib.Path(values.workdir or _default_workdir(config, _name(values)))
     if config.init_from and workdir.resolve() == pathlib.Path(config.init_from).resolve():
         raise ConfigError(f"--workdir {workdir} is the run that init_from names, which is only read: name another")
-    return Settings(config, workdir, values.plan, tuple(argv[1:]))
+    return Settings(config, workdir, values.plan, _hosts(values), tuple(argv[1:]))
+
+
+def _hosts(values: flags.FlagValues) -> dict | None:
+    given = {name: values[name].value for name in ("coordinator", "processes", "process")}
+    if all(value is None for value in given.values()):
+        return given if values.distributed else None
+    if missing := [name for name, value in given.items() if value is None]:
+        raise ConfigError(f"--{missing[0]} is missing: --coordinator, --processes and --process go together")
+    if not 0 <= given["process"] < given["processes"]:
+        raise ConfigError(
+            f"--process is {given['process']}, expected 0 to {given['processes'] - 1} (--processes less 1)"
+        )
+    if not re.fullmatch(r".+:\d+", given["coordinator"]):
+        raise ConfigError(f"--coordinator is {given['coordinator']!r}, expected HOST:PORT of the first process")
+    return given
+
+
+def join(settings: Settings):
+    """Becomes one of several processes, if the command is.
+
+    Raises:
+      ConfigError: it says not of which, and jax does not find out.
+    """
+    if settings.hosts is None:
+        return
+    try:
+        hosts.join(**settings.hosts)
+    except ValueError as error:
+        raise ConfigError(
+            f"--distributed: jax recognises no cluster here ({error}): give --coordinator, --processes and --process"
+        ) from error
 
 
 def _name(values: flags.FlagValues) -> str:
@@ -87,6 +122,10 @@ def _load(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     config_flags.DEFINE_config_file("config", help_string="Config file: one of configs/*.py.", flag_values=values)
     flags.DEFINE_string("workdir", "", "Run directory (default: runs/CONFIG-seedSEED).", flag_values=values)
     flags.DEFINE_bool("plan", False, "Print what would be done, and do nothing.", flag_values=values)
+    flags.DEFINE_bool("distributed", False, "One of several processes, which jax finds.", flag_values=values)
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several processes.", flag_values=values)
+    flags.DEFINE_integer("processes", None, "How many processes there are.", flag_values=values)
+    flags.DEFINE_integer("process", None, "Which of them this one is, from 0.", flag_values=values)
     flags.DEFINE_bool("help", False, "Print this.", short_name="h", flag_values=values)
     system_argv, sys.argv = sys.argv, list(argv)  # ml_collections looks for overrides there
     try:
@@ -138,6 +177,8 @@ Some take an argument, as in --config=configs/table3.py:s2,svhn,darts_pt. Severa
 
   --workdir=DIR  run directory (default: runs/NAME-seedSEED); the same command goes on where the last one stopped
   --plan         print stages, steps, images, memory and disk, and do nothing
+  --distributed  this is one of several processes, one for each host, that jax finds (Slurm, Open MPI, GKE, TPU pods);
+                 elsewhere: --coordinator=HOST:PORT --processes=N --process=I (docs/scaling.md)
   --help         print this
 
 Most used:

@@ -240,8 +240,7 @@ class Training:
         self, key: jax.Array, dataset: Dataset, sampling: str, steps: int, batch_size: int | None = None
     ) -> jax.Array:
         """int32 [steps, B], the images of an epoch's batches; B is by default the config's."""
-        drawn = self._draw[sampling](key, dataset.size, steps, batch_size or self.config.search.batch_size)
-        return self.devices.split(drawn)
+        return self._draw[sampling](key, dataset.size, steps, batch_size or self.config.search.batch_size)
 
     def _scorer(self, kind: str):
         """The compiled scorer of one cell kind."""
@@ -280,8 +279,13 @@ class Training:
         """
         train_key, valid_key, step_key = jax.random.split(key, 3)
         batch_size, steps = regime.batch_size, self.train.size // regime.batch_size
-        train = self.indices(train_key, self.train, regime.sampling, steps, batch_size)
-        valid = self.indices(valid_key, self.valid, "independent", steps, batch_size)
+        train, valid = map(
+            self.devices.split,
+            (
+                self.indices(train_key, self.train, regime.sampling, steps, batch_size),
+                self.indices(valid_key, self.valid, "independent", steps, batch_size),
+            ),
+        )
         images = (2 if self.config.search.alpha == "learned" else 1) * batch_size
         args = self.train, train, self.valid, valid, step_key, regime.learning_rate, regime.epsilon
         if self._scans():

@@ -140,7 +140,7 @@ class Subject:
         Raises:
           ConfigError: it is not there.
         """
-        return Source(Settings(self._selecting(epoch), self.out, False, ()))
+        return Source(Settings(self._selecting(epoch), self.out, False, None, ()))
 
     def _selecting(self, epoch: int, **keys) -> ConfigDict:
         config = ConfigDict(self.config.to_dict())
@@ -221,7 +221,7 @@ class Subject:
         """
         place = self.out / name
         config = self._selecting(epoch, **{key.replace("__", "."): value for key, value in keys.items()})
-        run.execute(Settings(config, place, False, ()), stages.pipeline(config), lambda _: None, self.stop)
+        run.execute(Settings(config, place, False, None, ()), stages.pipeline(config), lambda _: None, self.stop)
         return place
 
     def magnitude(self, line: dict) -> Genotype:
