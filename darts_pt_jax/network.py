@@ -102,6 +102,7 @@ class Network(nn.Module):
       classes: number of classes.
       auxiliary: whether there is an auxiliary head.
       dtype: what images and activations are computed in; parameters, statistics and logits are float32.
+      remat: as of `Supernet`, in training.
 
     Call with images [B, H, W, C_image], whether it is training (batch statistics, drop path, auxiliary head), and the drop
     path's probability. Returns logits [B, classes], and those of the auxiliary head, or None.
@@ -114,6 +115,7 @@ class Network(nn.Module):
     classes: int
     auxiliary: bool = False
     dtype: jnp.dtype = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool, drop_path=0.0) -> tuple[jax.Array, jax.Array | None]:
@@ -128,7 +130,8 @@ class Network(nn.Module):
             reduction = kind == "reduce"
             channels *= 1 + reduction
             inputs = self.genotype.inputs(kind)
-            cell = DiscreteCell(
+            cell_type = nn.remat(DiscreteCell, static_argnums=(2,)) if self.remat and train else DiscreteCell
+            cell = cell_type(
                 self.genotype.cells[kind], self.genotype.outputs[kind], channels, inputs, reduction, after_reduction,
                 name=f"cells_{i}",
             )  # fmt: skip

@@ -140,6 +140,7 @@ class Supernet(nn.Module):
       classes: number of classes.
       dtype: what images and activations are computed in; parameters, BatchNorm's statistics and logits are float32.
       plain: computes edge by edge, as the formulas say; slower, equal to rounding.
+      remat: keeps of a cell, for the gradient, its inputs alone, and computes the rest again (Chen et al., 2016).
 
     Call with images [B, H, W, C_image], edge weights, and whether BatchNorm uses the batch's statistics (training and
     perturbation scoring) or the running ones. Returns logits [B, classes]. A space with the noise operation needs the
@@ -152,6 +153,7 @@ class Supernet(nn.Module):
     classes: int
     dtype: jnp.dtype = jnp.float32
     plain: bool = False
+    remat: bool = False
 
     def group_of(self, names: Sequence[str]) -> Group | None:
         """The group whose variables an array is of, given its names in a state; None for those of stem, cell and head."""
@@ -181,7 +183,8 @@ class Supernet(nn.Module):
                 continue
             graph = self.space.cells[kind]
             channels *= 1 + graph.reduction
-            cell = Cell(graph, channels, self.space.pool_norm, after_reduction, self.plain, name=f"cells_{i}")
+            cell_type = nn.remat(Cell, static_argnums=(3,)) if self.remat else Cell
+            cell = cell_type(graph, channels, self.space.pool_norm, after_reduction, self.plain, name=f"cells_{i}")
             inputs = (previous, x)[-graph.inputs :]
             previous, x = x, cell(inputs, edge_weights[kind], batch_statistics)
             after_reduction = graph.reduction

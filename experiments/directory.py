@@ -35,6 +35,7 @@ FREE = (
     "compilation_cache",
     "debug_nans",
     "devices",
+    "remat",
 )
 """Keys, or beginnings of keys, that may change between two commands on one run directory."""
 

@@ -105,7 +105,9 @@ class Retraining:
         jitter = tuple(retrain.jitter)
         self.recipe = recipe(config, images, images.sizes[0], cutout=retrain.cutout, jitter=jitter)
         self._feed = feeds.feed(images, self.recipe, self.devices)
-        self.net = discrete_network(config, genotype, images.classes).clone(auxiliary=retrain.auxiliary > 0)
+        self.net = discrete_network(config, genotype, images.classes).clone(
+            auxiliary=retrain.auxiliary > 0, remat=config.remat
+        )
         self.optimizer = bilevel.weight_optimizer(retrain.momentum, retrain.weight_decay, retrain.clip)
         self.parameters, self.multiply_adds = network.size(self.net, self.image_shape)
         gradient = supervised.make_gradient(self.net, retrain.auxiliary, retrain.label_smoothing)
@@ -133,7 +135,7 @@ class Retraining:
         stats = {name: part for name, part in state.batch_stats.items() if name != "auxiliary"}
         mean, std = (tuple(map(float, values)) for values in (self.recipe.mean, self.recipe.std))
         variables = {"params": params, "batch_stats": stats}
-        net, crop = self.net.clone(auxiliary=False), self.config.data.crop > 0
+        net, crop = self.net.clone(auxiliary=False, remat=False), self.config.data.crop > 0
         return TrainedNetwork(net, variables, self.image_shape, mean, std, crop, epoch)
 
     def initial_state(self, key: jax.Array) -> RetrainState:

@@ -84,6 +84,7 @@ RULES = {
     "precision": _one_of(("float32", "bfloat16")),
     "matmul_precision": _one_of(("default", "high", "highest")),
     "debug_nans": _ANYTHING,
+    "remat": _ANYTHING,
     "devices": _NOT_NEGATIVE,
     "compilation_cache": _ANYTHING,
     "seed": _number(0, 2**32 - 1),

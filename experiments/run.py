@@ -312,7 +312,8 @@ class Run:
             value = value or "0 (all removals of an edge)"
             if self.decisions.size() or any(loop["done"] for loop in self._within):  # then it is fixed
                 value = f"{value}, in a new --workdir with --config.init_from={self.directory}"
-        return f"lower {unit.memory_key}, now {value}"
+        remat = " or set remat" * (jax.default_backend() != "cpu" and not self.config.remat and "decision" != unit.type)
+        return f"lower {unit.memory_key}, now {value}{remat}"
 
 
 def _check(total: Metrics, name: str, step: int, state: State):

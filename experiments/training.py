@@ -189,7 +189,8 @@ class Training:
         self.steps = self.train.size // search.batch_size
         self._draw = {name: jax.jit(draw, static_argnums=(1, 2, 3)) for name, draw in batches.SAMPLING.items()}
         supernet, dtype = config.supernet, jnp.dtype(config.precision)
-        self._compile(Supernet(self.space, supernet.cells, supernet.channels, images.classes, dtype))
+        net = Supernet(self.space, supernet.cells, supernet.channels, images.classes, dtype, remat=config.remat)
+        self._compile(net)
 
     def _compile(self, net: Supernet):
         search, scans = self.config.search, self._scans()

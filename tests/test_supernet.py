@@ -144,6 +144,28 @@ def test_gradients_and_their_change_with_the_alphas_are_those_of_the_plain_form(
             assert max(abs(leaf).max() for leaf in jax.tree.leaves(two[name][of])) > 1e-3
 
 
+@pytest.mark.parametrize("space", ["darts", "tiny", "nasbench201"])
+def test_rematerialised_cells_keep_less_and_give_the_same_gradients(space, key):
+    net = Supernet(SMALL[space], 1, 2, 3)
+    state, labels = tiny.state(net, key), jnp.arange(4) % 3
+    images, weights = jax.random.normal(key, (4, 8, 8, 2)), tiny.weights(net, state)
+
+    def gradients(net):
+        return jax.device_get(jax.jit(bilevel.make_gradient(net, "params", "alphas"))(state, images, labels, key))
+
+    def kept(net):
+        def loss(params):
+            return bilevel.forward(net, {**state.variables, "params": params}, weights, images, labels, key, True)[
+                0
+            ].loss
+
+        jaxpr = jax.make_jaxpr(lambda params: jax.vjp(loss, params)[1])(state.params)
+        return sum(variable.aval.size for variable in set(jaxpr.jaxpr.outvars) - set(jaxpr.jaxpr.invars))
+
+    same_to_rounding(gradients(net.clone(remat=True)), gradients(net), 1e-5)
+    assert kept(net.clone(remat=True)) < kept(net) / 2
+
+
 @pytest.mark.parametrize("space", SMALL)
 def test_logits_statistics_and_scores_are_those_of_the_plain_form(space, key):
     net = Supernet(SMALL[space], 1, 2, 3)
