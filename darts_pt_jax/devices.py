@@ -4,6 +4,7 @@ No program says how it is split. Arguments are placed, results are asked for in 
 computed of each image stays where the image is, and sums over a batch, BatchNorm's too, become sums over devices.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -112,13 +113,18 @@ class Program:
 
     def __call__(self, *args):
         """What the function gives."""
-        with jax.set_mesh(self._mesh):
+        with self._entered():
             return self._jitted(*args)
 
     def trace(self, *args) -> jax.stages.Traced:
         """As `trace` of what `jax.jit` returns: arguments may be `jax.ShapeDtypeStruct`."""
-        with jax.set_mesh(self._mesh):
+        with self._entered():
             return self._jitted.trace(*args)
+
+    def _entered(self):
+        """The mesh, unless a program for it is being traced, which calls this one."""
+        within = jax.sharding.get_abstract_mesh() == self._mesh.abstract_mesh
+        return contextlib.nullcontext() if within else jax.set_mesh(self._mesh)
 
 
 def data_shards(batch_size: int) -> int:

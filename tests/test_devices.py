@@ -1,0 +1,36 @@
+"""Several devices: `sharded.py` runs in a process that has eight."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.command import TINY, run
+
+SHARDED = pathlib.Path(__file__).with_name("sharded.py")
+
+
+def test_on_eight_devices():
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n0", "-q", "--durations=0", "--durations-min=1", str(SHARDED)],
+        capture_output=True, text=True, env={**environment, "XLA_FLAGS": flags},
+    )  # fmt: skip
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"devices": 2}, "error: devices is 2, but there are 1 (cpu), expected at least 2\n"),
+        ({"devices": -1}, "error: devices is -1, expected at least 0\n"),
+    ],
+)
+def test_devices_that_are_not_there_are_refused_before_any_work(keys, message, tmp_path, capsys):
+    assert run(tmp_path / "run", {**TINY, **keys}) == 2
+    assert capsys.readouterr().err == message
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,114 @@
+"""Several hosts: two processes on loopback, each with a device of its own, that find each other by `jax.distributed`."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from experiments import main
+from tests.command import BENCH, RESULTS, TINY, arguments, command, same_state
+
+KEYS = {**BENCH, "stages": "search,select", "search.epochs": 4, "eval.every": 4, "select.interval": 0}
+
+
+class Hosts:
+    """One command as two processes."""
+
+    def __init__(self, workdir, keys=KEYS):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        flags = ["--coordinator", f"127.0.0.1:{port}", "--processes=2"]
+        self.workdir = workdir
+        self.processes = [
+            subprocess.Popen([*command(workdir, keys), *flags, f"--process={i}"], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True)
+            for i in range(2)
+        ]  # fmt: skip
+
+    def until(self, name, count):
+        """Waits until a record has so many lines."""
+        file = self.workdir / name
+        while not file.exists() or file.read_text().count("\n") < count:
+            assert [p.poll() for p in self.processes] == [None, None], self.ended()
+            time.sleep(0.02)
+
+    def ended(self):
+        """Exit codes, outputs and errors, of both."""
+        said = [process.communicate(timeout=300) for process in self.processes]
+        return [process.returncode for process in self.processes], *zip(*said, strict=True)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing disturbs."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    codes, said, errors = Hosts(workdir).ended()
+    assert codes == [0, 0], errors
+    assert "the results are in" in said[0] and "epoch" not in said[1]
+    parts = {p.name for p in (workdir / "checkpoints").glob("*/state/*")}
+    assert {"ocdbt.process_0", "ocdbt.process_1"} <= parts, "both have written"
+    return workdir
+
+
+def same(one, two):
+    same_state(one, two)
+    for name in set(RESULTS) - {"report.md"}:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+@pytest.mark.xdist_group("hosts")
+def test_two_hosts_with_a_device_each_do_what_one_with_two_does(whole, tmp_path):
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    done = subprocess.run(command(tmp_path / "run", KEYS), env={**os.environ, "XLA_FLAGS": flags})
+    assert done.returncode == 0
+    same(whole, tmp_path / "run")
+
+
+@pytest.mark.xdist_group("hosts")
+def test_a_signal_to_one_host_and_a_lost_host_end_both_and_the_run_goes_on(whole, tmp_path):
+    one = Hosts(tmp_path / "run")
+    one.until("metrics.jsonl", 1)
+    one.processes[1].send_signal(signal.SIGTERM)
+    codes, _, errors = one.ended()
+    assert codes == [143, 143], errors
+    assert all("stopped by SIGTERM in " in said for said in errors)
+
+    for lost, kept, count in ((1, 0, 2), (0, 1, 3)):
+        again = Hosts(tmp_path / "run")
+        again.until("metrics.jsonl", count)
+        again.processes[lost].kill()
+        start = time.monotonic()
+        codes, said, errors = again.ended()
+        assert time.monotonic() - start < 60
+        assert codes[kept] not in (0, -signal.SIGKILL), errors
+        assert f"continuing {tmp_path / 'run'} after" in (said[0] if kept == 0 else "".join(said))
+
+    codes, said, errors = Hosts(tmp_path / "run").ended()
+    assert codes == [0, 0], errors
+    assert "continuing" in said[0]
+    same(whole, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--processes=2"], "--coordinator is missing: --coordinator, --processes and --process go together"),
+        (["--coordinator=here:1", "--processes=2", "--process=2"], "--process is 2, expected 0 to 1"),
+        (["--coordinator=here", "--processes=2", "--process=0"], "--coordinator is 'here', expected HOST:PORT"),
+    ],
+)
+def test_hosts_that_are_wrongly_named_are_refused(flags, message, tmp_path, capsys):
+    assert main.main([*arguments(tmp_path / "run", **TINY), *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_where_jax_finds_no_cluster_it_says_what_to_give(tmp_path):
+    done = subprocess.run([*command(tmp_path / "run", BENCH), "--distributed"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert (
+        done.stderr.startswith("error: --distributed: jax recognises no cluster here") and done.stderr.count("\n") == 1
+    )
