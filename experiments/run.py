@@ -26,7 +26,7 @@ from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.genotype import example
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supervised import RetrainState
-from experiments import directory, machine, retraining
+from experiments import directory, locks, machine, retraining
 from experiments.directory import RunError, Source
 from experiments.interrupts import Interrupted, Interrupts
 from experiments.retraining import Retraining, chosen, own
@@ -364,7 +364,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
     """
     machine.prepare(settings.config)
     workdir, units = settings.workdir, [unit for stage in pipeline.values() for unit in stage]
-    directory.refuse_if_locked(workdir / "lock")
+    locks.refuse_if_locked(workdir / "lock")
     before, done = progress(settings, pipeline)
     screen = Screen()
     worked = done < goal(settings, pipeline, done)
@@ -382,7 +382,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
         for note in (*images.notes, *(source.notes if source else ())):
             screen.say(note)
         workdir.mkdir(parents=True, exist_ok=True)
-        with directory.locked(workdir / "lock"):
+        with locks.locked(workdir / "lock"):
             before, done = progress(settings, pipeline)  # anew: another process may have worked on it meanwhile
             if warning := directory.bind(settings, before, source, images):
                 screen.say(warning)
