@@ -29,6 +29,9 @@ DEFAULTS = {"timeout_min": 240}
 """Of a job of Slurm, of which submitit would make five minutes. At its end the run is saved, and the job requeued."""
 
 _POLL = 0.5
+_LATE = 15.0
+"""Seconds after which a file that another machine has written is seen here."""
+
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
@@ -170,8 +173,9 @@ def carry_out(
                 launcher.stop(run)
             while running := [run for run in running if launcher.outcome(run) is None]:
                 time.sleep(_POLL)
-    finally:  # a second signal, or the launcher has failed
-        for run in running:
+    finally:
+        stop.saves = False
+        for run in running:  # after a second signal, or where the launcher has failed
             launcher.stop(run)
     if stop.received:
         raise Interrupted(stop.received, "and so are its runs: the same command goes on from their last checkpoints")
@@ -245,7 +249,8 @@ def _execute_remotely(run: Run, folder: str, began: Callable[[subprocess.Popen],
 
 def _tie():
     """What a run does before it begins: it is killed with its worker, and leaves Slurm's signal to submitit, no others."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGUSR2})
 
 
@@ -296,6 +301,7 @@ class Slurm:
         parameters = {**DEFAULTS, "name": workdir.name, **given}
         self._executor.update_parameters(**{k: v for k, v in parameters.items() if k != "cluster"})
         self._jobs: dict[Run, Any] = {}
+        self._given_up: dict[Run, float] = {}  # when, of those that have ended without a result
 
     def _note(self, run: Run) -> pathlib.Path:
         """Where the number of its job is kept while it goes on."""
@@ -308,20 +314,22 @@ class Slurm:
           LauncherError: Slurm refuses the first one, and so all.
         """
         note = self._note(run)
+        self._given_up.pop(run, None)
         if note.exists():
-            self._jobs[run] = self._job(self._folder, note.read_text())
-            if not self._jobs[run].done(force_check=True):
-                self._say(f"{run.workdir}: an earlier sweep has submitted it as job {self._jobs[run].job_id}")
+            job = self._job(self._folder, note.read_text())
+            if not job.done(force_check=True):
+                self._jobs[run] = job
+                self._say(f"{run.workdir}: an earlier sweep has submitted it as job {job.job_id}")
                 return
         try:
-            self._jobs[run] = self._executor.submit(Job(run, os.getcwd(), self._cluster))
+            self._jobs[run] = job = self._executor.submit(Job(run, os.getcwd(), self._cluster))
         except RuntimeError as error:
             if not self._jobs:
                 raise LauncherError(f"--launcher=slurm: {error}") from error
             self._jobs[run] = f"not submitted: {error}"
             return
-        record.write_text(note, self._jobs[run].job_id)
-        self._say(f"{run.workdir}: job {self._jobs[run].job_id}")
+        record.write_text(note, job.job_id)
+        self._say(f"{run.workdir}: job {job.job_id}")
 
     def outcome(self, run: Run) -> int | str | None:
         """Its exit code, or the state of a job that has ended without one; None if it goes on."""
@@ -330,15 +338,20 @@ class Slurm:
             return job
         if not job.done():
             return None
-        lost = job.exception()
-        if lost:
-            self.stop(run)  # in case that Slurm requeues it
+        result = job.paths.result_pickle.exists()
+        if not result and time.monotonic() < self._given_up.setdefault(run, time.monotonic() + _LATE):
+            return None
         self._note(run).unlink(missing_ok=True)
-        return f"job {job.job_id} {job.state} without a result, see {job.paths.stderr}" if lost else job.result()
+        if result and not job.exception():
+            return job.result()
+        if self._cluster == "slurm":
+            job.cancel(check=False)  # if Slurm were to requeue it, there would be two
+        return f"job {job.job_id} {job.state} without a result, see {job.paths.stderr}"
 
     def stop(self, run: Run):
         """Asks it to save and end."""
         job = self._jobs[run]
+        self._given_up[run] = 0.0
         if self._cluster == "slurm":
             job.cancel(check=False)
             job.watcher.register_job(job.job_id)  # looks after it at short intervals again

@@ -6,7 +6,7 @@
 Runs what is missing, goes on with what was interrupted, skips what is done, and goes past a run that fails. Every run is a
 run directory in --workdir (default: runs/CONFIG-sweep): seed0, and for each selection beside it seed0-magnitude and so
 on, from the supernet of seed0; or seed0-DARTS_V2 and so on. The same command again goes on. Leaves table.md and
-table.json there.
+table.json there, and the output of runs that slurm or ray has carried out in seed0.log and so on.
 """
 
 import argparse

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from experiments import launchers, sweep
 from experiments.interrupts import Interrupts
 from experiments.launchers import Run
+from tests import fake_slurm
 
 ENGINES = {"local": [], "slurm": ["cluster=local"], "ray": ["num_cpus=1"]}
 
@@ -82,22 +82,31 @@ def test_a_signal_stops_every_run_and_waits_for_it(name, tmp_path):
     save = "lambda *_: (time.sleep(2), file.with_name('saved').touch(), sys.exit(143))"
     text = f"for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, {save})\nfile.with_name('begun').touch()\n"
     runs = [script(tmp_path / letter, f"{text}time.sleep(600)") for letter in "ab"]
+    process = driver(name, ENGINES[name], runs, tmp_path)
+    begun = runs if name != "local" else runs[:1]
+    until(lambda: all((run.workdir / "begun").exists() for run in begun), process)
+    process.terminate()
+    assert "stopped by SIGTERM" in process.communicate(timeout=60)[0] and process.returncode == 143
+    assert all((run.workdir / "saved").exists() for run in begun)
+    assert all((run.workdir / "tries").read_text() == "1" for run in begun)
+
+
+def driver(name, given, runs, workdir):
+    """A process that carries out runs; what it says is its standard output."""
     program = f"""
 import pathlib, sys
 from pathlib import PosixPath
 from experiments import launchers
 from experiments.interrupts import exit_code
 from experiments.launchers import Run
-launcher = launchers.launcher({name!r}, launchers.options({ENGINES[name]}), pathlib.Path({str(tmp_path)!r}), print)
-sys.exit(exit_code(lambda stop: launchers.carry_out({runs!r}, launcher, 2, stop, print)))
+
+def say(text): print(text, flush=True)
+
+launcher = launchers.launcher({name!r}, launchers.options({given}), pathlib.Path({str(workdir)!r}), say)
+sys.exit(exit_code(lambda stop: bool(launchers.carry_out({runs!r}, launcher, 2, stop, say))))
 """
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
-    begun = runs if name != "local" else runs[:1]
-    until(lambda: all((run.workdir / "begun").exists() for run in begun), process)
-    process.terminate()
-    assert "stopped by SIGTERM" in process.communicate(timeout=60)[1] and process.returncode == 143
-    assert all((run.workdir / "saved").exists() for run in begun)
-    assert all((run.workdir / "tries").read_text() == "1" for run in begun)
+    command = [sys.executable, "-c", program]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def until(condition, process=None):
@@ -110,7 +119,7 @@ def until(condition, process=None):
 KEYS = {
     "space": "nasbench201", "data.examples": 130, "data.size": 4, "tensorboard": False, "stages": "retrain,report",
     "genotype": "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|",
-    "retrain.cells": 1, "retrain.channels": 2, "retrain.epochs": 60, "report.latency": False,
+    "retrain.cells": 1, "retrain.channels": 2, "retrain.epochs": 20, "report.latency": False,
 }  # fmt: skip
 
 
@@ -142,11 +151,12 @@ def test_of_a_sweep_a_process_is_killed_and_the_table_is_as_if_nothing_had_been(
     assert process.returncode == 0, output
     assert output.count("trying again from its last checkpoint (1 of 2)") == 1
     assert (workdir / "table.json").read_bytes() == undisturbed
-    assert f"continuing {run} after" in run.with_name(f"{run.name}.log").read_text()
+    log = run.with_name(f"{run.name}.log").read_text()
+    assert f"continuing {run} after" in log and "waiting for" not in log, "a run ends with its worker"
     timings = [json.loads(line) for line in (run / "timings.jsonl").read_text().splitlines()]
     epochs = [entry["number"] for entry in timings if entry["type"] == "epoch"]
-    assert len(epochs) <= 61 and epochs.count("1/60") == 1, "nothing but the epoch that was cut off was done again"
-    assert sorted(set(epochs)) == sorted(f"{epoch}/60" for epoch in range(1, 61))
+    assert len(epochs) <= 21 and epochs.count("1/20") == 1, "nothing but the epoch that was cut off was done again"
+    assert sorted(set(epochs)) == sorted(f"{epoch}/20" for epoch in range(1, 21))
 
 
 def parent(process):
@@ -181,3 +191,54 @@ def test_a_package_that_is_not_installed_is_named(name, package, monkeypatch, tm
     monkeypatch.setitem(sys.modules, package, None)
     assert sweep.main([*arguments(tmp_path / "sweep"), f"--launcher={name}"], print) == 2
     assert f"needs {package}: pip install -e '.[{name}]'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A Slurm of scripts; gives the folder of its jobs."""
+    (tmp_path / "bin").mkdir()
+    for name in fake_slurm.PROGRAMS:
+        program = tmp_path / "bin" / name
+        program.write_text(f"#!{sys.executable}\n{pathlib.Path(fake_slurm.__file__).read_text()}")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    (tmp_path / "slurm").mkdir()
+    monkeypatch.setenv("FAKE_SLURM", str(tmp_path / "slurm"))
+    return tmp_path / "slurm"
+
+
+SAVING = """
+def save(*_):
+    file.with_name("saved").touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+file.with_name("begun").touch()
+if tries == 1: time.sleep(600)
+"""
+
+
+@pytest.mark.xdist_group("launchers")
+def test_a_job_whose_time_is_over_saves_and_slurm_runs_it_again(slurm, tmp_path):
+    run = script(tmp_path / "a", SAVING)
+    process = driver("slurm", ["timeout_min=1", "slurm_partition=gpu"], [run], tmp_path)
+    until((tmp_path / "a" / "begun").exists, process)
+    fake_slurm.send("1", signal.SIGUSR2)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0 and "trying again" not in output, output
+    assert (tmp_path / "a" / "saved").exists() and (tmp_path / "a" / "tries").read_text() == "2"
+    assert "#SBATCH --partition=gpu" in (slurm / "1.sh").read_text() and not (slurm / "2.sh").exists()
+
+
+@pytest.mark.xdist_group("launchers")
+def test_the_jobs_of_a_killed_sweep_are_found_again_and_cancelled_by_a_signal(slurm, tmp_path):
+    run = script(tmp_path / "a", SAVING)
+    process = driver("slurm", [], [run], tmp_path)
+    until((tmp_path / "a" / "begun").exists, process)
+    process.kill()
+    process.communicate()
+    process = driver("slurm", [], [run], tmp_path)
+    assert any("an earlier sweep has submitted it as job 1" in line for line in process.stdout)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143 and (tmp_path / "a" / "saved").exists()
+    assert not list(fake_slurm.processes("1")) and not (slurm / "2.sh").exists()
