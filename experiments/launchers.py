@@ -321,6 +321,7 @@ class Slurm:
                 self._jobs[run] = job
                 self._say(f"{run.workdir}: an earlier sweep has submitted it as job {job.job_id}")
                 return
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a terminal's Ctrl-C is for the sweep alone
         try:
             self._jobs[run] = job = self._executor.submit(Job(run, os.getcwd(), self._cluster))
         except RuntimeError as error:
@@ -328,6 +329,8 @@ class Slurm:
                 raise LauncherError(f"--launcher=slurm: {error}") from error
             self._jobs[run] = f"not submitted: {error}"
             return
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         record.write_text(note, job.job_id)
         self._say(f"{run.workdir}: job {job.job_id}")
 

@@ -63,7 +63,9 @@ def test_what_is_killed_or_fails_is_tried_again_unless_a_setting_is_wrong(name, 
     ]  # fmt: skip
     launch, said = start
     with Interrupts() as stop:
-        failed = launchers.carry_out(runs, launch(name), 2, stop, said.append)
+        launcher = launch(name)
+        assert signal.getsignal(signal.SIGTERM) == stop._receive, "Ray has one of its own"
+        failed = launchers.carry_out(runs, launcher, 2, stop, said.append)
     remote = name != "local"
     assert failed == {
         tmp_path / "wrong": "exit code 2" + f", see {tmp_path / 'wrong.log'}" * remote,
@@ -78,15 +80,15 @@ def test_what_is_killed_or_fails_is_tried_again_unless_a_setting_is_wrong(name, 
 
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.xdist_group("launchers")
-def test_a_signal_stops_every_run_and_waits_for_it(name, tmp_path):
+def test_ctrl_c_in_a_terminal_has_every_run_save_and_waits_for_it(name, tmp_path):
     save = "lambda *_: (time.sleep(2), file.with_name('saved').touch(), sys.exit(143))"
     text = f"for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, {save})\nfile.with_name('begun').touch()\n"
     runs = [script(tmp_path / letter, f"{text}time.sleep(600)") for letter in "ab"]
     process = driver(name, ENGINES[name], runs, tmp_path)
     begun = runs if name != "local" else runs[:1]
     until(lambda: all((run.workdir / "begun").exists() for run in begun), process)
-    process.terminate()
-    assert "stopped by SIGTERM" in process.communicate(timeout=60)[0] and process.returncode == 143
+    os.killpg(process.pid, signal.SIGINT)
+    assert "stopped by SIGINT" in process.communicate(timeout=60)[0] and process.returncode == 130
     assert all((run.workdir / "saved").exists() for run in begun)
     assert all((run.workdir / "tries").read_text() == "1" for run in begun)
 
@@ -106,7 +108,8 @@ launcher = launchers.launcher({name!r}, launchers.options({given}), pathlib.Path
 sys.exit(exit_code(lambda stop: bool(launchers.carry_out({runs!r}, launcher, 2, stop, say))))
 """
     command = [sys.executable, "-c", program]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, start_new_session=True, **streams)
 
 
 def until(condition, process=None):
