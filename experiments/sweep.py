@@ -60,9 +60,9 @@ class Sweep:
     own: str | None
     commands: dict[str, dict[int, Settings]]
     left_out: dict[str, str]
-    launcher: str = "local"
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    retries: int = 2
+    launcher: str
+    options: dict[str, Any]
+    retries: int
 
 
 def parse(argv: Sequence[str]) -> Sweep:
@@ -76,17 +76,9 @@ def parse(argv: Sequence[str]) -> Sweep:
         seeds = [int(seed) for seed in args.seeds.split(",")]
     except ValueError:
         raise ConfigError(f"--seeds is {args.seeds!r}, expected whole numbers such as 0,1,2,3") from None
-    if args.launcher not in launchers.LAUNCHERS:
-        raise ConfigError(f"--launcher is {args.launcher!r}, expected one of {', '.join(launchers.LAUNCHERS)}")
-    if args.launcher == "local" and args.launcher_option:
-        raise ConfigError(
-            f"--launcher-option is {args.launcher_option[0]!r}, but --launcher=local takes none: leave it out"
-        )
-    if not args.retries.isdecimal():
-        raise ConfigError(f"--retries is {args.retries!r}, expected a whole number such as 2")
-    how = args.launcher, launchers.options(args.launcher_option), int(args.retries)
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"--seeds is {args.seeds!r}, which names a seed twice")
+    how = _launching(args)
     if fixed := [a for a in overrides if a.lstrip("-").partition("=")[0] in OWN]:
         raise ConfigError(f"{fixed[0]} is what the sweep sets itself: leave it out")
     given = args.genotypes.split(",") if args.genotypes is not None else []
@@ -152,6 +144,19 @@ def _of_genotypes(
         }
         for genotype, place in zip(given, places, strict=True)
     }  # fmt: skip
+
+
+def _launching(args: argparse.Namespace) -> tuple[str, dict[str, Any], int]:
+    """Launcher, options and retries."""
+    if args.launcher not in launchers.LAUNCHERS:
+        raise ConfigError(f"--launcher is {args.launcher!r}, expected one of {', '.join(launchers.LAUNCHERS)}")
+    if args.launcher == "local" and args.launcher_option:
+        raise ConfigError(
+            f"--launcher-option is {args.launcher_option[0]!r}, but --launcher=local takes none: leave it out"
+        )
+    if not args.retries.isdecimal():
+        raise ConfigError(f"--retries is {args.retries!r}, expected a whole number such as 2")
+    return args.launcher, launchers.options(args.launcher_option), int(args.retries)
 
 
 def _place(genotype: str) -> str:

@@ -194,7 +194,7 @@ def test_architectures_are_retrained_side_by_side(tmp_path, capsys):
 
 def test_runs_that_know_more_than_others_stand_in_one_table(tmp_path):
     """As where one of them has been retrained by hand."""
-    asked = sweep.Sweep(tmp_path, [0, 1], "perturbation", {}, {})
+    asked = sweep.Sweep(tmp_path, [0, 1], "perturbation", {}, {}, "local", {}, 0)
     values = {0: {"a, %": 1.0, "b, %": 2.0}, 1: {"a, %": 3.0}}
     results = {"perturbation": {seed: {"values": of, "genotype": "x"} for seed, of in values.items()}}
     table = sweep.write_table(asked, results).splitlines()
