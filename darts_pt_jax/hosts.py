@@ -1,7 +1,7 @@
 """Processes of several hosts that carry out one command together, each with its own devices (`jax.distributed`).
 
 All go through the same steps, read the same files, and hold the same values; the first alone writes. Where there is one
-process, nothing here costs anything.
+process, nothing here costs anything, not even to import jax.
 """
 
 import json
@@ -10,9 +10,7 @@ import sys
 import time
 from typing import Any
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 
 def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None):
@@ -27,6 +25,8 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
       ValueError: something is not given, and there is nothing that jax recognises.
       RuntimeError: the others do not come.
     """
+    import jax
+
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     jax.distributed.initialize(
         coordinator, processes, process, heartbeat_timeout_seconds=LOST, shutdown_timeout_seconds=24 * 3600
@@ -46,7 +46,7 @@ def leave(code: int):
     if not several():
         return
     if not code:
-        jax.distributed.shutdown()
+        sys.modules["jax"].distributed.shutdown()
         return
     sys.stdout.flush()
     sys.stderr.flush()
@@ -57,29 +57,43 @@ def leave(code: int):
 
 def several() -> bool:
     """Whether this process is one of several."""
-    return jax.distributed.is_initialized() and jax.process_count() > 1
+    return (jax := _joined()) is not None and jax.process_count() > 1
 
 
 def first() -> bool:
     """Whether this process writes."""
-    return not jax.distributed.is_initialized() or jax.process_index() == 0
+    return (jax := _joined()) is None or jax.process_index() == 0
+
+
+def _joined():
+    """jax, if this process has joined others."""
+    jax = sys.modules.get("jax")
+    return jax if jax and jax.distributed.is_initialized() else None
 
 
 def meet(where: str):
     """Waits until all hosts are here: what the first has written before, the others can read after."""
     if several():
+        from jax.experimental import multihost_utils
+
         multihost_utils.sync_global_devices(where)
 
 
 def largest(number: int) -> int:
     """The largest of the hosts' numbers, each of 32 bits."""
-    return int(multihost_utils.process_allgather(np.int32(number)).max()) if several() else number
+    if not several():
+        return number
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
 def of_first(value: Any) -> Any:
     """What the first host has, whatever the others do: a JSON value."""
     if not several():
         return value
+    from jax.experimental import multihost_utils
+
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     return json.loads(bytes(multihost_utils.broadcast_one_to_all(np.resize(text, length).astype(np.uint8))))

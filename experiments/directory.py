@@ -1,15 +1,12 @@
 """The run directory: which config and data it belongs to, how far it is, who works on it, what another run may take."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import platform
 import shutil
-import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
-from typing import TextIO
 
 from ml_collections import ConfigDict
 
@@ -18,6 +15,7 @@ from darts_pt_jax.checkpoints import MANIFEST, Checkpoints, DamagedError
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
+from experiments.locks import RunError
 from experiments.rules import ConfigError, flatten
 from experiments.settings import Settings
 from experiments.torch_source import TorchSource
@@ -41,10 +39,6 @@ FREE = (
 
 OF_THE_SUPERNET = ("seed", "precision", "space", "data.", "supernet.", "search.", "curvature.")
 """Keys, or beginnings of keys, that a selection shares with the search that it takes the supernet from."""
-
-
-class RunError(RuntimeError):
-    """A run cannot go on; the message is one line. The program exits with code 1."""
 
 
 def stored(directory: pathlib.Path) -> dict | None:
@@ -130,68 +124,6 @@ def refuse_changes(settings: Settings, then: dict, free: tuple[str, ...]):
 def _same_source(now: str, then: str) -> bool:
     """Whether two paths name one run, or the earlier one has been moved: once taken, its supernet is not read again."""
     return bool(now and then) and (os.path.realpath(now) == os.path.realpath(then) or not os.path.exists(then))
-
-
-@contextlib.contextmanager
-def locked(path: pathlib.Path, waiting: Callable[[str], None] | None = None) -> Iterator[TextIO]:
-    """Keeps other processes of this machine out of what a lock file stands for; the system frees a dead one's lock.
-
-    Args:
-      path: the lock file.
-      waiting: told who has the lock, before waiting for them; by default that is an error.
-
-    Of several hosts of one command the first holds it for all.
-
-    Yields:
-      The file, which holds the lock for as long as a process has it open.
-
-    Raises:
-      RunError: another process has the lock.
-    """
-    with path.open("a+") as file:
-        if not hosts.first():
-            yield file
-            return
-        if owner := _held(file):
-            if not waiting:
-                raise _in_use(path, owner)
-            waiting(owner)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        sign(file, os.getpid())
-        yield file
-
-
-def refuse_if_locked(path: pathlib.Path):
-    """Looks, without a trace, whether another process has a lock.
-
-    Raises:
-      RunError: it has.
-    """
-    if path.exists():
-        with path.open() as file:
-            if owner := _held(file, fcntl.LOCK_SH):
-                raise _in_use(path, owner)
-
-
-def _held(file: TextIO, lock: int = fcntl.LOCK_EX) -> str | None:
-    """Takes the lock, or says who has it."""
-    try:
-        fcntl.flock(file, lock | fcntl.LOCK_NB)
-        return None
-    except BlockingIOError:
-        file.seek(0)
-        return file.read().strip() or "another process"
-
-
-def _in_use(path: pathlib.Path, owner: str) -> RunError:
-    return RunError(f"{path.parent} is in use by {owner}: wait for it or end it")
-
-
-def sign(file: TextIO, process: int):
-    """Says in a lock file who has the lock."""
-    file.truncate(0)
-    file.write(f"process {process} on {socket.gethostname()}\n")
-    file.flush()
 
 
 def _versions() -> dict[str, str]:

@@ -29,7 +29,7 @@ from darts_pt_jax.devices import Devices
 from darts_pt_jax.genotype import example
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supervised import RetrainState
-from experiments import directory, machine, retraining
+from experiments import directory, locks, machine, retraining
 from experiments.directory import RunError, Source
 from experiments.interrupts import Interrupted, Interrupts
 from experiments.retraining import Retraining, chosen, own
@@ -378,7 +378,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
     """
     machine.prepare(settings.config)
     workdir, units = settings.workdir, [unit for stage in pipeline.values() for unit in stage]
-    directory.refuse_if_locked(workdir / "lock")
+    locks.refuse_if_locked(workdir / "lock")
     before, done = hosts.of_first(progress(settings, pipeline))
     screen = Screen(None if hosts.first() else io.StringIO())
     worked = done < goal(settings, pipeline, done)
@@ -398,7 +398,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
             screen.say(note)
         hosts.meet("ready")
         workdir.mkdir(parents=True, exist_ok=True)
-        with directory.locked(workdir / "lock"):
+        with locks.locked(workdir / "lock"):
             before, done = hosts.of_first(progress(settings, pipeline))  # anew: another may have worked on it meanwhile
             if warning := directory.bind(settings, before, source, images, devices):
                 screen.say(warning)

@@ -6,7 +6,7 @@
 Runs what is missing, goes on with what was interrupted, skips what is done, and goes past a run that fails. Every run is a
 run directory in --workdir (default: runs/CONFIG-sweep): seed0, and for each selection beside it seed0-magnitude and so
 on, from the supernet of seed0; or seed0-DARTS_V2 and so on. The same command again goes on. Leaves table.md and
-table.json there.
+table.json there, and the output of runs that slurm or ray has carried out in seed0.log and so on.
 """
 
 import argparse
@@ -14,19 +14,20 @@ import dataclasses
 import json
 import pathlib
 import re
-import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 
 from darts_pt_jax import published, record
 from darts_pt_jax.data.sources import DataError
 from darts_pt_jax.record import RecordError
-from experiments import directory, measures, run, settings, stages
-from experiments.directory import RunError
+from experiments import launchers, locks, measures, run, settings, stages
 from experiments.interrupts import Interrupted, Interrupts
+from experiments.launchers import LauncherError
+from experiments.locks import RunError
 from experiments.records import Records
 from experiments.report import table_head, table_row
 from experiments.rules import ConfigError
@@ -49,6 +50,9 @@ class Sweep:
       own: the config's select.method, from whose supernets the others select; None where architectures are given.
       commands: by selection or architecture, and seed; the config's own first.
       left_out: selections that are beside by default, but not here, with the reason.
+      launcher: what carries the runs out, one of `launchers.LAUNCHERS`.
+      options: what it is told.
+      retries: how often a run that was killed or failed is tried again.
     """
 
     workdir: pathlib.Path
@@ -56,13 +60,16 @@ class Sweep:
     own: str | None
     commands: dict[str, dict[int, Settings]]
     left_out: dict[str, str]
+    launcher: str
+    options: dict[str, Any]
+    retries: int
 
 
 def parse(argv: Sequence[str]) -> Sweep:
     """Reads the command line; nothing has run yet.
 
     Raises:
-      ConfigError: it, or the command of a run, is wrong.
+      ConfigError, LauncherError: it, or the command of a run, is wrong.
     """
     args, overrides = _arguments(argv)
     try:
@@ -71,6 +78,7 @@ def parse(argv: Sequence[str]) -> Sweep:
         raise ConfigError(f"--seeds is {args.seeds!r}, expected whole numbers such as 0,1,2,3") from None
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"--seeds is {args.seeds!r}, which names a seed twice")
+    how = _launching(args)
     if fixed := [a for a in overrides if a.lstrip("-").partition("=")[0] in OWN]:
         raise ConfigError(f"{fixed[0]} is what the sweep sets itself: leave it out")
     given = args.genotypes.split(",") if args.genotypes is not None else []
@@ -96,7 +104,7 @@ def parse(argv: Sequence[str]) -> Sweep:
         raise ConfigError(f"stages is {first.config.stages!r}, a sweep needs search, select and report, or a genotype")
     workdir = pathlib.Path(args.workdir or str(first.workdir).removesuffix(f"-seed{first.config.seed}") + "-sweep")
     if given:
-        return Sweep(workdir, seeds, None, _of_genotypes(args, overrides, workdir, seeds, given), {})
+        return Sweep(workdir, seeds, None, _of_genotypes(args, overrides, workdir, seeds, given), {}, *how)
     own, left_out = first.config.select.method, {}
     commands = {own: {}}
     for seed in seeds:
@@ -114,7 +122,7 @@ def parse(argv: Sequence[str]) -> Sweep:
                 if args.beside:
                     raise
                 left_out[method] = str(error)
-    return Sweep(workdir, seeds, own, {m: of_seeds for m, of_seeds in commands.items() if of_seeds}, left_out)
+    return Sweep(workdir, seeds, own, {m: of_seeds for m, of_seeds in commands.items() if of_seeds}, left_out, *how)
 
 
 def _of_genotypes(
@@ -138,6 +146,19 @@ def _of_genotypes(
     }  # fmt: skip
 
 
+def _launching(args: argparse.Namespace) -> tuple[str, dict[str, Any], int]:
+    """Launcher, options and retries."""
+    if args.launcher not in launchers.LAUNCHERS:
+        raise ConfigError(f"--launcher is {args.launcher!r}, expected one of {', '.join(launchers.LAUNCHERS)}")
+    if args.launcher == "local" and args.launcher_option:
+        raise ConfigError(
+            f"--launcher-option is {args.launcher_option[0]!r}, but --launcher=local takes none: leave it out"
+        )
+    if not args.retries.isdecimal():
+        raise ConfigError(f"--retries is {args.retries!r}, expected a whole number such as 2")
+    return args.launcher, launchers.options(args.launcher_option), int(args.retries)
+
+
 def _place(genotype: str) -> str:
     """A name for a folder."""
     name = re.sub(r"[^\w.-]+", "_", genotype).strip("_")
@@ -159,6 +180,22 @@ def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--genotypes", metavar="NAME|FILE,...", help="retrains these, in place of what config.genotype names"
     )
+    parser.add_argument(
+        "--launcher", default="local", metavar="NAME",
+        help="local: one run after the other on this machine (the default); slurm: every run is a job of Slurm, by "
+        "submitit; ray: a task of Ray. All machines have to see the run directories, this folder and this Python under "
+        "the same paths",
+    )  # fmt: skip
+    parser.add_argument(
+        "--launcher-option", action="append", default=[], metavar="KEY=VALUE",
+        help="for slurm a parameter of submitit's AutoExecutor (slurm_partition=gpu, gpus_per_node=1, timeout_min=240), or "
+        "cluster=local: processes of this machine, all at once, in place of jobs; for ray an option of ray.remote "
+        "(num_cpus=4, num_gpus=1), or address=HOST:PORT of a Ray that runs. May be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--retries", default="2", metavar="N",
+        help="how often a run that was killed or failed is tried again, from its last checkpoint (default: 2)",
+    )  # fmt: skip
     return parser.parse_known_args(argv)
 
 
@@ -174,31 +211,6 @@ def finished(command: Settings) -> bool:
     except (RunError, RecordError):  # the run itself says what is wrong with it
         return False
     return done >= run.goal(command, pipeline, done) and (command.workdir / "report.md").exists()
-
-
-def carry_out(command: Settings) -> int:
-    """Runs one command as a process of its own, after one that an earlier sweep has left; the exit code.
-
-    Raises:
-      Interrupted: a signal asked to stop; the process has had it too, and is done.
-    """
-    waiting = lambda owner: print(f"waiting for {owner}, which works on {command.workdir}", flush=True)  # noqa: E731
-    with directory.locked(command.workdir.with_name(f"{command.workdir.name}.lock"), waiting) as lock:
-        process = subprocess.Popen(  # which keeps the lock if it is left alone
-            [sys.executable, "-m", "experiments.main", *command.argv], start_new_session=True, pass_fds=[lock.fileno()]
-        )
-        directory.sign(lock, process.pid)
-        stopped = None
-        while True:
-            try:
-                code = process.wait()
-            except Interrupted as received:  # the first asks the run to save, a second ends it
-                stopped = received
-                process.send_signal(received.signal)
-                continue
-            if stopped:
-                raise stopped
-            return code
 
 
 def _result(command: Settings) -> dict:
@@ -235,7 +247,7 @@ def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(te
     """Carries out a sweep and returns the exit code: that of `experiments.main`, 1 if a run failed."""
     jax.config.update("jax_platforms", "cpu")  # the accelerator is for the runs
     try:
-        with Interrupts():
+        with Interrupts() as stop:
             asked = parse(argv)
             queue = [(method, seed) for seed in asked.seeds for method in asked.commands]
             todo = [(method, seed) for method, seed in queue if not finished(asked.commands[method][seed])]
@@ -243,41 +255,46 @@ def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(te
             if todo and not config.data.download:  # what is wrong is said before any run
                 run.load_images(config)
             asked.workdir.mkdir(parents=True, exist_ok=True)
-            with directory.locked(asked.workdir / "lock"):
-                return _carry_out(asked, queue, todo, say)
+            with locks.locked(asked.workdir / "lock"):
+                return _carry_out(asked, queue, todo, stop, say)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return stopped.code
-    except (ConfigError, DataError) as error:
+    except (ConfigError, DataError, LauncherError) as error:
         return settings.fail(error, 2)
     except (RunError, OSError) as error:
         return settings.fail(error, 1)
 
 
-def _carry_out(asked: Sweep, queue: Sequence[tuple[str, int]], todo: Sequence[tuple[str, int]], say) -> int:
+def _carry_out(
+    asked: Sweep, queue: Sequence[tuple[str, int]], todo: Sequence[tuple[str, int]], stop: Interrupts, say
+) -> int:
     say(f"{len(queue)} runs, {len(queue) - len(todo)} of them done already")
     for method, reason in asked.left_out.items():
         say(f"not beside: {method}: {reason}")
-    failed, results = [], {method: {} for method in asked.commands}
+    runs = [_run(asked, method, seed) for method, seed in todo]
+    failed = {}
+    if runs:
+        launcher = launchers.launcher(asked.launcher, asked.options, asked.workdir, say)
+        failed = launchers.carry_out(runs, launcher, asked.retries, stop, say)
+    results = {method: {} for method in asked.commands}
     for method, seed in queue:
-        command = asked.commands[method][seed]
-        if (method, seed) in todo:
-            if asked.own and method != asked.own and seed not in results[asked.own]:
-                failed.append(f"{command.workdir} (needs seed{seed})")
-                continue
-            say(f"{command.workdir}: experiments.main {' '.join(command.argv)}")
-            if code := carry_out(command):
-                failed.append(f"{command.workdir} (exit code {code})")
-                continue
-        results[method][seed] = _result(command)
+        if asked.commands[method][seed].workdir not in failed:
+            results[method][seed] = _result(asked.commands[method][seed])
     if any(results.values()):
         say(write_table(asked, results))
     if failed:
-        raise RunError(
-            f"{len(failed)} of {len(queue)} runs failed: {', '.join(failed)}: the same command tries them again"
-        )
+        named = ", ".join(f"{workdir} ({why})" for workdir, why in failed.items())
+        raise RunError(f"{len(failed)} of {len(queue)} runs failed: {named}: the same command tries them again")
     say(f"the table is in {asked.workdir / 'table.md'}")
     return 0
+
+
+def _run(asked: Sweep, method: str, seed: int) -> launchers.Run:
+    """One command of the sweep, for a launcher."""
+    command = asked.commands[method][seed]
+    needs = asked.commands[asked.own][seed].workdir if asked.own and method != asked.own else None
+    return launchers.Run(command.workdir, (sys.executable, "-m", "experiments.main", *command.argv), needs)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import pytest
 from configs import common
 from darts_pt_jax import record
 from darts_pt_jax.genotype import Genotype
-from experiments import directory, measures, page, records, report, serving, settings
+from experiments import locks, measures, page, records, report, serving, settings
 from experiments.records import Records
 from experiments.rules import flatten
 from tests.command import TINY, digests, lines, run
@@ -113,7 +113,7 @@ def test_a_run_that_goes_on_has_a_page_of_what_there_is(copy):
 
 @shared
 def test_it_is_made_beside_a_process_that_holds_the_lock(copy):
-    with directory.locked(copy / "lock"):
+    with locks.locked(copy / "lock"):
         lock = (copy / "lock").read_text()
         assert report.main([str(copy)]) == 0 and (copy / "lock").read_text() == lock
 

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from experiments import sweep
+from experiments import launchers, sweep
 
 KEYS = {
     "space": "nasbench201", "supernet.cells": 1, "data.examples": 130, "data.size": 4, "supernet.channels": 2,
@@ -76,8 +76,8 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
     assert "holds something else than a run" in capsys.readouterr().err and not (workdir / "seed0").exists()
     shutil.rmtree(workdir / "seed1-random")
     with pytest.MonkeyPatch.context() as patch:  # seed 0 is killed in its search, with a supernet kept
-        patch.setattr(sweep, "carry_out", killed_in_its_search(workdir / "seed0"))
-        assert sweep.main(arguments(workdir, "0,1", "--beside=random"), print) == 1
+        patch.setattr(launchers, "execute", killed_in_its_search(workdir / "seed0"))
+        assert sweep.main(arguments(workdir, "0,1", "--beside=random", "--retries=0"), print) == 1
     captured = capsys.readouterr()
     assert (
         f"2 of 4 runs failed: {workdir / 'seed0'} (exit code -9), {workdir / 'seed0-random'} (needs seed0)"
@@ -86,25 +86,25 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
     assert "| by random | missing |" in captured.out and (workdir / "seed1-random" / "report.md").exists()
     assert not (workdir / "seed0-random").exists(), "nothing is selected from a supernet that is half trained"
     shutil.rmtree(workdir / "seed1" / "checkpoints")  # and seed 1 has lost what it was at
-    assert sweep.main(arguments(workdir, "0,1", "--beside=random"), print) == 1
+    assert sweep.main(arguments(workdir, "0,1", "--beside=random", "--retries=0"), print) == 1
     captured = capsys.readouterr()
     assert f"1 of 4 runs failed: {workdir / 'seed1'} (exit code 1)" in captured.err and "missing" in captured.out
     assert (workdir / "seed0-random" / "report.md").exists(), "seed 0 has been gone on with"
 
 
 def killed_in_its_search(workdir):
-    """Stands for `sweep.carry_out`: kills the run in `workdir` as soon as it has a search epoch."""
+    """Stands for `launchers.execute`: kills the run in `workdir` as soon as it has a search epoch."""
 
-    def carry_out(command, whole=sweep.carry_out):
-        if command.workdir != workdir:
-            return whole(command)
-        process = subprocess.Popen([sys.executable, "-m", "experiments.main", *command.argv])
+    def execute(run, whole=launchers.execute):
+        if run.workdir != workdir:
+            return whole(run)
+        process = subprocess.Popen(run.command)
         while not (workdir / "metrics.jsonl").exists() or not (workdir / "metrics.jsonl").read_text():
             time.sleep(0.01)
         process.kill()
         return process.wait()
 
-    return carry_out
+    return execute
 
 
 @pytest.mark.xdist_group("sweep")
@@ -194,7 +194,7 @@ def test_architectures_are_retrained_side_by_side(tmp_path, capsys):
 
 def test_runs_that_know_more_than_others_stand_in_one_table(tmp_path):
     """As where one of them has been retrained by hand."""
-    asked = sweep.Sweep(tmp_path, [0, 1], "perturbation", {}, {})
+    asked = sweep.Sweep(tmp_path, [0, 1], "perturbation", {}, {}, "local", {}, 0)
     values = {0: {"a, %": 1.0, "b, %": 2.0}, 1: {"a, %": 3.0}}
     results = {"perturbation": {seed: {"values": of, "genotype": "x"} for seed, of in values.items()}}
     table = sweep.write_table(asked, results).splitlines()

@@ -32,7 +32,7 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
 
     from darts_pt_jax.checkpoints import DamagedError
     from darts_pt_jax.record import RecordError
-    from experiments import analysis, directory, machine, run, settings
+    from experiments import analysis, locks, machine, run, settings
     from experiments.analysis.subject import Subject
 
     logging.set_verbosity(logging.FATAL)  # what orbax logs, it raises too
@@ -50,10 +50,10 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
             subject = Subject(runs[0], {key: value for key, value in keys.items() if value}, out, stop)
             machine.prepare(subject.config)
         out.mkdir(parents=True, exist_ok=True)
-        with directory.locked(out / "lock"):
+        with locks.locked(out / "lock"):
             result = chosen.run(runs if chosen.several else subject, asked)
             _write(out, {"analysis": asked.name, "paper": chosen.paper, "runs": asked.run}, result)
-    except (directory.RunError, DamagedError, RecordError, FloatingPointError, OSError) as error:
+    except (locks.RunError, DamagedError, RecordError, FloatingPointError, OSError) as error:
         return settings.fail(error, 1)
     except ValueError as error:  # ConfigError, DataError, TableError
         return settings.fail(error, 2)
