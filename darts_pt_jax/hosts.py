@@ -71,29 +71,27 @@ def _joined():
     return jax if jax and jax.distributed.is_initialized() else None
 
 
+def _utils():
+    from jax.experimental import multihost_utils
+
+    return multihost_utils
+
+
 def meet(where: str):
     """Waits until all hosts are here: what the first has written before, the others can read after."""
     if several():
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(where)
+        _utils().sync_global_devices(where)
 
 
 def largest(number: int) -> int:
     """The largest of the hosts' numbers, each of 32 bits."""
-    if not several():
-        return number
-    from jax.experimental import multihost_utils
-
-    return int(multihost_utils.process_allgather(np.int32(number)).max())
+    return int(_utils().process_allgather(np.int32(number)).max()) if several() else number
 
 
 def of_first(value: Any) -> Any:
     """What the first host has, whatever the others do: a JSON value."""
     if not several():
         return value
-    from jax.experimental import multihost_utils
-
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
-    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
-    return json.loads(bytes(multihost_utils.broadcast_one_to_all(np.resize(text, length).astype(np.uint8))))
+    length = int(_utils().broadcast_one_to_all(np.int32(len(text))))
+    return json.loads(bytes(_utils().broadcast_one_to_all(np.resize(text, length).astype(np.uint8))))
