@@ -13,14 +13,23 @@ import sys
 
 from experiments.large_pages import use_large_pages
 
-WHAT = ("forward", "score", "score_reduce", "pipeline", "records", "step")
+WHAT = ("forward", "score", "score_reduce", "pipeline", "records", "collectives", "step")
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", default="darts")
-    numbers = {"channels": 16, "cells": 8, "size": 32, "batch": 64, "classes": 10, "runs": 3, "decided": 0}
+    numbers = {
+        "channels": 16,
+        "cells": 8,
+        "size": 32,
+        "batch": 64,
+        "classes": 10,
+        "runs": 3,
+        "decided": 0,
+        "devices": 1,
+    }
     for name, value in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=value, help=f"default: {value}")
     parser.add_argument("--images", type=int, default=50000, help="of both halves together (default: 50000)")
@@ -41,6 +50,7 @@ def main():
     from benchmarks import programs
     from experiments import machine
 
+    jax.config.update("jax_num_cpu_devices", args.devices)  # a CPU's cores stand for so many
     config = programs.make_config(args)
     if args.cache:
         machine.prepare(config)

@@ -4,8 +4,11 @@ Seconds are medians of --runs calls, after one that compiles and is not counted.
 """
 
 import argparse
+import collections as containers
 import functools
+import math
 import pathlib
+import re
 import statistics
 import tempfile
 import time
@@ -24,6 +27,7 @@ from darts_pt_jax.bilevel import Metrics, SearchState
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data import batches
 from darts_pt_jax.data.sources import Images
+from darts_pt_jax.devices import Devices
 from darts_pt_jax.record import JsonLines
 from experiments import directory
 from experiments.scalars import Scalars
@@ -51,7 +55,7 @@ def random_images(count: int, size: int, classes: int) -> Images:
 
 def make(config: ConfigDict, args: argparse.Namespace) -> tuple[Training, SearchState, int]:
     """A supernet with a fresh state, and the parameters that it had before --decided edges lost their candidates."""
-    training = Training(config, random_images(args.images, args.size, args.classes))
+    training = Training(config, random_images(args.images, args.size, args.classes), Devices.here(args.devices))
     state = training.initial_state(jax.random.key(0))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     if args.decided:
@@ -119,7 +123,7 @@ def forward(training: Training, state: SearchState, args: argparse.Namespace, me
     shape = args.batch, *training.image_shape
     images, labels = jax.random.normal(jax.random.key(1), shape), jnp.arange(args.batch) % args.classes
 
-    @jax.jit
+    @training.devices.jit
     def run(state):
         weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
         return bilevel.forward(training.net, state.variables, weights, images, labels, jax.random.key(2), True)
@@ -132,7 +136,8 @@ def step(training: Training, state: SearchState, args: argparse.Namespace, meter
     keys = jax.random.split(jax.random.key(1), 3)
     train = training.indices(keys[0], training.train, "independent", 1 + meter.runs)
     valid = training.indices(keys[1], training.valid, "independent", 1 + meter.runs)
-    data = training.train, train, training.valid, valid, keys[2], 0.025, 0.0
+    split = training.devices.split
+    data = training.train, split(train), training.valid, split(valid), keys[2], 0.025, 0.0
     number, current = iter(range(1 + meter.runs)), (state, Metrics.zero())
 
     def run():
@@ -146,7 +151,8 @@ def step(training: Training, state: SearchState, args: argparse.Namespace, meter
 def score(kind: str, training: Training, state: SearchState, args: argparse.Namespace, meter: Meter) -> dict:
     """score_s, by kind: all removals of its last edge and the unmasked supernet in one call, on one batch."""
     masks = architecture.without_operations(training.space, kind, len(training.space.cells[kind].edges) - 1)
-    masks = jnp.asarray(np.concatenate([np.ones_like(masks[:1]), masks]))
+    masks = np.concatenate([np.ones_like(masks[:1]), masks])
+    masks = jnp.asarray(np.concatenate([masks, np.repeat(masks[-1:], training.masks(kind) - len(masks), 0)]))
     weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
     indices = training.indices(jax.random.key(1), training.valid, "epoch", 1)[0]
     batch = training.valid, indices, jax.random.key(2)
@@ -190,12 +196,44 @@ def records(training: Training, state: SearchState, args: argparse.Namespace, me
     return {"records_s": seconds}
 
 
+def collectives(training: Training, state: SearchState, args: argparse.Namespace, meter: Meter) -> dict:
+    """collectives: by program and operation, the bytes of each one's result. They are compiled for it, and do not run."""
+    indices = training.devices.split(np.arange(args.batch))
+    batch = training.train, indices, jax.random.key(1)
+    found = {}
+    for of in ("params", "alphas"):
+        gradient = bilevel.make_gradient(training.net, of)
+
+        def of_batch(state, dataset, indices, key, gradient=gradient):
+            augment_key, noise_key = jax.random.split(key)
+            return gradient(state, *batches.batch(dataset, indices, augment_key), noise_key)
+
+        found[f"gradient of {of}"] = in_program(training.devices.jit(of_batch).trace(state, *batch))
+    weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
+    for kind, graph in training.space.cells.items():
+        masks = np.ones((training.masks(kind), len(graph.edges), graph.width), np.float32)
+        traced = training.scorer(kind).trace(state.variables, weights, masks, batch)
+        found[f"scorer of {kind} edges"] = in_program(traced)
+    return {"collectives": found}
+
+
+def in_program(traced: jax.stages.Traced) -> dict[str, list[int]]:
+    """The collective operations that a program is compiled to: the bytes of the result of each, in numbers of 32 bits."""
+    found = containers.defaultdict(list)
+    operations = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
+    for result, name in re.findall(rf" = (.*?) ({operations})(?:-start)?\(", traced.lower().compile().as_text()):
+        shapes = re.findall(r"[a-z]+\d+\[([\d,]*)\]", result)
+        found[name].append(sum(4 * math.prod(int(n) for n in shape.split(",") if n) for shape in shapes))
+    return dict(found)
+
+
 MEASUREMENTS = {
     "forward": forward,
     "score": functools.partial(score, "normal"),
     "score_reduce": functools.partial(score, "reduce"),
     "pipeline": pipeline,
     "records": records,
+    "collectives": collectives,
     "step": step,  # the last, as it uses the state up
 }
 assert tuple(MEASUREMENTS) == WHAT

@@ -16,7 +16,7 @@ MASKS, DATA = "masks", "data"
 
 
 class Devices:
-    """A mesh of devices, [masks, data]: along its first axis masks are split, along its second batches.
+    """A mesh of devices, along which batches are split; to score, one of two axes [masks, data], the first for masks.
 
     Attributes:
       mesh: the mesh.
@@ -24,11 +24,11 @@ class Devices:
       batch: that of arrays [B, ...], split by their first axis.
     """
 
-    def __init__(self, devices: Sequence[jax.Device], masks: int = 1):
-        """Arranges the devices, whose number `masks` divides."""
+    def __init__(self, devices: Sequence[jax.Device], masks: int | None = None):
+        """Arranges the devices, whose number `masks` divides, if it is given."""
         self._devices = tuple(devices)
-        axes = (MASKS, DATA)
-        self.mesh = Mesh(np.reshape(self._devices, (masks, -1)), axes, axis_types=(AxisType.Auto,) * 2)
+        shape, axes = ((-1,), (DATA,)) if masks is None else ((masks, -1), (MASKS, DATA))
+        self.mesh = Mesh(np.reshape(self._devices, shape), axes, axis_types=(AxisType.Auto,) * len(axes))
         self.whole, self.batch = self._placed(), self._placed(DATA)
 
     @classmethod
@@ -79,9 +79,20 @@ class Devices:
         """Of what each host has in its `rows`, an array [B, ...] split by its first axis."""
         return jax.make_array_from_process_local_data(self.batch, rows)
 
-    def jit(self, function: Callable, out: Any = None, **options) -> "Program":
-        """`jax.jit` for these devices, with its `options`; results are on every device, unless `out` says where."""
-        return Program(function, self.mesh, out or self.whole, options)
+    def masks(self, masks) -> jax.Array:
+        """Masks [M, ...], the same on every host, split by their first axis, which the devices along it divide."""
+        return jax.device_put(masks, self._placed(MASKS))
+
+    def jit(self, function: Callable, out: Any = None, place: Callable | None = None, **options) -> "Program":
+        """`jax.jit` for these devices, with its `options`.
+
+        Args:
+          function: what is jitted.
+          out: where its results are; by default on every device.
+          place: is given its arguments, and returns them where they are to be.
+          **options: of `jax.jit`.
+        """
+        return Program(function, self.mesh, out or self.whole, place or (lambda *args: args), options)
 
     def for_scoring(self, masks: int, batch_size: int) -> "Devices":
         """The same devices, arranged for a call of so many masks on a batch: the least work for a device.
@@ -106,20 +117,20 @@ class Devices:
 class Program:
     """A function that is jitted for a mesh."""
 
-    def __init__(self, function: Callable, mesh: Mesh, out: Any, options: dict):
+    def __init__(self, function: Callable, mesh: Mesh, out: Any, place: Callable, options: dict):
         """Compiles nothing yet."""
-        self._mesh = mesh
+        self._mesh, self._place = mesh, place
         self._jitted = jax.jit(function, out_shardings=out, **options)
 
     def __call__(self, *args):
         """What the function gives."""
         with self._entered():
-            return self._jitted(*args)
+            return self._jitted(*self._place(*args))
 
     def trace(self, *args) -> jax.stages.Traced:
         """As `trace` of what `jax.jit` returns: arguments may be `jax.ShapeDtypeStruct`."""
         with self._entered():
-            return self._jitted.trace(*args)
+            return self._jitted.trace(*self._place(*args))
 
     def _entered(self):
         """The mesh, unless a program for it is being traced, which calls this one."""
@@ -127,7 +138,7 @@ class Program:
         return contextlib.nullcontext() if within else jax.set_mesh(self._mesh)
 
 
-def data_shards(batch_size: int) -> int:
-    """Into how many parts the program that is being traced splits a batch; 1 where it does not."""
-    shards = jax.sharding.get_abstract_mesh().shape.get(DATA, 1)
-    return 1 if batch_size % shards else shards
+def shards(batch_size: int) -> tuple[int | None, int]:
+    """Into how many parts the program that is being traced splits masks (None: it scores none) and a batch."""
+    of = jax.sharding.get_abstract_mesh().shape
+    return of.get(MASKS), 1 if batch_size % of.get(DATA, 1) else of.get(DATA, 1)

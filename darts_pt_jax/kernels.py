@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
+from jax.sharding import PartitionSpec
 
-from darts_pt_jax.devices import data_shards
+from darts_pt_jax.devices import DATA, MASKS, shards
 
 
 def _on_cpu() -> bool:
@@ -73,9 +74,44 @@ def _sums(images: Sequence[jax.Array], of_channels: bool = True) -> jax.Array:
         return jax.lax.reduce(sums, (jnp.float32(0),) * len(sums), lambda a, b: tuple(map(jnp.add, a, b)), axes)
 
     sums = reduced(tuple(x.astype(jnp.float32) for x in images), (1, 2))
-    if data_shards(images[0].shape[0]) > 1:  # one sum over devices, where N results would be N
+    if shards(len(images[0]))[1] > 1:  # one sum over devices, where N results would be N
         return jnp.stack(sums, 1).sum((0,) if of_channels else (0, 2))
     return jnp.stack(reduced(sums, (0,) if of_channels else (0, 1)))
+
+
+def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1) -> jax.Array:
+    """Convolution of [B, H, W, C] with [k, k, C or 1, C'], odd k, zero padding that keeps the size at stride 1.
+
+    vmap makes one batch of masks and images, mask by mask, which several devices cannot split: where they score, it is
+    arranged by what each of them has.
+    """
+    pad, (masks, parts) = dilation * (kernel.shape[0] // 2), shards(len(x))
+
+    def plain(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), ((pad, pad), (pad, pad)), rhs_dilation=(dilation, dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=x.shape[-1] // kernel.shape[2],
+        )  # fmt: skip
+
+    if masks is None or parts == 1:
+        return plain(x, kernel)
+    split = jax.custom_batching.custom_vmap(plain)
+
+    @split.def_vmap
+    def over_masks(count, batched, x, kernel):
+        if all(batched) and kernel.shape[3] == 1:  # edges, of a depthwise convolution: more channels
+            joined = [jnp.moveaxis(of, 0, -2).reshape(*of.shape[1:-1], -1) for of in (x, kernel)]
+            y = convolve(*joined, stride, dilation)
+            return jnp.moveaxis(y.reshape(*y.shape[:-1], count, -1), -2, 0), True
+        if batched != [True, False]:
+            return jax.vmap(plain, [0 if of else None for of in batched])(x, kernel), True
+        by_device = x.reshape(masks, -1, parts, x.shape[1] // parts, *x.shape[2:]).swapaxes(1, 2)
+        order, image = by_device.shape[:4], x.shape[2:]
+        merged = jax.lax.with_sharding_constraint(by_device.reshape(-1, *image), PartitionSpec((MASKS, DATA)))
+        y = plain(merged, kernel)
+        return y.reshape(*order, *y.shape[1:]).swapaxes(1, 2).reshape(*x.shape[:2], *y.shape[1:]), True
+
+    return split(x, kernel)
 
 
 def relu(x: jax.Array) -> jax.Array:
@@ -85,11 +121,7 @@ def relu(x: jax.Array) -> jax.Array:
 
 def depthwise_plain(x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1) -> jax.Array:
     """Depthwise convolution of [B, H, W, C] with [k, k, C], odd k, zero padding that keeps the size at stride 1."""
-    pad = dilation * (kernel.shape[0] // 2)
-    return jax.lax.conv_general_dilated(
-        x, kernel[:, :, None], (stride, stride), ((pad, pad), (pad, pad)), rhs_dilation=(dilation, dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=x.shape[-1],
-    )  # fmt: skip
+    return convolve(x, kernel[:, :, None], stride, dilation)
 
 
 @_apart(2, 3)
@@ -181,8 +213,8 @@ def normalise_plain(x: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array,
 @_apart()
 def _moments(x):
     """Mean and biased variance [C] in one pass: about the mean of a first image, so that what cancels is small."""
-    shards = data_shards(len(x))  # of each of which the first
-    about = x.reshape(shards, -1, *x.shape[1:])[:, 0].mean((0, 1, 2)) if shards > 1 else x[0].mean((0, 1))
+    _, parts = shards(len(x))  # of each of which the first
+    about = x.reshape(parts, -1, *x.shape[1:])[:, 0].mean((0, 1, 2)) if parts > 1 else x[0].mean((0, 1))
     mean, square = _sums([x - about, jnp.square(x - about)]) / (x.size / x.shape[-1])
     return jnp.stack([about + mean, jnp.maximum(square - jnp.square(mean), 0)])
 

@@ -71,14 +71,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolution of [B, H, W, C] with [k, k, C, D], odd k, symmetric zero padding that keeps the size at stride 1."""
     if kernel.shape[:2] == (1, 1):  # a product of matrices stays one when kernels are stacked
         return jnp.einsum("bhwc,cd->bhwd", x[:, ::stride, ::stride], kernel[0, 0].astype(x.dtype))
-    pad = kernel.shape[0] // 2
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel.astype(x.dtype),
-        (stride, stride),
-        ((pad, pad), (pad, pad)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    return kernels.convolve(x, kernel.astype(x.dtype), stride)
 
 
 class Conv(nn.Module):

@@ -148,7 +148,7 @@ def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.nd
     batch_size = run.config.search.batch_size
     steps = (select.images or training.valid.size) // batch_size
     index_key, batch_key = jax.random.split(key)
-    indices = map(training.devices.split, training.indices(index_key, training.valid, "epoch", steps))
+    indices = training.indices(index_key, training.valid, "epoch", steps)
     batches = [(training.valid, *b) for b in zip(indices, jax.random.split(batch_key, steps), strict=True)]
     weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
     size = training.masks(kind)

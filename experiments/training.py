@@ -247,7 +247,13 @@ class Training:
         """The compiled scorer of one cell kind."""
         select = self.config.select
         evaluate = bilevel.make_evaluate(self.net, select.bn == "batch", select.augment)
-        return self._for_scoring(kind).jit(perturbation.make_scorer(evaluate, kind))
+        on = self._for_scoring(kind)
+
+        def place(variables, weights, masks, batch):
+            dataset, indices, key = batch
+            return variables, weights, on.masks(masks), (dataset, on.split(indices), on.everywhere(key))
+
+        return on.jit(perturbation.make_scorer(evaluate, kind), place=place)
 
     def _for_scoring(self, kind: str) -> Devices:
         return self.devices.for_scoring(self._masks_of_call(kind), self.config.search.batch_size)
