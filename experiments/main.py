@@ -34,11 +34,11 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
     asked = None
     try:
         asked = settings.parse(argv)
-        settings.join(asked)
         pipeline = stages.pipeline(asked.config)
         if asked.plan:
             plan.show(asked, pipeline)
         else:
+            settings.join(asked)
             run.execute(asked, pipeline, report.write, stop)
     except (rules.ConfigError, DataError) as error:
         return settings.fail(error, 2)

@@ -69,7 +69,8 @@ def _show_supernet(
         labels = jnp.zeros(batch, jnp.int32)
         return bilevel.forward(training.net, variables, weights, images, labels, jax.random.key(0), True)[0].loss
 
-    _show_needs(size_of(training.train) + size_of(training.valid), state, loss, (batch, *training.image_shape), config)
+    data = size_of(training.train) + size_of(training.valid)
+    _show_needs(data, state, loss, (batch, *training.image_shape), config, training.devices)
 
 
 def _show_retraining(settings: Settings, images: Images | Stream, devices: Devices):
@@ -93,15 +94,16 @@ def _show_retraining(settings: Settings, images: Images | Stream, devices: Devic
             return sum(logits.mean() for logits in outputs if logits is not None)
 
         data = 0 if isinstance(images, Stream) else images.train_images.nbytes + images.test_images.nbytes
-        _show_needs(data, of.abstract_state(), loss, (retrain.batch_size, *images.image_shape), config)
+        _show_needs(data, of.abstract_state(), loss, (retrain.batch_size, *images.image_shape), config, devices)
 
 
-def _show_needs(data: int, state, loss, batch_shape: tuple[int, ...], config: ConfigDict):
+def _show_needs(data: int, state, loss, batch_shape: tuple[int, ...], config: ConfigDict, devices: Devices):
     """Memory and disk; `loss(variables, images)` is that of a weight step on images of `batch_shape`."""
     checkpoint, kept = size_of(state), checkpoints_kept(config)
-    needed = data + 2 * checkpoint + _residuals(state, loss, batch_shape)
-    print(f"memory         about {_human(needed)} for data, state, and what one weight step keeps for its gradient; "
-          "on a CPU, the program and its compiler take some 3 GB besides")  # fmt: skip
+    needed = data + 2 * checkpoint + _residuals(state, loss, batch_shape) // devices.count
+    cell = ", and those of the cell that is computed again" * config.remat
+    print(f"memory         about {_human(needed)} on a device for data, state, and what one weight step keeps for its "
+          f"gradient{cell}; on a CPU, the program and its compiler take some 3 GB besides")  # fmt: skip
     print(f"disk           about {_human(kept * checkpoint)} ({kept} checkpoints of {_human(checkpoint)})")
 
 
