@@ -218,7 +218,10 @@ def collectives(training: Training, state: SearchState, args: argparse.Namespace
 
 
 def in_program(traced: jax.stages.Traced) -> dict[str, list[int]]:
-    """The collective operations that a program is compiled to: the bytes of the result of each, in numbers of 32 bits."""
+    """The collective operations that a program is compiled to: the bytes of the result of each.
+
+    As on CPUs, where none is begun and awaited apart; all numbers are counted as of 32 bits.
+    """
     found = containers.defaultdict(list)
     operations = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
     for result, name in re.findall(rf" = (.*?) ({operations})(?:-start)?\(", traced.lower().compile().as_text()):

@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
         "precision": "float32",  # float32; bfloat16 computes in it, with float32 weights and statistics
         "matmul_precision": "default",  # of products of matrices on accelerators: default, high, highest
         "debug_nans": False,  # stops at the operation that first gives NaN; slow, and reuses no memory
-        "remat": False,  # keeps less for the gradient, and computes it again: less memory, more time, the same numbers
+        "remat": False,  # keeps less for the gradient, and computes it again: less memory, more time, equal to rounding
         "devices": 0,  # of each host, over which batches are split; 0: all
         "compilation_cache": True,  # keeps compiled programs in the user's cache folder
         "seed": 0,  # of every stage that has none of its own

@@ -36,12 +36,15 @@ class Devices:
         """The first `count` devices of every process (0: all).
 
         Raises:
-          ValueError: a process has fewer.
+          ValueError: a process has fewer, or others than the rest.
         """
         of_process = [jax.local_devices(process_index=i) for i in range(jax.process_count())]
-        if count > (fewest := min(map(len, of_process))):
-            kind = jax.devices()[0].device_kind
-            raise ValueError(f"there are {fewest} ({kind}), expected at least {count}")
+        fewest, most = (of(map(len, of_process)) for of in (min, max))
+        if count > fewest or (not count and fewest < most):
+            kind, less = jax.devices()[0].device_kind, f" on one host, and {most} on another" * (fewest < most)
+            raise ValueError(
+                f"there are {fewest} ({kind}){less}, expected {f'at least {count}' if count else 'as many'}"
+            )
         return cls([device for local in of_process for device in local[: count or None]])
 
     @property
@@ -49,10 +52,15 @@ class Devices:
         """How many devices there are."""
         return len(self._devices)
 
+    @property
+    def of_host(self) -> int:
+        """How many of them a host has."""
+        return self.count // len({device.process_index for device in self._devices})
+
     def __str__(self) -> str:
         """Their number and kind, and of how many hosts they are."""
-        of_hosts = len({device.process_index for device in self._devices})
-        return f"{self.count} {self._devices[0].device_kind}" + f" of {of_hosts} hosts" * (of_hosts > 1)
+        hosts = self.count // self.of_host
+        return f"{self.count} {self._devices[0].device_kind}" + f" of {hosts} hosts" * (hosts > 1)
 
     def _placed(self, *axes: str | None) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(*axes))

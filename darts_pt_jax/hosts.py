@@ -28,9 +28,11 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
     import jax
 
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+    find = "deactivate" if coordinator else None  # else jax would give each process of a host one of its devices
     jax.distributed.initialize(
-        coordinator, processes, process, heartbeat_timeout_seconds=LOST, shutdown_timeout_seconds=24 * 3600
-    )
+        coordinator, processes, process, cluster_detection_method=find, heartbeat_timeout_seconds=LOST,
+        shutdown_timeout_seconds=24 * 3600,
+    )  # fmt: skip
 
 
 LOST = 30
@@ -62,7 +64,7 @@ def several() -> bool:
 
 def first() -> bool:
     """Whether this process writes."""
-    return (jax := _joined()) is None or jax.process_index() == 0
+    return number() == 0
 
 
 def _joined():
@@ -75,6 +77,11 @@ def _utils():
     from jax.experimental import multihost_utils
 
     return multihost_utils
+
+
+def number() -> int:
+    """Of this process, from 0."""
+    return 0 if (jax := _joined()) is None else jax.process_index()
 
 
 def meet(where: str):

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import IO, Any, Protocol
 
@@ -380,7 +381,11 @@ class Ray:
         task = {"max_retries": 0, **{k: v for k, v in given.items() if k != "address"}}
         self._task = self._ray.remote(carry_out_as_task).options(**task)
         handler = signal.getsignal(signal.SIGTERM)
-        self._ray.init(given.get("address"), include_dashboard=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "os.fork", RuntimeWarning
+            )  # jax's, whose threads Ray's processes need not
+            self._ray.init(given.get("address"), include_dashboard=False)
         signal.signal(signal.SIGTERM, handler)  # in place of Ray's
         self._refs: dict[Run, Any] = {}
 

@@ -19,11 +19,11 @@ class RunError(RuntimeError):
 def locked(path: pathlib.Path, waiting: Callable[[str], None] | None = None) -> Iterator[TextIO]:
     """Keeps other processes of this machine out of what a lock file stands for; the system frees a dead one's lock.
 
+    Of several hosts of one command the first holds it for all.
+
     Args:
       path: the lock file.
       waiting: told who has the lock, before waiting for them; by default that is an error.
-
-    Of several hosts of one command the first holds it for all.
 
     Yields:
       The file, which holds the lock for as long as a process has it open.

@@ -48,8 +48,9 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
         details = ""
         if asked and not asked.plan and (asked.workdir / "run.json").exists():
             with contextlib.suppress(OSError):
-                (asked.workdir / "traceback.txt").write_text(traceback.format_exc())
-                details = f" (details in {asked.workdir / 'traceback.txt'})"
+                file = asked.workdir / f"traceback{f'-{hosts.number()}' * (not hosts.first())}.txt"
+                file.write_text(traceback.format_exc())
+                details = f" (details in {file})"
         if hosts.several():
             details += "; if another host has ended, what it said is the reason"
         message = str(error)[:300] or f"without a message, in {traceback.extract_tb(error.__traceback__)[-1].name}"

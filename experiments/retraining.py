@@ -92,7 +92,7 @@ class Retraining:
     """A discrete network with its data and its compiled programs; the state is passed in and out."""
 
     def __init__(self, config: ConfigDict, images: Images | Stream, genotype: Genotype, devices: Devices | None = None):
-        """Builds the network for the images, on the first device unless others are given; compiles nothing yet.
+        """Builds the network for the images, on a host's first device unless others are given; compiles nothing yet.
 
         Raises:
           ConfigError, DataError: the settings do not fit the images or the architecture.

@@ -169,13 +169,13 @@ class Run:
 
     def snapshot(self, epoch: int, state: SearchState):
         """Keeps the supernet of a search epoch for good."""
-        if epoch not in self.snapshots.numbers():
+        if hosts.of_first(epoch not in self.snapshots.numbers()):
             self.snapshots.save(epoch, state, {"epoch": epoch})
 
     def searched(self) -> SearchState:
         """The supernet at the end of the search, whole again."""
         self.training, self._excluded = self._whole, None
-        return self.snapshots.restore(self.snapshots.latest(), self.training.abstract_state())
+        return self.snapshots.restore(hosts.of_first(self.snapshots.latest()), self.training.abstract_state())
 
     def restrict(self, state: SearchState) -> SearchState:
         """Leaves out, from here on, what the decisions have excluded: in the state and in all that is computed."""
@@ -251,17 +251,16 @@ class Run:
         self._saved = time.monotonic()
 
     def _asked(self, due: bool = False) -> bool:
-        """Whether to save: a host has received a signal, which then all have, or it is time."""
+        """Whether to save: a host has received a signal, which is then for all, or it is time."""
         number = hosts.largest(max(self._stop.received or 0, due))
-        if number > 1:  # neither signal is 1
-            self._stop.received = signal.Signals(number)
+        self._signal = signal.Signals(number) if number > 1 else None  # neither signal is 1
         return number > 0
 
     def _heed(self, where: str):
         """Stops here if a signal has asked for it."""
-        if self._stop.received:
+        if self._signal:
             message = f"in {self._unit.name}, {where}: the same command goes on from there"
-            raise Interrupted(self._stop.received, message)
+            raise Interrupted(self._signal, message)
 
     def carry_out(self, units: Sequence[Unit], state: State):
         """Carries out `units`, the next ones of the run.
@@ -388,7 +387,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
             screen.say("tensorflow-datasets downloads the data if they are not there yet")
         with _one_line("start", lambda: "lower data.examples, data.size or supernet.channels"):
             devices = devices_of(settings.config)
-            images = load_images(settings.config, settings.config.data.download)
+            images = _loaded_by_turns(settings.config)
             if "retrain" in settings.stages:
                 check_retraining(settings, images, devices)
             training = None if settings.config.genotype else Training(settings.config, images, devices)
@@ -466,6 +465,17 @@ def load_images(config: ConfigDict, download: bool = False) -> Images | Stream:
         of_folder = data.source == "folder"
         return streams.folder(data.path, data.crop) if of_folder else streams.tfds(data.source, data.dir, data.crop)
     return sources.load(data.source, data.path, data.size, data.examples, data.dir, download)
+
+
+def _loaded_by_turns(config: ConfigDict) -> Images | Stream:
+    """`load_images`; what is downloaded, by the first host before the others look for it."""
+    if hosts.first():
+        images = load_images(config, config.data.download)
+        hosts.meet("data")
+    else:
+        hosts.meet("data")
+        images = load_images(config)
+    return images
 
 
 def check_retraining(settings: Settings, images: Images | Stream, devices: Devices):

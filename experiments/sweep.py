@@ -91,8 +91,9 @@ def parse(argv: Sequence[str]) -> Sweep:
         ["sweep", f"--config={args.config}", *overrides, *(f"--config.genotype={g}" for g in given[:1])]
     )
     given = given or [first.config.genotype] * bool(first.config.genotype)
-    if first.plan:
-        raise ConfigError("a sweep has no --plan: give it to experiments.main with the same config")
+    if first.plan or first.hosts:
+        what = "--plan" if first.plan else "--distributed or --coordinator"
+        raise ConfigError(f"a sweep has no {what}: give it to experiments.main with the same config")
     for section, what in {"search": "searches", "retrain": "retrainings of an architecture"}.items():
         if (seed := first.config[section].seed) != -1:
             raise ConfigError(f"{section}.seed is {seed} in the config, so that all {what} are one: set it to -1")

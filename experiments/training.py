@@ -86,9 +86,10 @@ def check_divides(devices: Devices, key: str, size: int):
     """
     if size % devices.count:
         nearest = " or ".join(map(str, devices.nearest(size)))
-        fewer = max(n for n in range(1, devices.count) if size % n == 0)
+        fewer = [n for n in range(1, devices.of_host) if size % (devices.count // devices.of_host * n) == 0]
+        of_host = f", or devices to {fewer[-1]}" if fewer else ""
         raise ConfigError(
-            f"{key} is {size}, which the {devices.count} devices do not divide: set it to {nearest}, or devices to {fewer}"
+            f"{key} is {size}, which the {devices.count} devices do not divide: set it to {nearest}{of_host}"
         )
 
 
@@ -173,12 +174,13 @@ class Training:
     """A supernet with its two halves of data and its compiled programs; the state is passed in and out."""
 
     def __init__(self, config: ConfigDict, images: Images, devices: Devices | None = None):
-        """Builds the supernet for the images, on the first device unless others are given; compiles nothing yet."""
+        """Builds the supernet for the images, on a host's first device unless others are given; compiles nothing yet."""
         search = config.search
         self.config, self.devices = config, devices or Devices.here(1)
         self.space = SPACES[config.space]
         layout = self.space.layout(config.supernet.cells)
-        check_batches(config, self.devices)
+        if {"search", "select"} & set(config.stages.split(",")):
+            check_batches(config, self.devices)
         check_side(
             images.image_shape, sum(kind == RESIDUAL_BLOCK or self.space.cells[kind].reduction for kind in layout)
         )
@@ -251,7 +253,7 @@ class Training:
 
         def place(variables, weights, masks, batch):
             dataset, indices, key = batch
-            return variables, weights, on.masks(masks), (dataset, on.split(indices), on.everywhere(key))
+            return variables, weights, on.masks(masks), (dataset, on.split(indices), key)
 
         return on.jit(perturbation.make_scorer(evaluate, kind), place=place)
 

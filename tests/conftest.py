@@ -25,6 +25,13 @@ ops.OPERATIONS["centred"] = tiny.Centred
 spaces.SPACES["tiny"] = tiny.SPACE
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forget():
+    """Frees the programs of a module, of which a worker would gather gigabytes; what is needed again is in the cache."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key():
     return jax.random.key(0)

@@ -8,6 +8,7 @@ import pytest
 
 from configs import quickstart
 from darts_pt_jax.data import batches, sources
+from darts_pt_jax.devices import Devices
 from experiments import training
 from tests import tiny
 
@@ -92,8 +93,8 @@ def test_a_class_that_the_weights_never_see_is_refused(rng):
     images = dataclasses.replace(digits, train_labels=digits.train_labels[order])
     config = quickstart.get_config()
     with pytest.raises(sources.DataError, match="none of them has class 5: shuffle the file"):
-        training.split(config, images)
-    train, valid = training.split(config, digits)
+        training.split(config, images, Devices.here())
+    train, valid = training.split(config, digits, Devices.here())
     assert (train.size, valid.size) == (718, 719)
 
 

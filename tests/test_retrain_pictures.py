@@ -9,6 +9,7 @@ from PIL import Image
 from darts_pt_jax.data import feeds, streams
 from darts_pt_jax.data.batches import Recipe
 from darts_pt_jax.data.sources import Images
+from darts_pt_jax.devices import Devices
 from darts_pt_jax.export import TrainedNetwork
 from experiments import main, predict
 from experiments.screen import Screen
@@ -114,8 +115,8 @@ def test_a_feed_from_memory_and_one_from_a_stream_number_their_batches_alike(roo
     half = np.full(3, 0.5, np.float32)
     recipe, stream = Recipe(half, half, 0, True), streams.folder(str(root), SIDE)
     ((pixels, labels),) = stream.testing(13)
-    resident = feeds.feed(Images(pixels, labels, pixels, labels, 0, True), recipe)
-    streamed = feeds.feed(stream, recipe)
+    resident = feeds.feed(Images(pixels, labels, pixels, labels, 0, True), recipe, Devices.here())
+    streamed = feeds.feed(stream, recipe, Devices.here())
     of_memory, of_stream = resident.testing(5), streamed.testing(5)
     for i in range(3):
         images, labels = streamed.batch(of_stream(i), None)

@@ -116,6 +116,17 @@ def test_training_shows_random_parts_of_all_pictures_in_a_shuffled_order(root):
     assert np.mean(np.diff(order) > 0) < 0.8, "shuffled"
 
 
+def test_hosts_read_their_rows_of_the_batches_that_one_would_read(root):
+    stream = streams.folder(str(root), SIDE)
+    for whole, parts in (
+        (stream.training(3, 4, 1), [stream.training(3, 4, 1, rows) for rows in (slice(0, 2), slice(2, 4))]),
+        (stream.testing(4), [stream.testing(4, rows=rows) for rows in (slice(0, 1), slice(1, 4))]),
+    ):
+        for one, *others in zip(whole, *parts, strict=True):
+            for expected, *of_hosts in zip(one, *others, strict=True):
+                np.testing.assert_array_equal(np.concatenate(of_hosts), expected)
+
+
 def test_a_pass_is_a_function_of_its_seed_and_goes_on_at_any_batch(root):
     one, three = (streams.folder(str(root), SIDE, threads) for threads in (1, 3))
     whole = list(one.training(3, 6))

@@ -145,7 +145,7 @@ class Subject:
     def _selecting(self, epoch: int, **keys) -> ConfigDict:
         config = ConfigDict(self.config.to_dict())
         taken = {"init_from": str(self.directory), "init_epoch": epoch, "stages": "select", "select.orders": 1}
-        taken["report.nasbench201"] = ""
+        taken |= {"report.nasbench201": "", "devices": 1}
         config.update_from_flattened_dict(taken | keys)
         check(config)
         return config
