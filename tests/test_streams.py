@@ -1,5 +1,4 @@
 import colorsys
-import importlib
 import io
 import json
 import re
@@ -222,7 +221,6 @@ def test_a_wrong_folder_is_one_clear_line(tmp_path, root, monkeypatch):
 @pytest.mark.parametrize("package", ["grain", "PIL"])
 def test_a_package_that_is_missing_is_named(root, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    importlib.reload(streams)
     refused(r"needs .*: pip install -e '.\[imagenet\]'", streams.folder, str(root), SIDE)
 
 
