@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+LOST = 30
+"""Seconds after which a host that gives no sign is given up; the others end then."""
+
 
 def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None):
     """Becomes one of several processes; what is not given, jax finds out (Slurm, Open MPI, Kubernetes, TPU pods).
@@ -33,10 +36,6 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
         coordinator, processes, process, cluster_detection_method=find, heartbeat_timeout_seconds=LOST,
         shutdown_timeout_seconds=24 * 3600,
     )  # fmt: skip
-
-
-LOST = 30
-"""Seconds after which a host that gives no sign is given up; the others end then."""
 
 
 def leave(code: int):
@@ -67,6 +66,11 @@ def first() -> bool:
     return number() == 0
 
 
+def number() -> int:
+    """Of this process, from 0."""
+    return 0 if (jax := _joined()) is None else jax.process_index()
+
+
 def _joined():
     """jax, if this process has joined others."""
     jax = sys.modules.get("jax")
@@ -77,11 +81,6 @@ def _utils():
     from jax.experimental import multihost_utils
 
     return multihost_utils
-
-
-def number() -> int:
-    """Of this process, from 0."""
-    return 0 if (jax := _joined()) is None else jax.process_index()
 
 
 def meet(where: str):

@@ -249,7 +249,7 @@ class Training:
         """The compiled scorer of one cell kind."""
         select = self.config.select
         evaluate = bilevel.make_evaluate(self.net, select.bn == "batch", select.augment)
-        on = self._for_scoring(kind)
+        on = self.for_scoring(kind)
 
         def place(variables, weights, masks, batch):
             dataset, indices, key = batch
@@ -257,7 +257,8 @@ class Training:
 
         return on.jit(perturbation.make_scorer(evaluate, kind), place=place)
 
-    def _for_scoring(self, kind: str) -> Devices:
+    def for_scoring(self, kind: str) -> Devices:
+        """The devices as they are arranged for a call of a kind's scorer."""
         return self.devices.for_scoring(self._masks_of_call(kind), self.config.search.batch_size)
 
     def _masks_of_call(self, kind: str) -> int:
@@ -269,7 +270,7 @@ class Training:
 
         On several devices it may be some more, so that each has as many.
         """
-        return self._for_scoring(kind).filled(self._masks_of_call(kind))
+        return self.for_scoring(kind).filled(self._masks_of_call(kind))
 
     def epoch(self, state: SearchState, key: jax.Array, regime: Regime, fold) -> tuple[SearchState, dict]:
         """One epoch of bilevel steps: alphas on the validation half (unless fixed), then weights on the training half.

@@ -86,7 +86,7 @@ def test_scores_and_choices_are_the_same_on_any_number_of_devices(mask_batch, ar
             score = perturbation.make_score(scorer, one.masks(kind), batches)
             found[devices] += [perturbation.decide_operation(score, one.space, kind, edge) for edge in range(9)]
     assert any(decision["margin"] > 1 for decision in found[1])
-    assert tuple(one._for_scoring("normal").mesh.shape.values()) == arranged
+    assert tuple(one.for_scoring("normal").mesh.shape.values()) == arranged
     for one, other in zip(*found.values(), strict=True):
         np.testing.assert_allclose(other["loss"], one["loss"], rtol=LOSSES)
         if one["margin"] > 1:
