@@ -25,13 +25,8 @@ def main():
         answer = measure.ask(measure.ours(args, space, "--what=collectives", f"--devices={args.devices}"), quickly)
         for program, operations in answer["collectives"].items():
             for operation, sizes in operations.items() or [("none", [])]:
-                cells = [
-                    f"{space}, {program}",
-                    operation,
-                    f"{len(sizes):,}",
-                    f"{sum(sizes):,}",
-                    f"{max(sizes, default=0):,}",
-                ]
+                numbers = (f"{number:,}" for number in (len(sizes), sum(sizes), max(sizes, default=0)))
+                cells = [f"{space}, {program}", operation, *numbers]
                 table.add_line(cells, {"space": space, "program": program, "operation": operation, "bytes": sizes})
 
 

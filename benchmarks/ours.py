@@ -20,16 +20,8 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--space", default="darts")
-    numbers = {
-        "channels": 16,
-        "cells": 8,
-        "size": 32,
-        "batch": 64,
-        "classes": 10,
-        "runs": 3,
-        "decided": 0,
-        "devices": 1,
-    }
+    usual = {"channels": 16, "cells": 8, "size": 32, "batch": 64, "classes": 10, "runs": 3}
+    numbers = {**usual, "decided": 0, "devices": 1}
     for name, value in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=value, help=f"default: {value}")
     parser.add_argument("--images", type=int, default=50000, help="of both halves together (default: 50000)")

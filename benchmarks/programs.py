@@ -4,7 +4,7 @@ Seconds are medians of --runs calls, after one that compiles and is not counted.
 """
 
 import argparse
-import collections as containers
+import collections
 import functools
 import math
 import pathlib
@@ -29,6 +29,7 @@ from darts_pt_jax.data import batches
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.record import JsonLines
+from darts_pt_jax.selection import perturbation
 from experiments import directory
 from experiments.scalars import Scalars
 from experiments.timing import covered
@@ -152,7 +153,7 @@ def score(kind: str, training: Training, state: SearchState, args: argparse.Name
     """score_s, by kind: all removals of its last edge and the unmasked supernet in one call, on one batch."""
     masks = architecture.without_operations(training.space, kind, len(training.space.cells[kind].edges) - 1)
     masks = np.concatenate([np.ones_like(masks[:1]), masks])
-    masks = jnp.asarray(np.concatenate([masks, np.repeat(masks[-1:], training.masks(kind) - len(masks), 0)]))
+    masks = jnp.asarray(perturbation.filled_up(masks, training.masks(kind)))
     weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
     indices = training.indices(jax.random.key(1), training.valid, "epoch", 1)[0]
     batch = training.valid, indices, jax.random.key(2)
@@ -222,7 +223,7 @@ def in_program(traced: jax.stages.Traced) -> dict[str, list[int]]:
 
     As on CPUs, where none is begun and awaited apart; all numbers are counted as of 32 bits.
     """
-    found = containers.defaultdict(list)
+    found = collections.defaultdict(list)
     operations = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
     for result, name in re.findall(rf" = (.*?) ({operations})(?:-start)?\(", traced.lower().compile().as_text()):
         shapes = re.findall(r"[a-z]+\d+\[([\d,]*)\]", result)

@@ -53,14 +53,13 @@ class Devices:
         return len(self._devices)
 
     @property
-    def of_host(self) -> int:
-        """How many of them a host has."""
-        return self.count // len({device.process_index for device in self._devices})
+    def hosts(self) -> int:
+        """Of how many hosts they are, each of which has as many."""
+        return len({device.process_index for device in self._devices})
 
     def __str__(self) -> str:
         """Their number and kind, and of how many hosts they are."""
-        hosts = self.count // self.of_host
-        return f"{self.count} {self._devices[0].device_kind}" + f" of {hosts} hosts" * (hosts > 1)
+        return f"{self.count} {self._devices[0].device_kind}" + f" of {self.hosts} hosts" * (self.hosts > 1)
 
     def _placed(self, *axes: str | None) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(*axes))

@@ -100,4 +100,4 @@ def of_first(value: Any) -> Any:
         return value
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     length = int(_utils().broadcast_one_to_all(np.int32(len(text))))
-    return json.loads(bytes(_utils().broadcast_one_to_all(np.resize(text, length).astype(np.uint8))))
+    return json.loads(bytes(_utils().broadcast_one_to_all(np.resize(text, length))))

@@ -284,7 +284,7 @@ class Source:
         return kept
 
     def state(self, like):
-        """The search state, shaped `like`.
+        """The search state, shaped and placed `like`.
 
         Raises:
           RunError: it is gone since.

@@ -146,11 +146,12 @@ class Run:
             self._screen.step(watch, name, i + 1, steps, images, functools.partial(_measures, total))
             previous = total
             due = time.monotonic() - self._saved >= 60 * self.config.checkpoint.minutes
-            if self._asked(due) and i + 1 < steps:
+            asked = self._asked(due)
+            if asked and i + 1 < steps:
                 _check(total, name, i + 1, state)
                 loop |= {"done": i + 1, "sums": _plain(total)}
                 self._save(state)
-                self._heed(f"after {name} step {i + 1} of {steps}")
+                self._heed(asked, f"after {name} step {i + 1} of {steps}")
         _check(total, name, steps, state)
         loop |= {"done": steps, "sums": _plain(total)}
         return state, total
@@ -250,17 +251,15 @@ class Run:
         self._checkpoints.save(self._number, state, position)
         self._saved = time.monotonic()
 
-    def _asked(self, due: bool = False) -> bool:
-        """Whether to save: a host has received a signal, which is then for all, or it is time."""
-        number = hosts.largest(max(self._stop.received or 0, due))
-        self._signal = signal.Signals(number) if number > 1 else None  # neither signal is 1
-        return number > 0
+    def _asked(self, due: bool = False) -> int:
+        """What asks to save: the signal that a host has received, which is then for all; 1 if it is time; else 0."""
+        return hosts.largest(max(self._stop.received or 0, due))
 
-    def _heed(self, where: str):
-        """Stops here if a signal has asked for it."""
-        if self._signal:
+    def _heed(self, asked: int, where: str):
+        """Stops here if it is a signal that has `_asked`."""
+        if asked > 1:  # neither signal is 1
             message = f"in {self._unit.name}, {where}: the same command goes on from there"
-            raise Interrupted(self._signal, message)
+            raise Interrupted(signal.Signals(asked), message)
 
     def carry_out(self, units: Sequence[Unit], state: State):
         """Carries out `units`, the next ones of the run.
@@ -286,8 +285,7 @@ class Run:
             self._screen.end(self._watch)
             self._done, self._within = self._done + 1, []
             self._save(state)
-            self._asked()
-            self._heed("which is done")
+            self._heed(self._asked(), "which is done")
         self._stop.saves = False
 
     def close(self):
@@ -311,8 +309,9 @@ class Run:
             value = value or "0 (all removals of an edge)"
             if self.decisions.size() or any(loop["done"] for loop in self._within):  # then it is fixed
                 value = f"{value}, in a new --workdir with --config.init_from={self.directory}"
-        remat = " or set remat" * (jax.default_backend() != "cpu" and not self.config.remat and "decision" != unit.type)
-        return f"lower {unit.memory_key}, now {value}{remat}"
+        elif not self.config.remat and jax.default_backend() != "cpu":
+            value = f"{value} or set remat"
+        return f"lower {unit.memory_key}, now {value}"
 
 
 def _check(total: Metrics, name: str, step: int, state: State):
@@ -387,7 +386,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
             screen.say("tensorflow-datasets downloads the data if they are not there yet")
         with _one_line("start", lambda: "lower data.examples, data.size or supernet.channels"):
             devices = devices_of(settings.config)
-            images = _loaded_by_turns(settings.config)
+            images = _loaded(settings.config)
             if "retrain" in settings.stages:
                 check_retraining(settings, images, devices)
             training = None if settings.config.genotype else Training(settings.config, images, devices)
@@ -467,15 +466,13 @@ def load_images(config: ConfigDict, download: bool = False) -> Images | Stream:
     return sources.load(data.source, data.path, data.size, data.examples, data.dir, download)
 
 
-def _loaded_by_turns(config: ConfigDict) -> Images | Stream:
-    """`load_images`; what is downloaded, by the first host before the others look for it."""
-    if hosts.first():
-        images = load_images(config, config.data.download)
-        hosts.meet("data")
-    else:
-        hosts.meet("data")
-        images = load_images(config)
-    return images
+def _loaded(config: ConfigDict) -> Images | Stream:
+    """`load_images`; where something is downloaded, by the first host before the others look for it."""
+    if not config.data.download:
+        return load_images(config)
+    images = load_images(config, True) if hosts.first() else None
+    hosts.meet("downloaded")
+    return load_images(config) if images is None else images
 
 
 def check_retraining(settings: Settings, images: Images | Stream, devices: Devices):

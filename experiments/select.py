@@ -71,7 +71,7 @@ def _points(config: ConfigDict, order: int) -> tuple[list[list[Target]], int]:
 
 def adopt(run: Run, state: SearchState) -> SearchState:
     """Takes supernet and search metrics over from the run that `init_from` names."""
-    state = run.training.devices.everywhere(run.source.state(run.training.abstract_state()))
+    state = run.source.state(run.training.abstract_state())
     for line in run.source.metrics():
         run.record_metrics(**line)
     run.snapshot(run.source.epoch, state)

@@ -25,7 +25,7 @@ from darts_pt_jax import published, record
 from darts_pt_jax.data.sources import DataError
 from darts_pt_jax.record import RecordError
 from experiments import launchers, locks, measures, run, settings, stages
-from experiments.interrupts import Interrupted, Interrupts
+from experiments.interrupts import Interrupts, exit_code
 from experiments.launchers import LauncherError
 from experiments.locks import RunError
 from experiments.records import Records
@@ -247,20 +247,20 @@ def write_table(asked: Sweep, results: dict[str, dict[int, dict]]) -> str:
 def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(text, flush=True)) -> int:
     """Carries out a sweep and returns the exit code: that of `experiments.main`, 1 if a run failed."""
     jax.config.update("jax_platforms", "cpu")  # the accelerator is for the runs
+    return exit_code(lambda stop: _sweep(argv, stop, say))
+
+
+def _sweep(argv: Sequence[str], stop: Interrupts, say) -> int:
     try:
-        with Interrupts() as stop:
-            asked = parse(argv)
-            queue = [(method, seed) for seed in asked.seeds for method in asked.commands]
-            todo = [(method, seed) for method, seed in queue if not finished(asked.commands[method][seed])]
-            config = next(iter(asked.commands.values()))[asked.seeds[0]].config
-            if todo and not config.data.download:  # what is wrong is said before any run
-                run.load_images(config)
-            asked.workdir.mkdir(parents=True, exist_ok=True)
-            with locks.locked(asked.workdir / "lock"):
-                return _carry_out(asked, queue, todo, stop, say)
-    except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
-        return stopped.code
+        asked = parse(argv)
+        queue = [(method, seed) for seed in asked.seeds for method in asked.commands]
+        todo = [(method, seed) for method, seed in queue if not finished(asked.commands[method][seed])]
+        config = next(iter(asked.commands.values()))[asked.seeds[0]].config
+        if todo and not config.data.download:  # what is wrong is said before any run
+            run.load_images(config)
+        asked.workdir.mkdir(parents=True, exist_ok=True)
+        with locks.locked(asked.workdir / "lock"):
+            return _carry_out(asked, queue, todo, stop, say)
     except (ConfigError, DataError, LauncherError) as error:
         return settings.fail(error, 2)
     except (RunError, OSError) as error:

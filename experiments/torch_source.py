@@ -113,8 +113,9 @@ class TorchSource:
         return optax.tree_utils.tree_set(state, mu=mu, nu=nu, count=jnp.int32(steps[0])), True
 
     def state(self, like: SearchState) -> SearchState:
-        """The search state, shaped `like`; `check` has made it."""
-        return jax.tree.map(lambda leaf, shape: jnp.array(leaf, shape.dtype), self._state, like)
+        """The search state, shaped and placed `like`; `check` has made it."""
+        place = lambda leaf, of: jax.device_put(jnp.array(leaf, of.dtype), of.sharding)  # noqa: E731
+        return jax.tree.map(place, self._state, like)
 
     def metrics(self) -> list[dict]:
         """One line for the search: its accuracies are not known."""

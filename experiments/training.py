@@ -86,7 +86,7 @@ def check_divides(devices: Devices, key: str, size: int):
     """
     if size % devices.count:
         nearest = " or ".join(map(str, devices.nearest(size)))
-        fewer = [n for n in range(1, devices.of_host) if size % (devices.count // devices.of_host * n) == 0]
+        fewer = [n for n in range(1, devices.count // devices.hosts) if size % (devices.hosts * n) == 0]
         of_host = f", or devices to {fewer[-1]}" if fewer else ""
         raise ConfigError(
             f"{key} is {size}, which the {devices.count} devices do not divide: set it to {nearest}{of_host}"
@@ -289,13 +289,8 @@ class Training:
         """
         train_key, valid_key, step_key = jax.random.split(key, 3)
         batch_size, steps = regime.batch_size, self.train.size // regime.batch_size
-        train, valid = map(
-            self.devices.split,
-            (
-                self.indices(train_key, self.train, regime.sampling, steps, batch_size),
-                self.indices(valid_key, self.valid, "independent", steps, batch_size),
-            ),
-        )
+        train = self.devices.split(self.indices(train_key, self.train, regime.sampling, steps, batch_size))
+        valid = self.devices.split(self.indices(valid_key, self.valid, "independent", steps, batch_size))
         images = (2 if self.config.search.alpha == "learned" else 1) * batch_size
         args = self.train, train, self.valid, valid, step_key, regime.learning_rate, regime.epsilon
         if self._scans():

@@ -75,6 +75,11 @@ def in_order(step, total, steps: int):
     return total
 
 
+def filled_up(masks: np.ndarray, count: int) -> np.ndarray:
+    """`count` masks: those given, and copies of the last."""
+    return np.concatenate([masks, np.repeat(masks[-1:], count - len(masks), 0)])
+
+
 def score_masks(scorer, masks: np.ndarray, size: int, batches: Sequence, fold=in_order) -> Sums:
     """Scores masks [K, E, O] over many batches, on each in calls of `size` masks.
 
@@ -88,8 +93,7 @@ def score_masks(scorer, masks: np.ndarray, size: int, batches: Sequence, fold=in
       fold: goes through the batches, as `in_order` does.
     """
     calls = -(-len(masks) // size)
-    filled = np.concatenate([masks, np.repeat(masks[-1:], calls * size - len(masks), 0)])
-    filled = jnp.asarray(filled.reshape(calls, size, *masks.shape[1:]))
+    filled = jnp.asarray(filled_up(masks, calls * size).reshape(calls, size, *masks.shape[1:]))
 
     def step(i, total):
         parts = jax.device_get([scorer(call, batches[i]) for call in filled])
