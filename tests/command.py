@@ -24,7 +24,7 @@ TINY = {
     "retrain.cells": 3,
     "retrain.channels": 4,
 }
-BENCH = {**TINY, "space": "nasbench201", "search.alpha": "fixed", "select.interval": 2}
+BENCH = {**TINY, "space": "cell", "search.alpha": "fixed", "select.interval": 2}
 
 
 def arguments(workdir, **overrides):
@@ -60,7 +60,7 @@ def stopping_at(number, whole):
 
 
 def command(workdir, keys):
-    return [sys.executable, "-m", "experiments.main", *arguments(workdir, **keys)[1:]]
+    return [sys.executable, "-m", "tests.main", *arguments(workdir, **keys)[1:]]
 
 
 RESULTS = ("metrics.jsonl", "decisions.jsonl", "genotype.json", "genotype.txt", "report.md")

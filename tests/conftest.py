@@ -6,23 +6,23 @@ import tempfile
 # Tests compile many small programs and run each a few times.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
-# The user's compilation cache is left alone. Every worker has a folder of its own, which the commands that it starts
-# use too: jax may read what another process is still writing.
-if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(os.environ["JAX_COMPILATION_CACHE_DIR"], worker)
-else:
+# The user's compilation cache is left alone. All workers and the commands that they start have one folder; a limit on its
+# size makes jax lock it, which else may read what another process is still writing.
+if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="darts-pt-jax-tests-")
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(10**10)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
 import numpy as np
 import pytest
 
-from darts_pt_jax import ops, spaces
+from experiments import run, rules
+from experiments.analysis import subject
 from tests import tiny
 
-ops.OPERATIONS["centred"] = tiny.Centred
-spaces.SPACES["tiny"] = tiny.SPACE
+tiny.register()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -30,6 +30,33 @@ def forget():
     """Frees the programs of a module, of which a worker would gather gigabytes; what is needed again is in the cache."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def one_training():
+    """A run whose supernet, data and steps are those of the run before shares its programs, which keep no state.
+
+    Only of the last: Linux lets a process have 65,530 mappings of memory, of which small programs take thousands.
+    """
+    made, make = {}, run.Training
+
+    def training(config, images, devices=None):
+        read = {key: value for key, value in rules.flatten(config).items() if not key.startswith(UNREAD) or key in READ}
+        of = images.fingerprint(), str(devices), str(read)
+        if of not in made:
+            made.clear()
+            made[of] = make(config, images, devices)
+        return made[of]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "Training", training)
+        patch.setattr(subject, "Training", training)
+        yield
+
+
+UNREAD = "stages", "init_", "select.", "sgas.", "checkpoint.", "report.", "retrain.", "tensorboard"
+READ = "select.bn", "select.augment", "select.mask_batch"
+"""Keys that `Training` reads: all others than those that begin with one of `UNREAD`, and these."""
 
 
 @pytest.fixture

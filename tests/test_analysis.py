@@ -23,6 +23,8 @@ from experiments.rules import flatten
 from tests import tiny
 from tests.command import TINY, digests, lines, run, stopping_at
 
+pytestmark = pytest.mark.usefixtures("one_training")
+
 PAIR = SearchSpace(
     name="pair",
     cells={"normal": dag(2, 1, ("skip_connect", "nor_conv_1x1"))},

@@ -11,6 +11,8 @@ from darts_pt_jax.checkpoints import Checkpoints, DamagedError
 from darts_pt_jax.selection import perturbation
 from tests.command import BENCH, SOAK, digests, run, same_results, stopping_at
 
+pytestmark = pytest.mark.usefixtures("one_training")
+
 
 def truncated(file):
     os.truncate(file, file.stat().st_size // 2)

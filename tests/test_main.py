@@ -18,6 +18,7 @@ from darts_pt_jax.spaces import SPACES, dag
 from experiments import main
 from tests.command import BENCH, TINY, arguments, command, digests, lines, recomputed, run, same_results
 
+pytestmark = pytest.mark.usefixtures("one_training")
 uses_whole = pytest.mark.xdist_group("whole")
 """On the tests that share one run."""
 
@@ -261,7 +262,14 @@ def limited(kilobytes, workdir, keys):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space of a process")
 def test_out_of_memory_in_training_names_the_key_to_lower(tmp_path):
-    keys = {**BENCH, "data.size": 128, "data.examples": 300, "search.batch_size": 128, "supernet.channels": 64}
+    keys = {
+        **BENCH,
+        "space": "nasbench201",
+        "data.size": 128,
+        "data.examples": 300,
+        "search.batch_size": 128,
+        "supernet.channels": 64,
+    }
     del keys["select.images"]
     done = limited(8_000_000, tmp_path / "run", keys)
     assert done.stderr == "error: search epoch 1/2: out of memory: lower search.batch_size, now 128\n"
@@ -271,7 +279,8 @@ def test_out_of_memory_in_training_names_the_key_to_lower(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space of a process")
 def test_out_of_memory_in_scoring_names_a_key_that_may_still_be_lowered(tmp_path):
     keys = {
-        **BENCH, "data.size": 32, "data.examples": 260, "search.batch_size": 128, "supernet.channels": 32,
+        **BENCH, "space": "nasbench201", "data.size": 32, "data.examples": 260, "search.batch_size": 128,
+        "supernet.channels": 32,
         "search.epochs": 1, "select.interval": 0, "select.images": 128,
     }  # fmt: skip
     assert limited("unlimited", tmp_path / "run", {**keys, "stages": "search"}).returncode == 0

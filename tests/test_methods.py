@@ -14,6 +14,8 @@ from darts_pt_jax.spaces import SPACES, dag
 from experiments.screen import Screen
 from tests.command import TINY, lines, recomputed, run, stopping_at
 
+pytestmark = pytest.mark.usefixtures("one_training")
+
 
 def smaller(space, nodes):
     """A space with one cell of every kind, fewer nodes, and of many candidates every second on an edge (and none)."""

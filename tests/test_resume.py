@@ -11,7 +11,7 @@ import pytest
 from tests.command import SOAK, command, same_results, same_state, scalars
 
 KEYS = {
-    "space": "nasbench201",
+    "space": "cell",
     "supernet.cells": 1,
     "data.examples": 400,
     "search.epochs": 2,
@@ -95,6 +95,7 @@ def send(process, workdir, reached, number):
     while not reached(workdir):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
+        time.sleep(0.002)
     process.send_signal(number)
     return process.communicate()[1]
 

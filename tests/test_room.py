@@ -14,7 +14,10 @@ import pytest
 from darts_pt_jax.checkpoints import Checkpoints
 from tests.command import BENCH, command, run, same_results
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits and mounts as these tests do")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits and mounts as these tests do"),
+    pytest.mark.usefixtures("one_training"),
+]
 
 KEYS = {**BENCH, "select.interval": 1, "tensorboard": False, "checkpoint.minutes": 0}
 

@@ -6,6 +6,7 @@ import pytest
 from darts_pt_jax.checkpoints import Checkpoints
 from tests.command import BENCH, TINY, digests, lines, recomputed, run, same_results
 
+pytestmark = pytest.mark.usefixtures("one_training")
 SEARCHED = {**TINY, "search.epochs": 1, "eval.every": 100}
 of_one_search = pytest.mark.xdist_group("search")
 """On the tests that select from one search."""

@@ -1,4 +1,4 @@
-"""A search space of the tests' own: other operations, three nodes, unequal numbers of candidates per edge."""
+"""Search spaces of the tests' own: other operations, three nodes, unequal numbers of candidates; and a single cell."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from darts_pt_jax import architecture, bilevel
+from darts_pt_jax import architecture, bilevel, ops
 from darts_pt_jax.data.batches import Dataset
 from darts_pt_jax.ops import Operation
 from darts_pt_jax.spaces import RESIDUAL_BLOCK, SPACES, SearchSpace, dag
@@ -33,6 +33,16 @@ SPACE = SearchSpace(
 
 BENCH = dataclasses.replace(SPACES["nasbench201"], layout=lambda cells: ("normal", RESIDUAL_BLOCK, "normal"))
 """NAS-Bench-201 with fewer cells than its own layout can have."""
+
+CELL = dataclasses.replace(SPACES["nasbench201"], name="cell", layout=lambda cells: ("normal",))
+"""A single cell of NAS-Bench-201."""
+
+
+def register():
+    """Makes the spaces known to configs."""
+    ops.OPERATIONS["centred"] = Centred
+    SPACES.update({space.name: space for space in (SPACE, CELL)})
+
 
 SIZES = {"tiny": 1, "nasbench201": 1, "s4": 3}
 """Cells that make the smallest supernet with every cell kind."""
