@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import run, rules
+from experiments import rules, run
 from experiments.analysis import subject
 from tests import tiny
 
