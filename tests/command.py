@@ -29,7 +29,7 @@ BENCH = {**TINY, "space": "cell", "search.alpha": "fixed", "select.interval": 2}
 
 def arguments(workdir, **overrides):
     keys = [f"--config.{k}={v}" for k, v in {"report.latency": False, **overrides}.items()]
-    return ["main", "--config=configs/quickstart.py", f"--workdir={workdir}", *keys]
+    return ["main", "--config=tests/config.py", f"--workdir={workdir}", *keys]
 
 
 def run(workdir, keys, **more):
@@ -60,7 +60,7 @@ def stopping_at(number, whole):
 
 
 def command(workdir, keys):
-    return [sys.executable, "-m", "tests.main", *arguments(workdir, **keys)[1:]]
+    return [sys.executable, "-m", "experiments.main", *arguments(workdir, **keys)[1:]]
 
 
 RESULTS = ("metrics.jsonl", "decisions.jsonl", "genotype.json", "genotype.txt", "report.md")

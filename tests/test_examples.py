@@ -29,6 +29,7 @@ def tables():
         table.update(rows)
 
 
+@pytest.mark.usefixtures("one_training")
 def test_an_operation_a_space_and_a_method_of_ones_own(tables, tmp_path):
     shrink = ("search.epochs=1", "data.examples=130", "eval.every=100", "select.interval=0", "select.images=64")
     keys = ["main", "--config=examples/own_space.py", *(f"--config.{key}" for key in shrink)]

@@ -262,14 +262,7 @@ def limited(kilobytes, workdir, keys):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space of a process")
 def test_out_of_memory_in_training_names_the_key_to_lower(tmp_path):
-    keys = {
-        **BENCH,
-        "space": "nasbench201",
-        "data.size": 128,
-        "data.examples": 300,
-        "search.batch_size": 128,
-        "supernet.channels": 64,
-    }
+    keys = {**BENCH, "data.size": 128, "data.examples": 300, "search.batch_size": 128, "supernet.channels": 64}
     del keys["select.images"]
     done = limited(8_000_000, tmp_path / "run", keys)
     assert done.stderr == "error: search epoch 1/2: out of memory: lower search.batch_size, now 128\n"
@@ -279,12 +272,11 @@ def test_out_of_memory_in_training_names_the_key_to_lower(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space of a process")
 def test_out_of_memory_in_scoring_names_a_key_that_may_still_be_lowered(tmp_path):
     keys = {
-        **BENCH, "space": "nasbench201", "data.size": 32, "data.examples": 260, "search.batch_size": 128,
-        "supernet.channels": 32,
+        **BENCH, "data.size": 24, "data.examples": 260, "search.batch_size": 128, "supernet.channels": 64,
         "search.epochs": 1, "select.interval": 0, "select.images": 128,
     }  # fmt: skip
     assert limited("unlimited", tmp_path / "run", {**keys, "stages": "search"}).returncode == 0
-    done = limited(2_800_000, tmp_path / "run", keys)
+    done = limited(2_700_000, tmp_path / "run", keys)
     message = "select decision 1/6: out of memory: lower select.mask_batch, now 0 (all removals of an edge)"
     assert done.stderr == f"error: {message}\n" and done.returncode == 1
     assert limited("unlimited", tmp_path / "run", {**keys, "select.mask_batch": 1}).returncode == 0

@@ -15,7 +15,7 @@ import pytest
 from experiments import launchers, sweep
 
 KEYS = {
-    "space": "nasbench201", "supernet.cells": 1, "data.examples": 130, "data.size": 4, "supernet.channels": 2,
+    "space": "cell", "data.examples": 130, "data.size": 4, "supernet.channels": 2,
     "search.epochs": 2, "search.batch_size": 32, "select.method": "magnitude", "tensorboard": False,
     "retrain.cells": 1, "retrain.channels": 2, "retrain.epochs": 2, "report.latency": False,
 }  # fmt: skip
@@ -23,7 +23,7 @@ KEYS = {
 
 def arguments(workdir, seeds="0,1", *more, **keys):
     overrides = [f"--config.{k}={v}" for k, v in {**KEYS, **keys}.items()]
-    return ["--config=configs/quickstart.py", f"--seeds={seeds}", f"--workdir={workdir}", *overrides, *more]
+    return ["--config=tests/config.py", f"--seeds={seeds}", f"--workdir={workdir}", *overrides, *more]
 
 
 @pytest.fixture(scope="module")

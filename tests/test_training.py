@@ -60,7 +60,7 @@ def test_gradients_together_or_apart_and_steps_in_one_program_or_not_come_to_the
 
 
 def test_second_order_and_the_attack_come_to_the_same_in_one_program_as_in_steps():
-    keys = {"space": "nasbench201", "search.unrolled": "exact", "search.perturb": "adversarial"}
+    keys = {"search.unrolled": "exact", "search.perturb": "adversarial"}
     keys |= {"data.examples": 130, "search.batch_size": 64}  # one step: signs of gradients amplify rounding
     (one, of_one), (two, of_two) = (trained(**keys, **{"search.scan": scan}) for scan in ("on", "off"))
     assert of_one["train_loss"] == pytest.approx(of_two["train_loss"], rel=1e-3)
