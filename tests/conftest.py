@@ -1,4 +1,5 @@
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ from experiments.analysis import subject
 from tests import tiny
 
 tiny.register()
+gc.set_threshold(50_000, 10, 10)  # tracing makes many objects; looking for cycles among them takes a fifth of its time
 
 
 @pytest.fixture(autouse=True, scope="module")
