@@ -146,6 +146,9 @@ class Program:
 
 
 def shards(batch_size: int) -> tuple[int | None, int]:
-    """Into how many parts the program that is being traced splits masks (None: it scores none) and a batch."""
+    """Into how many parts the program that is being traced splits masks (None: it scores none) and a batch.
+
+    The size of an exported network's batch is a symbol, which `len` refuses and `shape` gives.
+    """
     of = jax.sharding.get_abstract_mesh().shape
     return of.get(MASKS), 1 if batch_size % of.get(DATA, 1) else of.get(DATA, 1)

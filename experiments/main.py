@@ -28,7 +28,7 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
     from darts_pt_jax.checkpoints import DamagedError
     from darts_pt_jax.data.sources import DataError
     from darts_pt_jax.record import RecordError, WriteError
-    from experiments import directory, plan, rules, run, settings, stages
+    from experiments import directory, plan, report, rules, run, settings, stages
 
     logging.set_verbosity(logging.FATAL)  # what orbax logs, it raises too
     asked = None
@@ -39,7 +39,7 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
             plan.show(asked, pipeline)
         else:
             settings.join(asked)
-            run.execute(asked, pipeline, _write_report, stop)
+            run.execute(asked, pipeline, report.write, stop)
     except (rules.ConfigError, DataError) as error:
         return settings.fail(error, 2)
     except (directory.RunError, DamagedError, RecordError, WriteError) as error:
@@ -56,12 +56,6 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
         message = str(error)[:300] or f"without a message, in {traceback.extract_tb(error.__traceback__)[-1].name}"
         return settings.fail(f"{type(error).__name__}: {message}{details}", 1)
     return 0
-
-
-def _write_report(asked):
-    from experiments import report  # what draws and charts takes as long to load as jax does
-
-    return report.write(asked)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ TINY = {
     "retrain.cells": 3,
     "retrain.channels": 4,
 }
-BENCH = {**TINY, "space": "cell", "search.alpha": "fixed", "select.interval": 2}
+CELL = {**TINY, "space": "cell", "search.alpha": "fixed", "select.interval": 2}
 
 
 def arguments(workdir, **overrides):

@@ -7,8 +7,9 @@ import tempfile
 # Tests compile many small programs and run each a few times.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
-# The user's compilation cache is left alone. All workers and the commands that they start have one folder; a limit on its
-# size makes jax lock it, which else may read what another process is still writing.
+# The user's compilation cache is left alone. All workers and the commands that they start have one folder, for what
+# takes longer to compile than to read. A limit on its size makes jax lock it: else it may read what another process is
+# still writing.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="darts-pt-jax-tests-")
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(10**10)
@@ -19,6 +20,7 @@ import jax
 import numpy as np
 import pytest
 
+from darts_pt_jax import spaces
 from experiments import rules, run
 from experiments.analysis import subject
 from tests import tiny
@@ -34,31 +36,35 @@ def forget():
     jax.clear_caches()
 
 
+UNREAD = "stages", "init_", "select.", "sgas.", "checkpoint.", "report.", "retrain.", "tensorboard"
+READ = "select.bn", "select.augment", "select.mask_batch"
+"""Keys that a supernet's programs depend on: all others than those that begin with one of `UNREAD`, and these."""
+
+
 @pytest.fixture(scope="module")
 def one_training():
-    """A run whose supernet, data and steps are those of the run before shares its programs, which keep no state.
+    """A run whose supernet, data and steps are those of the run before shares its `Training`, which keeps no state.
 
     Only of the last: Linux lets a process have 65,530 mappings of memory, of which small programs take thousands.
+    What else `Training` refuses a config for is not looked at again.
     """
     made, make = {}, run.Training
 
     def training(config, images, devices=None):
         read = {key: value for key, value in rules.flatten(config).items() if not key.startswith(UNREAD) or key in READ}
-        of = images.fingerprint(), str(devices), str(read)
+        of = images.fingerprint(), str(devices), str(spaces.SPACES[config.space]), str(read)
         if of not in made:
             made.clear()
-            made[of] = make(config, images, devices)
-        return made[of]
+            one = make(config, images, devices)
+            made[of] = one, dict(vars(one))
+        one, attributes = made[of]
+        assert all(attributes[name] is value for name, value in vars(one).items()), "it keeps no state"
+        return one
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "Training", training)
         patch.setattr(subject, "Training", training)
         yield
-
-
-UNREAD = "stages", "init_", "select.", "sgas.", "checkpoint.", "report.", "retrain.", "tensorboard"
-READ = "select.bn", "select.augment", "select.mask_batch"
-"""Keys that `Training` reads: all others than those that begin with one of `UNREAD`, and these."""
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from darts_pt_jax.selection import perturbation
 from experiments import main, training
 from experiments.timing import Stopwatch
 from tests import test_training
-from tests.command import BENCH, TINY, arguments, run
+from tests.command import CELL, TINY, arguments, run
 from tests.test_retrain_settings import pictures, two_epochs  # noqa: F401
 
 LOSSES = 1e-5
@@ -161,7 +161,7 @@ def test_a_checkpoint_moves_from_one_device_to_eight_and_on_to_two(tmp_path):
 
 
 def test_a_run_goes_on_on_other_devices_and_says_so(tmp_path, capsys):
-    keys = {**BENCH, "select.method": "random", "search.epochs": 1}
+    keys = {**CELL, "select.method": "random", "search.epochs": 1}
     assert run(tmp_path / "run", keys, stages="search", devices=1) == 0
     assert run(tmp_path / "run", keys, stages="select") == 0
     assert "was begun on 1 cpu and goes on on 8 cpu: its numbers may differ in the last bits" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import pytest
 
 from darts_pt_jax.checkpoints import Checkpoints, DamagedError
 from darts_pt_jax.selection import perturbation
-from tests.command import BENCH, SOAK, digests, run, same_results, stopping_at
+from tests.command import CELL, SOAK, digests, run, same_results, stopping_at
 
 pytestmark = pytest.mark.usefixtures("one_training")
 
@@ -34,7 +34,7 @@ DAMAGES = (truncated, flipped, deleted)
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    assert run(workdir, BENCH) == 0
+    assert run(workdir, CELL) == 0
     return workdir
 
 
@@ -44,7 +44,7 @@ def stopped(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(perturbation, "decide_operation", stopping_at(3, perturbation.decide_operation))
-        assert run(workdir, BENCH) == 143
+        assert run(workdir, CELL) == 143
     return workdir
 
 
@@ -100,7 +100,7 @@ def test_the_run_goes_back_to_the_checkpoint_before_and_ends_the_same(name, dama
         shutil.copytree(stopped, workdir)
         damage(workdir / "checkpoints" / str(newest) / one)
         left = sorted(p.name for p in (workdir / "checkpoints" / str(newest)).iterdir())
-        assert run(workdir, BENCH) == 0
+        assert run(workdir, CELL) == 0
         said = capsys.readouterr().out
         assert f"warning: checkpoint {newest} is damaged (" in said and f"going back to checkpoint {earlier}" in said
         aside = workdir / "checkpoints-damaged" / str(newest)
@@ -116,7 +116,7 @@ def test_without_a_sound_checkpoint_it_ends_and_touches_nothing(stopped, tmp_pat
     for number, damage in zip(numbers, DAMAGES, strict=False):
         damage(workdir / "checkpoints" / str(number) / "position" / "metadata")
     before = digests(workdir)
-    assert run(workdir, BENCH) == 1
+    assert run(workdir, CELL) == 1
     said = capsys.readouterr().err
     assert "every checkpoint is damaged" in said and all(f"{n}: position/metadata" in said for n in numbers)
     assert said.count("\n") == 1 and digests(workdir) == before
@@ -133,7 +133,7 @@ def test_damaged_records_are_named(finished, name, damage, stopped, whole, tmp_p
         return  # no architecture has been chosen yet
     damage(workdir / name)
     before = digests(workdir)
-    assert run(workdir, BENCH) == 1
+    assert run(workdir, CELL) == 1
     said = capsys.readouterr().err
     assert str(workdir / name) in said and said.count("\n") == 1
     assert digests(workdir) == before
@@ -143,7 +143,7 @@ def test_a_damaged_snapshot_is_named_to_the_run_that_wants_it(whole, tmp_path, c
     source = tmp_path / "source"
     shutil.copytree(whole, source)
     flipped(source / "snapshots" / "2" / "layout" / "metadata")
-    keys = {**BENCH, "stages": "select", "init_from": source}
+    keys = {**CELL, "stages": "select", "init_from": source}
     assert run(tmp_path / "run", keys) == 1
     assert "snapshots/2 is damaged: layout/metadata" in capsys.readouterr().err
     assert not (tmp_path / "run" / "decisions.jsonl").exists()

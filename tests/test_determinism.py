@@ -5,7 +5,7 @@ import pty
 import subprocess
 
 from experiments import screen
-from tests.command import BENCH, command, run, same_results, same_state
+from tests.command import CELL, command, run, same_results, same_state
 
 
 def on_a_terminal(args):
@@ -29,13 +29,13 @@ def on_a_terminal(args):
 
 def test_how_a_run_speaks_and_saves_changes_no_bit(tmp_path, monkeypatch, capsys):
     rarely, often = tmp_path / "rarely", tmp_path / "often"
-    assert run(rarely, BENCH, **{"checkpoint.minutes": 1e6, "tensorboard": False}) == 0
+    assert run(rarely, CELL, **{"checkpoint.minutes": 1e6, "tensorboard": False}) == 0
     assert "training 1/" not in capsys.readouterr().out
     monkeypatch.setattr(screen, "QUIET_SECONDS", 0)
-    assert run(often, BENCH, **{"checkpoint.minutes": 0, "checkpoint.keep": 1}) == 0
+    assert run(often, CELL, **{"checkpoint.minutes": 0, "checkpoint.keep": 1}) == 0
     assert "training 1/" in capsys.readouterr().out
     bar = tmp_path / "bar"
-    assert "━" in on_a_terminal(command(bar, BENCH))
+    assert "━" in on_a_terminal(command(bar, CELL))
     for other in (often, bar):
         same_results(rarely, other)
         same_state(rarely, other)

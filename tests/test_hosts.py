@@ -9,9 +9,9 @@ import time
 import pytest
 
 from experiments import main
-from tests.command import BENCH, RESULTS, TINY, arguments, command, same_state
+from tests.command import CELL, RESULTS, TINY, arguments, command, same_state
 
-KEYS = {**BENCH, "stages": "search,select", "search.epochs": 4, "eval.every": 4, "select.interval": 0}
+KEYS = {**CELL, "stages": "search,select", "search.epochs": 4, "eval.every": 4, "select.interval": 0}
 
 
 class Hosts:
@@ -90,7 +90,7 @@ def test_hosts_that_are_wrongly_named_are_refused(flags, message, tmp_path, caps
 
 
 def test_where_jax_finds_no_cluster_it_says_what_to_give(tmp_path):
-    done = subprocess.run([*command(tmp_path / "run", BENCH), "--distributed"], capture_output=True, text=True)
+    done = subprocess.run([*command(tmp_path / "run", CELL), "--distributed"], capture_output=True, text=True)
     assert done.returncode == 2
     assert (
         done.stderr.startswith("error: --distributed: jax recognises no cluster here") and done.stderr.count("\n") == 1

@@ -16,7 +16,7 @@ from darts_pt_jax.devices import Devices
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.spaces import SPACES, dag
 from experiments import main
-from tests.command import BENCH, TINY, arguments, command, digests, lines, recomputed, run, same_results
+from tests.command import CELL, TINY, arguments, command, digests, lines, recomputed, run, same_results
 
 pytestmark = pytest.mark.usefixtures("one_training")
 uses_whole = pytest.mark.xdist_group("whole")
@@ -102,16 +102,17 @@ def test_stage_after_stage_gives_the_results_of_one_go(whole, tmp_path, capsys):
 
 
 def test_a_second_process_on_the_same_directory_is_refused(tmp_path):
-    first = subprocess.Popen(command(tmp_path / "run", BENCH), stdout=subprocess.DEVNULL)
+    keys = {**CELL, "search.epochs": 30}  # which the second does not see the end of
+    first = subprocess.Popen(command(tmp_path / "run", keys), stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "run.json").exists():
         assert time.monotonic() < deadline and first.poll() is None
         time.sleep(0.01)
-    second = subprocess.run(command(tmp_path / "run", BENCH), capture_output=True, text=True)
+    second = subprocess.run(command(tmp_path / "run", keys), capture_output=True, text=True)
     first.kill()
     first.wait()
     assert second.returncode == 1 and f"in use by process {first.pid} on " in second.stderr
-    assert run(tmp_path / "run", BENCH, stages="search") == 0, "a dead process keeps nobody out"
+    assert run(tmp_path / "run", keys, stages="search") == 0, "a dead process keeps nobody out"
 
 
 def test_what_another_process_did_meanwhile_is_not_done_again(tmp_path, monkeypatch):
@@ -121,18 +122,18 @@ def test_what_another_process_did_meanwhile_is_not_done_again(tmp_path, monkeypa
 
     def slowly(*args):
         monkeypatch.setattr(module, "load_images", load)
-        assert run(tmp_path / "run", BENCH, stages="search") == 0, "the other process"
+        assert run(tmp_path / "run", CELL, stages="search") == 0, "the other process"
         return load(*args)
 
     monkeypatch.setattr(module, "load_images", slowly)
-    assert run(tmp_path / "run", BENCH) == 0
+    assert run(tmp_path / "run", CELL) == 0
     assert [m["epoch"] for m in lines(tmp_path / "run", "metrics.jsonl") if m["stage"] == "search"] == [1, 2]
-    assert run(tmp_path / "whole", BENCH) == 0
+    assert run(tmp_path / "whole", CELL) == 0
     same_results(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_snapshot_of_a_beginning_with_another_config_is_not_kept(tmp_path, monkeypatch):
-    keys = {**BENCH, "search.epochs": 1, "stages": "search"}
+    keys = {**CELL, "search.epochs": 1, "stages": "search"}
     with monkeypatch.context() as patch:  # broken off between the snapshot and the checkpoint of the only epoch
         patch.setattr("experiments.run.Run.say", lambda self, values: 1 / 0)
         assert run(tmp_path / "run", keys, **{"search.learning_rate": 0.2}) == 1
@@ -149,10 +150,10 @@ def test_an_operation_that_is_none_is_refused_before_any_work(tmp_path, capsys, 
 
 
 def test_lost_checkpoints_do_not_start_the_run_again(tmp_path, capsys):
-    assert run(tmp_path / "run", BENCH, stages="search") == 0
+    assert run(tmp_path / "run", CELL, stages="search") == 0
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     shutil.rmtree(tmp_path / "run" / "checkpoints")
-    assert run(tmp_path / "run", BENCH, stages="search") == 1
+    assert run(tmp_path / "run", CELL, stages="search") == 1
     assert "has records but no checkpoint" in capsys.readouterr().err
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
@@ -245,11 +246,11 @@ def test_help_names_the_configs_and_the_keys(capsys):
 
 
 def test_a_failing_run_exits_with_one_line(tmp_path, capsys):
-    assert run(tmp_path / "run", BENCH, **{"search.learning_rate": 1e30}) == 1
+    assert run(tmp_path / "run", CELL, **{"search.learning_rate": 1e30}) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "search epoch" in error and "lower search.learning_rate" in error
-    assert run(tmp_path / "run", BENCH, stages="search") == 0, "nothing was done yet, so the mended config is accepted"
-    assert run(tmp_path / "new", BENCH, stages="select") == 2
+    assert run(tmp_path / "run", CELL, stages="search") == 0, "nothing was done yet, so the mended config is accepted"
+    assert run(tmp_path / "new", CELL, stages="select") == 2
     assert "stage select needs search, which is not finished" in capsys.readouterr().err
 
 
@@ -262,7 +263,7 @@ def limited(kilobytes, workdir, keys):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space of a process")
 def test_out_of_memory_in_training_names_the_key_to_lower(tmp_path):
-    keys = {**BENCH, "data.size": 128, "data.examples": 300, "search.batch_size": 128, "supernet.channels": 64}
+    keys = {**CELL, "data.size": 128, "data.examples": 300, "search.batch_size": 128, "supernet.channels": 64}
     del keys["select.images"]
     done = limited(8_000_000, tmp_path / "run", keys)
     assert done.stderr == "error: search epoch 1/2: out of memory: lower search.batch_size, now 128\n"
@@ -272,7 +273,7 @@ def test_out_of_memory_in_training_names_the_key_to_lower(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space of a process")
 def test_out_of_memory_in_scoring_names_a_key_that_may_still_be_lowered(tmp_path):
     keys = {
-        **BENCH, "data.size": 24, "data.examples": 260, "search.batch_size": 128, "supernet.channels": 64,
+        **CELL, "data.size": 24, "data.examples": 260, "search.batch_size": 128, "supernet.channels": 64,
         "search.epochs": 1, "select.interval": 0, "select.images": 128,
     }  # fmt: skip
     assert limited("unlimited", tmp_path / "run", {**keys, "stages": "search"}).returncode == 0
@@ -285,7 +286,7 @@ def test_out_of_memory_in_scoring_names_a_key_that_may_still_be_lowered(tmp_path
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path, capsys):
     (tmp_path / "thesis.tex").write_text("precious")
-    assert run(tmp_path, BENCH) == 2
+    assert run(tmp_path, CELL) == 2
     assert "holds something else than a run" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -297,7 +298,7 @@ def test_other_images_are_refused(tmp_path, capsys):
         np.savez(
             tmp_path / f"{name}.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels
         )
-    keys = {**BENCH, "data.source": "npz", "data.path": tmp_path / "a.npz", "stages": "search"}
+    keys = {**CELL, "data.source": "npz", "data.path": tmp_path / "a.npz", "stages": "search"}
     assert run(tmp_path / "run", keys) == 0
     assert run(tmp_path / "run", {**keys, "stages": "search,select", "data.path": tmp_path / "b.npz"}) == 2
     assert "the images are not those" in capsys.readouterr().err
@@ -313,9 +314,7 @@ def test_plan_counts_and_does_nothing(tmp_path, capsys):
 
 
 def test_snapshots_are_kept_for_good(tmp_path):
-    assert (
-        run(tmp_path / "run", BENCH, **{"search.epochs": 4, "checkpoint.snapshots": "(1,2)", "stages": "search"}) == 0
-    )
+    assert run(tmp_path / "run", CELL, **{"search.epochs": 4, "checkpoint.snapshots": "(1,2)", "stages": "search"}) == 0
     names = sorted(p.name for p in pathlib.Path(tmp_path / "run" / "snapshots").iterdir())
     assert names == ["1", "2", "4"]
 
@@ -339,9 +338,9 @@ def test_nasbench201_on_cifar10_with_its_table(tmp_path):
 def test_other_devices_are_noted_with_a_warning(tmp_path, monkeypatch, capsys):
     from experiments import directory
 
-    assert run(tmp_path / "run", BENCH, stages="search") == 0
+    assert run(tmp_path / "run", CELL, stages="search") == 0
     assert "warning" not in capsys.readouterr().out
     monkeypatch.setattr(Devices, "__str__", lambda _: "8 of another kind")
-    assert run(tmp_path / "run", BENCH, stages="search,select") == 0
+    assert run(tmp_path / "run", CELL, stages="search,select") == 0
     assert "and goes on on 8 of another kind" in capsys.readouterr().out
     assert directory.stored(tmp_path / "run")["devices"][1:] == ["8 of another kind"]

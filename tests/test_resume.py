@@ -12,7 +12,6 @@ from tests.command import SOAK, command, same_results, same_state, scalars
 
 KEYS = {
     "space": "cell",
-    "supernet.cells": 1,
     "data.examples": 400,
     "search.epochs": 2,
     "search.batch_size": 16,

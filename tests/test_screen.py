@@ -13,9 +13,9 @@ from darts_pt_jax.genotype import Genotype
 from experiments import timing
 from experiments.run import Unit
 from experiments.screen import Screen
-from tests.command import BENCH, command, lines, run, scalars
+from tests.command import CELL, command, lines, run, scalars
 
-KEYS = {**BENCH, "search.alpha": "learned", "search.epochs": 1, "select.interval": 1}
+KEYS = {**CELL, "search.alpha": "learned", "search.epochs": 1, "select.interval": 1}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from darts_pt_jax.checkpoints import Checkpoints
-from tests.command import BENCH, TINY, digests, lines, recomputed, run, same_results
+from tests.command import CELL, TINY, digests, lines, recomputed, run, same_results
 
 pytestmark = pytest.mark.usefixtures("one_training")
 SEARCHED = {**TINY, "search.epochs": 1, "eval.every": 100}
@@ -190,7 +190,7 @@ def arrays(workdir, folder, number=None):
 
 
 def test_selection_from_an_unfinished_run_at_any_kept_epoch_leaves_it_alone(tmp_path, capsys):
-    source, keys = tmp_path / "source", {**BENCH, "search.epochs": 4, "checkpoint.snapshots": "(1,)"}
+    source, keys = tmp_path / "source", {**CELL, "search.epochs": 4, "checkpoint.snapshots": "(1,)"}
     with pytest.MonkeyPatch.context() as patch:  # broken off during the fourth epoch
         patch.setattr("experiments.search.epoch", broken_off_after(3))
         assert run(source, keys) == 1
@@ -246,7 +246,7 @@ def broken_off_after(epochs):
 
 def test_search_and_selection_have_seeds_of_their_own(tmp_path):
     def made(name, **keys):
-        assert run(tmp_path / name, BENCH, **keys) == 0
+        assert run(tmp_path / name, CELL, **keys) == 0
         metrics = lines(tmp_path / name, "metrics.jsonl")
         decisions = lines(tmp_path / name, "decisions.jsonl")
         return [m for m in metrics if m["stage"] == "search"], decisions

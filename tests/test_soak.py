@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from experiments.run import Run
-from tests.command import BENCH, SOAK, lines, run
+from tests.command import CELL, SOAK, lines, run
 
 ORDERS = 84 if SOAK else 8
 """Selections of six decisions each, with a tuning epoch and a checkpoint after every one."""
@@ -31,7 +31,7 @@ def test_decision_cycles_leave_nothing_behind(tmp_path, monkeypatch):
         seen.append((resident(), len(os.listdir("/proc/self/fd")), threading.active_count(), *kept))
 
     monkeypatch.setattr(Run, "_save", look)
-    keys = {**BENCH, "select.interval": 1, "select.orders": ORDERS, "checkpoint.keep": 3, "eval.every": 1000}
+    keys = {**CELL, "select.interval": 1, "select.orders": ORDERS, "checkpoint.keep": 3, "eval.every": 1000}
     assert run(tmp_path / "run", keys) == 0
     assert len(lines(tmp_path / "run", "decisions.jsonl")) == 6 * ORDERS
     memory, files, threads, checkpoints, snapshots = zip(*seen[len(seen) // 4 :], strict=True)

@@ -16,7 +16,7 @@ from experiments import launchers, sweep
 
 KEYS = {
     "space": "cell", "data.examples": 130, "data.size": 4, "supernet.channels": 2,
-    "search.epochs": 2, "search.batch_size": 32, "select.method": "magnitude", "tensorboard": False,
+    "search.epochs": 4, "search.batch_size": 32, "select.method": "magnitude", "tensorboard": False,
     "retrain.cells": 1, "retrain.channels": 2, "retrain.epochs": 2, "report.latency": False,
 }  # fmt: skip
 
