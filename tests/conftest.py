@@ -55,6 +55,7 @@ def one_training():
         of = images.fingerprint(), str(devices), str(spaces.SPACES[config.space]), str(read)
         if of not in made:
             made.clear()
+            gc.collect()
             one = make(config, images, devices)
             made[of] = one, dict(vars(one))
         one, attributes = made[of]
