@@ -145,10 +145,8 @@ class Program:
         return contextlib.nullcontext() if within else jax.set_mesh(self._mesh)
 
 
-def shards(batch_size: int) -> tuple[int | None, int]:
-    """Into how many parts the program that is being traced splits masks (None: it scores none) and a batch.
-
-    The size of an exported network's batch is a symbol, which `len` refuses and `shape` gives.
-    """
+def shards(batch: jax.Array) -> tuple[int | None, int]:
+    """Into how many parts the program that is being traced splits masks (None: it scores none) and a batch [B, ...]."""
     of = jax.sharding.get_abstract_mesh().shape
-    return of.get(MASKS), 1 if batch_size % of.get(DATA, 1) else of.get(DATA, 1)
+    size = batch.shape[0]  # a symbol, which `len` refuses, while a network is exported
+    return of.get(MASKS), 1 if size % of.get(DATA, 1) else of.get(DATA, 1)

@@ -74,7 +74,7 @@ def _sums(images: Sequence[jax.Array], of_channels: bool = True) -> jax.Array:
         return jax.lax.reduce(sums, (jnp.float32(0),) * len(sums), lambda a, b: tuple(map(jnp.add, a, b)), axes)
 
     sums = reduced(tuple(x.astype(jnp.float32) for x in images), (1, 2))
-    if shards(images[0].shape[0])[1] > 1:  # one sum over devices, where N results would be N
+    if shards(images[0])[1] > 1:  # one sum over devices, where N results would be N
         return jnp.stack(sums, 1).sum((0,) if of_channels else (0, 2))
     return jnp.stack(reduced(sums, (0,) if of_channels else (0, 1)))
 
@@ -85,7 +85,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1
     vmap makes one batch of masks and images, mask by mask, which several devices cannot split: where they score, it is
     arranged by what each of them has.
     """
-    pad, (masks, parts) = dilation * (kernel.shape[0] // 2), shards(x.shape[0])
+    pad, (masks, parts) = dilation * (kernel.shape[0] // 2), shards(x)
 
     def plain(x, kernel):
         return jax.lax.conv_general_dilated(
@@ -213,7 +213,7 @@ def normalise_plain(x: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array,
 @_apart()
 def _moments(x):
     """Mean and biased variance [C] in one pass: about the mean of a first image, so that what cancels is small."""
-    _, parts = shards(x.shape[0])  # of each of which the first
+    _, parts = shards(x)  # of each of which the first
     about = x.reshape(parts, -1, *x.shape[1:])[:, 0].mean((0, 1, 2)) if parts > 1 else x[0].mean((0, 1))
     mean, square = _sums([x - about, jnp.square(x - about)]) / (x.size / x.shape[-1])
     return jnp.stack([about + mean, jnp.maximum(square - jnp.square(mean), 0)])

@@ -20,7 +20,7 @@ from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supernet import Supernet
 from experiments import import_network
 from tests import tiny
-from tests.command import CELL, lines, run
+from tests.command import TINY, lines, run
 from tests.golden import checkpoints, make
 
 
@@ -265,8 +265,8 @@ def test_load_reads_what_torch_saves(cases, tmp_path):
 
 
 KEYS = {
-    **CELL, "space": "nasbench201", "search.alpha": "learned", "search.epochs": 3, "supernet.cells": 1,
-    "supernet.channels": checkpoints.CHANNELS, "stages": "select,report", "select.interval": 0, "select.method": "magnitude",
+    **TINY, "space": "nasbench201", "search.epochs": 3, "supernet.channels": checkpoints.CHANNELS,
+    "stages": "select,report", "select.interval": 0, "select.method": "magnitude",
 }  # fmt: skip
 
 

@@ -6,12 +6,13 @@ import time
 
 import pytest
 
-from tests.command import CELL, SOAK, command, lines, same_results, same_state
+from tests.command import SOAK, TINY, command, lines, same_results, same_state
 
 KILLS = 30 if SOAK else 1
 
 KEYS = {
-    **CELL, "space": "nasbench201", "data.examples": 300, "search.epochs": 3, "search.batch_size": 16,
+    **TINY, "space": "nasbench201", "search.alpha": "fixed", "select.interval": 2,
+    "data.examples": 300, "search.epochs": 3, "search.batch_size": 16,
     "stages": "search,select,retrain,report", "retrain.cells": 1, "retrain.epochs": 3, "retrain.auxiliary": 0,
     "checkpoint.minutes": 0.002,
 }  # fmt: skip

@@ -73,7 +73,7 @@ def execute(notebook, repository, environment, tmp_path, monkeypatch):
     spec = {"display_name": "here", "language": "python"}
     spec["argv"] = [str(tmp_path / "environment/bin/python"), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec["env"] = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "false"}  # pip means: --build-isolation is false
-    spec["env"] |= {"JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
+    spec["env"]["JAX_PLATFORMS"] = "cpu"
     for name in ("JUPYTER_PATH", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
 

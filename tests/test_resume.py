@@ -25,6 +25,7 @@ def start(tmp_path_factory):
     """Starts the command on a directory; all share one compilation cache."""
     cache = str(tmp_path_factory.mktemp("cache"))
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
+    del environment["JAX_COMPILATION_CACHE_MAX_SIZE"]  # one process after another needs no lock
     for name in ("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"):
         environment[name] = "0"
 
