@@ -24,13 +24,16 @@ from benchmarks import measure
 from benchmarks.measure import Table
 from benchmarks.programs import Meter, with_decided
 from darts_pt_jax import architecture, record
-from darts_pt_jax.bilevel import Metrics, SearchState
+from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data.sources import DataError
-from experiments import large_pages, machine, run, search, select, settings
-from experiments.rules import ConfigError
-from experiments.run import Unit
-from experiments.training import Training
+from darts_pt_jax.metrics import Metrics
+from experiments.config import settings
+from experiments.engine import large_pages, machine, run
+from experiments.engine.run import Unit
+from experiments.errors import ConfigError
+from experiments.stages import search, select
+from experiments.training.supernet import Training
 
 PHASES = {"epoch": "search", "tuning epoch": "tuning", "decision": "scoring"}
 """Phases by the type of their units of work."""

@@ -11,7 +11,7 @@ import json
 import resource
 import sys
 
-from experiments.large_pages import use_large_pages
+from experiments.engine.large_pages import use_large_pages
 
 WHAT = ("forward", "score", "score_reduce", "pipeline", "records", "collectives", "step")
 
@@ -40,7 +40,7 @@ def main():
     import jax  # not earlier: the process may have begun anew
 
     from benchmarks import programs
-    from experiments import machine
+    from experiments.engine import machine
 
     jax.config.update("jax_num_cpu_devices", args.devices)  # a CPU's cores stand for so many
     config = programs.make_config(args)

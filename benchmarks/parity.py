@@ -16,7 +16,7 @@ import tempfile
 import jax
 import numpy as np
 
-from darts_pt_jax import from_torch
+from darts_pt_jax.interop import from_torch
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supernet import Supernet
 

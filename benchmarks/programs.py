@@ -23,17 +23,18 @@ from ml_collections import ConfigDict
 from benchmarks.ours import WHAT
 from configs import common
 from darts_pt_jax import architecture, bilevel
-from darts_pt_jax.bilevel import Metrics, SearchState
+from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data import batches
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.devices import Devices
+from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.record import JsonLines
 from darts_pt_jax.selection import perturbation
-from experiments import directory
-from experiments.scalars import Scalars
-from experiments.timing import covered
-from experiments.training import Training
+from experiments.engine import directory
+from experiments.engine.scalars import Scalars
+from experiments.engine.timing import covered
+from experiments.training.supernet import Training
 
 
 def make_config(args: argparse.Namespace) -> ConfigDict:

@@ -12,6 +12,7 @@ import optax
 from darts_pt_jax import architecture
 from darts_pt_jax.architecture import Alphas, Decisions
 from darts_pt_jax.data import batches
+from darts_pt_jax.metrics import Evaluate, Gradient, Metrics, Update
 from darts_pt_jax.supernet import EdgeWeights, Supernet
 
 
@@ -39,27 +40,6 @@ class SearchState:
     def variables(self) -> dict:
         """The supernet's variables as Flax takes them."""
         return {"params": self.params, "batch_stats": self.batch_stats}
-
-
-@flax.struct.dataclass
-class Metrics:
-    """Cross-entropy (float32), correct predictions (int32), images (int32): sums over images, or [B] of each."""
-
-    loss: jax.Array
-    correct: jax.Array
-    images: jax.Array
-
-    @classmethod
-    def zero(cls) -> "Metrics":
-        """The sums over no image."""
-        return cls(jnp.float32(0), jnp.int32(0), jnp.int32(0))
-
-    def __add__(self, other: "Metrics") -> "Metrics":
-        return jax.tree.map(jnp.add, self, other)
-
-    def sum(self) -> "Metrics":
-        """The sums, of those of each image."""
-        return jax.tree.map(lambda values: values.sum(dtype=values.dtype), self)
 
 
 def weight_optimizer(
@@ -123,11 +103,6 @@ def _of_each(logits: jax.Array, labels: jax.Array) -> Metrics:
     return Metrics(loss, correct, jnp.ones_like(correct))
 
 
-Evaluate = Callable[..., tuple[Metrics, Metrics]]
-"""`evaluate(variables, edge_weights, batch)`: a supernet on one batch, whatever a batch is: the sums over it, and the
-metrics [B] of each image."""
-
-
 def make_evaluate(net: Supernet, batch_statistics: bool, augment: bool) -> Evaluate:
     """An `Evaluate` of `Supernet`, whose batch is (`Dataset`, image indices [B], key of augmentation and noise).
 
@@ -143,10 +118,6 @@ def make_evaluate(net: Supernet, batch_statistics: bool, augment: bool) -> Evalu
         return _of_each(logits, labels).sum(), _of_each(jax.lax.optimization_barrier(logits), labels)
 
     return evaluate
-
-
-Gradient = Callable[..., tuple[dict, Metrics, dict]]
-"""`gradient(state, *batch)`: gradients by name, metrics, the running statistics of the pass, whatever a batch is."""
 
 
 def make_gradient(net: Supernet, *of: str) -> Gradient:
@@ -170,10 +141,6 @@ def make_gradient(net: Supernet, *of: str) -> Gradient:
         return gradients, metrics, stats
 
     return gradient
-
-
-Update = Callable[..., Any]
-"""`update(state, gradients, stats, ...) -> state`."""
 
 
 def guarded(update: Update, of: str) -> Callable[..., tuple[Any, Metrics]]:

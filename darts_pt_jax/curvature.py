@@ -8,7 +8,8 @@ from jax.flatten_util import ravel_pytree
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from darts_pt_jax.architecture import Alphas
-from darts_pt_jax.bilevel import Gradient, SearchState
+from darts_pt_jax.bilevel import SearchState
+from darts_pt_jax.metrics import Gradient
 
 
 def make_product(gradient: Gradient):

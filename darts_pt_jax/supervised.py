@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from darts_pt_jax.bilevel import Gradient, Metrics
+from darts_pt_jax.metrics import Gradient, Metrics
 from darts_pt_jax.network import Network
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import optax
 
 from darts_pt_jax import architecture
-from darts_pt_jax.bilevel import Metrics
 from darts_pt_jax.data import sources
+from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.selection import perturbation, schedule
 from darts_pt_jax.spaces import SearchSpace, dag
 

@@ -15,8 +15,8 @@ import sys
 from collections.abc import Sequence
 
 from darts_pt_jax import record
-from darts_pt_jax.export import TrainedNetwork
-from experiments.settings import fail
+from darts_pt_jax.interop.export import TrainedNetwork
+from experiments.config.settings import fail
 
 
 def main(argv: Sequence[str]) -> int:

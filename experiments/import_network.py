@@ -13,8 +13,9 @@ import sys
 from collections.abc import Sequence
 
 from configs import darts_c10, retrain_imagenet
-from darts_pt_jax import export, from_torch, network, published
-from experiments.settings import fail
+from darts_pt_jax import network
+from darts_pt_jax.interop import export, from_torch, published
+from experiments.config.settings import fail
 
 _CIFAR, _IMAGENET = darts_c10.get_config().data, retrain_imagenet.get_config().data
 DEFAULTS = {

@@ -8,8 +8,8 @@ import contextlib
 import sys
 import traceback
 
-from experiments.interrupts import Interrupts, exit_code
-from experiments.large_pages import use_large_pages
+from experiments.engine.interrupts import Interrupts, exit_code
+from experiments.engine.large_pages import use_large_pages
 
 
 def main(argv: list[str]) -> int:
@@ -28,21 +28,26 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
     from darts_pt_jax.checkpoints import DamagedError
     from darts_pt_jax.data.sources import DataError
     from darts_pt_jax.record import RecordError, WriteError
-    from experiments import directory, plan, report, rules, run, settings, stages
+    from experiments.config import settings
+    from experiments.engine import run
+    from experiments.errors import ConfigError, RunError
+    from experiments.reporting import summary
+    from experiments.stages import plan
+    from experiments.stages.pipeline import pipeline
 
     logging.set_verbosity(logging.FATAL)  # what orbax logs, it raises too
     asked = None
     try:
         asked = settings.parse(argv)
-        pipeline = stages.pipeline(asked.config)
+        units = pipeline(asked.config)
         if asked.plan:
-            plan.show(asked, pipeline)
+            plan.show(asked, units)
         else:
             settings.join(asked)
-            run.execute(asked, pipeline, report.write, stop)
-    except (rules.ConfigError, DataError) as error:
+            run.execute(asked, units, summary.write, stop)
+    except (ConfigError, DataError) as error:
         return settings.fail(error, 2)
-    except (directory.RunError, DamagedError, RecordError, WriteError) as error:
+    except (RunError, DamagedError, RecordError, WriteError) as error:
         return settings.fail(error, 1)
     except Exception as error:
         details = ""

@@ -19,8 +19,8 @@ import sys
 from collections.abc import Sequence
 
 from darts_pt_jax.data import nasbench201_files
+from darts_pt_jax.interop.published import find
 from darts_pt_jax.nasbench201 import SUMMARY, Table
-from darts_pt_jax.published import find
 
 
 def main(argv: Sequence[str]) -> int:

@@ -23,8 +23,8 @@ import numpy as np
 
 from darts_pt_jax.data import sources, streams
 from darts_pt_jax.data.sources import DataError
-from darts_pt_jax.export import TrainedNetwork
-from experiments.settings import fail
+from darts_pt_jax.interop.export import TrainedNetwork
+from experiments.config.settings import fail
 
 
 def main(argv: Sequence[str]) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 
 from darts_pt_jax.data import from_tfds, official, sources
 from darts_pt_jax.data.sources import DataError, Images
-from experiments.settings import fail
+from experiments.config.settings import fail
 
 
 def main(argv: list[str]) -> int:

@@ -21,17 +21,21 @@ from typing import Any
 
 import jax
 
-from darts_pt_jax import published, record
+from darts_pt_jax import record
 from darts_pt_jax.data.sources import DataError
+from darts_pt_jax.interop import published
 from darts_pt_jax.record import RecordError
-from experiments import launchers, locks, measures, run, settings, stages
-from experiments.interrupts import Interrupts, exit_code
-from experiments.launchers import LauncherError
-from experiments.locks import RunError
-from experiments.records import Records
-from experiments.report import table_head, table_row
-from experiments.rules import ConfigError
-from experiments.settings import Settings
+from experiments.config import settings
+from experiments.config.settings import Settings
+from experiments.engine import locks, run
+from experiments.engine.interrupts import Interrupts, exit_code
+from experiments.errors import ConfigError, RunError
+from experiments.launching import launchers
+from experiments.launching.launchers import LauncherError
+from experiments.reporting import measures
+from experiments.reporting.markdown import table_head, table_row
+from experiments.reporting.records import Records
+from experiments.stages.pipeline import pipeline
 
 BESIDE = ("magnitude", "random")
 
@@ -206,12 +210,12 @@ def finished(command: Settings) -> bool:
     Raises:
       ConfigError: its run directory is of another config.
     """
-    pipeline = stages.pipeline(command.config)
+    units = pipeline(command.config)
     try:
-        _, done = run.progress(command, pipeline)
+        _, done = run.progress(command, units)
     except (RunError, RecordError):  # the run itself says what is wrong with it
         return False
-    return done >= run.goal(command, pipeline, done) and (command.workdir / "report.md").exists()
+    return done >= run.goal(command, units, done) and (command.workdir / "report.md").exists()
 
 
 def _result(command: Settings) -> dict:

@@ -11,18 +11,21 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_opti
 # takes longer to compile than to read. A limit on its size makes jax lock it: else it may read what another process is
 # still writing.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="darts-pt-jax-tests-")
+    kept = os.environ.get("DARTS_PT_TEST_CACHE")  # a folder that stays, for those who run a few tests again and again
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = kept or tempfile.mkdtemp(prefix="darts-pt-jax-tests-")
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(10**10)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+    if not kept:
+        atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
 import numpy as np
 import pytest
 
 from darts_pt_jax import spaces
-from experiments import rules, run
 from experiments.analysis import subject
+from experiments.config import rules
+from experiments.engine import run
 from tests import tiny
 
 tiny.register()

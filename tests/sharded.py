@@ -12,8 +12,9 @@ from darts_pt_jax import architecture, bilevel, kernels
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.selection import perturbation
-from experiments import main, training
-from experiments.timing import Stopwatch
+from experiments import main
+from experiments.engine.timing import Stopwatch
+from experiments.training import supernet as training
 from tests import test_training
 from tests.command import CELL, TINY, arguments, run
 from tests.test_retrain_settings import pictures, two_epochs  # noqa: F401

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from darts_pt_jax import bilevel, ops, record, shuffle
+from darts_pt_jax import bilevel, ops, record
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.layered import Layer, LayeredNetwork
 from darts_pt_jax.spaces import SPACES, SearchSpace, dag
 from darts_pt_jax.supernet import Supernet
-from experiments import measures
-from experiments.analysis import ANALYSES, alpha_gap, strength, tables, variance
+from experiments.analysis import ANALYSES, alpha_gap, strength, swaps, tables, variance
 from experiments.analysis import __main__ as analysis
-from experiments.rules import flatten
+from experiments.analysis.layered import Layer, LayeredNetwork
+from experiments.config.rules import flatten
+from experiments.reporting import measures
 from tests import tiny
 from tests.command import TINY, digests, lines, run, stopping_at
 
@@ -134,7 +134,7 @@ def test_edges_change_places_as_their_inputs_would(key):
         return net.apply(variables, images, weights, False)
 
     before = logits(state.variables, weights)
-    moved, of_moved = shuffle.swap_edges(net, state.variables, weights, {"normal": (0, 1)})
+    moved, of_moved = swaps.swap_edges(net, state.variables, weights, {"normal": (0, 1)})
     after = logits(moved, of_moved)
     assert abs(after - before).max() > 1e-3
     crossed = {
@@ -143,7 +143,7 @@ def test_edges_change_places_as_their_inputs_would(key):
         }} for collection, tree in state.variables.items()
     }  # fmt: skip
     np.testing.assert_allclose(after, logits(crossed, weights), rtol=1e-5, atol=1e-6)
-    again = shuffle.swap_edges(net, moved, of_moved, {"normal": (0, 1)})
+    again = swaps.swap_edges(net, moved, of_moved, {"normal": (0, 1)})
     np.testing.assert_array_equal(logits(*again), before)
     assert bilevel.forward(net, moved, of_moved, images, labels, key, False)[0].images == 6
 
@@ -152,7 +152,7 @@ def test_an_edge_takes_its_own_variables_along(key):
     net = Supernet(SPACES["s2"], 3, 2, 3)
     state = tiny.state(net, key)
     swapped = {"normal": (1, 10), "reduce": (0, 6)}
-    moved, _ = shuffle.swap_edges(net, state.variables, tiny.weights(net, state), swapped)
+    moved, _ = swaps.swap_edges(net, state.variables, tiny.weights(net, state), swapped)
 
     def by_edge(variables):
         found = {}
@@ -182,13 +182,13 @@ def test_an_edge_takes_its_own_variables_along(key):
 
 def test_only_edges_of_one_stride_with_the_same_candidates_change_places():
     graph = SPACES["s2"].cells["reduce"]
-    allowed = shuffle.pairs(graph)
+    allowed = swaps.pairs(graph)
     assert set(allowed) == {
         (a, b) for a, b in itertools.combinations(range(14), 2) if graph.edges[a].stride == graph.edges[b].stride
     }
-    assert (0, 4) not in shuffle.pairs(tiny.SPACE.cells["normal"]), "they have other candidates"
-    assert shuffle.fixed_operations(SPACES["darts"]) == ["avg_pool_3x3", "max_pool_3x3"]
-    assert not any(map(shuffle.fixed_operations, (SPACES[name] for name in ("s2", "s3", "s4", "nasbench201"))))
+    assert (0, 4) not in swaps.pairs(tiny.SPACE.cells["normal"]), "they have other candidates"
+    assert swaps.fixed_operations(SPACES["darts"]) == ["avg_pool_3x3", "max_pool_3x3"]
+    assert not any(map(swaps.fixed_operations, (SPACES[name] for name in ("s2", "s3", "s4", "nasbench201"))))
 
 
 @pytest.mark.parametrize("residual", [False, True])
@@ -197,7 +197,7 @@ def test_layers_change_places(residual, key):
     images = jax.random.normal(key, (2, 8, 8, 3))
     larger = lambda leaf: 3 * leaf if leaf.ndim == 4 else leaf  # noqa: E731  else little goes through so many layers
     variables = jax.tree.map(larger, net.init(key, images, False))
-    swapped = shuffle.swap_layers(variables, [(0, 2), (0, 1), (1, 2)])
+    swapped = swaps.swap_layers(variables, [(0, 2), (0, 1), (1, 2)])
 
     def by_hand(orders):
         x = images
@@ -301,7 +301,7 @@ def test_strength_is_the_accuracy_with_an_edge_discretised(searched, tmp_path):
 
 def opened(workdir, tmp_path):
     from experiments.analysis.subject import Subject
-    from experiments.interrupts import Interrupts
+    from experiments.engine.interrupts import Interrupts
 
     return Subject(workdir, {}, tmp_path / "opened", Interrupts())
 

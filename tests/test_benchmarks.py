@@ -8,9 +8,10 @@ import pytest
 
 from benchmarks import cost, measure
 from benchmarks.measure import Row
-from experiments import run as runs
-from experiments import search, select, settings
-from experiments.training import Training
+from experiments.config import settings
+from experiments.engine import run as runs
+from experiments.stages import search, select
+from experiments.training.supernet import Training
 from tests.command import TINY, arguments, lines, run
 
 SIZES = ["--channels=2", "--cells=1", "--size=8", "--batch=4", "--runs=1"]

@@ -5,7 +5,8 @@ import pathlib
 import pytest
 
 from configs import common
-from experiments import main, rules, settings
+from experiments import main
+from experiments.config import rules, settings
 
 NAMES = sorted(p.stem for p in pathlib.Path("configs").glob("*.py") if p.stem not in ("__init__", "common"))
 ARGUMENTS = {

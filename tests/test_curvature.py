@@ -7,8 +7,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from darts_pt_jax import bilevel, curvature
-from experiments import search
-from experiments.training import Training
+from experiments.stages import search
+from experiments.training.supernet import Training
 from tests import tiny
 from tests.command import TINY, lines, run, same_results
 

@@ -9,7 +9,7 @@ import pytest
 from configs import quickstart
 from darts_pt_jax.data import batches, sources
 from darts_pt_jax.devices import Devices
-from experiments import training
+from experiments.training import supernet as training
 from tests import tiny
 
 

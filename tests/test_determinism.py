@@ -4,7 +4,7 @@ import os
 import pty
 import subprocess
 
-from experiments import screen
+from experiments.engine import screen
 from tests.command import CELL, command, run, same_results, same_state
 
 

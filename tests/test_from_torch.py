@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from darts_pt_jax import export, from_torch, network, published
+from darts_pt_jax import network
 from darts_pt_jax.checkpoints import Checkpoints
-from darts_pt_jax.from_torch import Checkpoint
+from darts_pt_jax.interop import export, from_torch, published
+from darts_pt_jax.interop.from_torch import Checkpoint
 from darts_pt_jax.network import Network
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supernet import Supernet

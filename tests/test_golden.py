@@ -8,8 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from darts_pt_jax import bilevel, ops, published, supervised
-from darts_pt_jax.bilevel import Metrics
+from darts_pt_jax import bilevel, ops, supervised
+from darts_pt_jax.interop import published
+from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.network import Network, multiply_adds
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supernet import Supernet

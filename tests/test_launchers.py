@@ -11,9 +11,10 @@ import time
 
 import pytest
 
-from experiments import launchers, sweep
-from experiments.interrupts import Interrupts
-from experiments.launchers import Run
+from experiments import sweep
+from experiments.engine.interrupts import Interrupts
+from experiments.launching import launchers
+from experiments.launching.launchers import Run
 from tests import fake_slurm
 
 ENGINES = {"local": [], "slurm": ["cluster=local"], "ray": ["num_cpus=1"]}

@@ -10,7 +10,7 @@ import sys
 import platformdirs
 import pytest
 
-from experiments import machine
+from experiments.engine import machine
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_a_second_process_on_the_same_directory_is_refused(tmp_path):
 
 
 def test_what_another_process_did_meanwhile_is_not_done_again(tmp_path, monkeypatch):
-    from experiments import run as module
+    from experiments.engine import run as module
 
     load = module.load_images
 
@@ -336,7 +336,7 @@ def test_nasbench201_on_cifar10_with_its_table(tmp_path):
 
 
 def test_other_devices_are_noted_with_a_warning(tmp_path, monkeypatch, capsys):
-    from experiments import directory
+    from experiments.engine import directory
 
     assert run(tmp_path / "run", CELL, stages="search") == 0
     assert "warning" not in capsys.readouterr().out

@@ -8,10 +8,10 @@ import pytest
 
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.methods.sdarts import PERTURBATIONS
-from darts_pt_jax.methods.unrolled import ALPHA_GRADIENTS
 from darts_pt_jax.selection import sgas
 from darts_pt_jax.spaces import SPACES, dag
-from experiments.screen import Screen
+from darts_pt_jax.unrolled import ALPHA_GRADIENTS
+from experiments.engine.screen import Screen
 from tests.command import TINY, lines, recomputed, run, stopping_at
 
 pytestmark = pytest.mark.usefixtures("one_training")

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from darts_pt_jax import network
+from darts_pt_jax.interop.published import genotypes
 from darts_pt_jax.network import Network
-from darts_pt_jax.published import genotypes
 
 PARAMETERS = {
     # 36 channels and 20 cells; 16 and 8 (of names with c100: 100 classes instead of 10); less the auxiliary head

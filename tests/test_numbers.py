@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from darts_pt_jax import bilevel, ops, spaces
-from darts_pt_jax.bilevel import Metrics
 from darts_pt_jax.checkpoints import Checkpoints
+from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.ops import Operation
 from darts_pt_jax.spaces import SearchSpace, dag
 from tests.command import TINY, run

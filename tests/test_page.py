@@ -18,9 +18,12 @@ import pytest
 from configs import common
 from darts_pt_jax import record
 from darts_pt_jax.genotype import Genotype
-from experiments import locks, measures, page, records, report, serving, settings
-from experiments.records import Records
-from experiments.rules import flatten
+from experiments import report
+from experiments.config import settings
+from experiments.config.rules import flatten
+from experiments.engine import locks
+from experiments.reporting import measures, page, records, serving
+from experiments.reporting.records import Records
 from tests.command import TINY, digests, lines, run
 
 KEYS = {**TINY, "data.size": 4, "supernet.channels": 2, "tensorboard": False}

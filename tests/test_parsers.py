@@ -17,21 +17,23 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from darts_pt_jax import network, published
+from darts_pt_jax import network
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data import nasbench201_files, sources
 from darts_pt_jax.data.sources import DataError
-from darts_pt_jax.export import TrainedNetwork
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.interop import published
+from darts_pt_jax.interop.export import TrainedNetwork
 from darts_pt_jax.nasbench201 import Table, TableError
 from darts_pt_jax.network import Network
 from darts_pt_jax.record import JsonLines, RecordError, sealed
 from darts_pt_jax.selection import schedule
 from darts_pt_jax.spaces import SPACES
-from experiments import directory, predict
-from experiments.directory import RunError
-from experiments.rules import RULES, ConfigError
-from experiments.settings import parse
+from experiments import predict
+from experiments.config.rules import RULES
+from experiments.config.settings import parse
+from experiments.engine import directory
+from experiments.errors import ConfigError, RunError
 from tests.command import SOAK
 
 GIGABYTE = 2**20

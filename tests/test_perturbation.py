@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from darts_pt_jax import architecture
-from darts_pt_jax.bilevel import Metrics, forward, make_evaluate
+from darts_pt_jax.bilevel import forward, make_evaluate
 from darts_pt_jax.data import batches
+from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.selection import noise, perturbation
 from tests import tiny
 

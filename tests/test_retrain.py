@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darts_pt_jax import published, supervised
+from darts_pt_jax import supervised
 from darts_pt_jax.data import batches, sources
-from darts_pt_jax.export import TrainedNetwork
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.interop import published
+from darts_pt_jax.interop.export import TrainedNetwork
 from darts_pt_jax.network import DiscreteCell
 from experiments import export, main, predict
-from experiments.screen import Screen
+from experiments.engine.screen import Screen
 from tests import tiny
 from tests.command import TINY, lines, run, same_results, stopping_at
 
@@ -136,7 +137,7 @@ def test_retraining_is_resumed_bit_for_bit(retrained, tmp_path, monkeypatch):
 
 
 def test_it_is_resumed_within_an_epoch_too(retrained, tmp_path, monkeypatch):
-    from experiments import retraining as of_experiments
+    from experiments.training import network as of_experiments
 
     workdir, whole = tmp_path / "parts", of_experiments.Retraining.epoch
 

@@ -10,9 +10,9 @@ from darts_pt_jax.data import feeds, streams
 from darts_pt_jax.data.batches import Recipe
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.devices import Devices
-from darts_pt_jax.export import TrainedNetwork
+from darts_pt_jax.interop.export import TrainedNetwork
 from experiments import main, predict
-from experiments.screen import Screen
+from experiments.engine.screen import Screen
 from tests.command import stopping_at
 
 SIDE, CLASSES = 64, ("green", "red", "violet")

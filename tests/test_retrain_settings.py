@@ -10,11 +10,13 @@ import jax
 import numpy as np
 import pytest
 
-from darts_pt_jax import published
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.interop import published
 from darts_pt_jax.supervised import SCHEDULES
-from experiments import main, predict, report, retraining, settings, sweep
+from experiments import main, predict, report, sweep
+from experiments.config import settings
+from experiments.training import network as retraining
 from tests.command import TINY, command, lines, run
 
 ARCH = "|nor_conv_1x1~0|+|nor_conv_3x3~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"

@@ -10,9 +10,9 @@ import pytest
 
 from darts_pt_jax import ops
 from darts_pt_jax.genotype import Genotype
-from experiments import timing
-from experiments.run import Unit
-from experiments.screen import Screen
+from experiments.engine import timing
+from experiments.engine.run import Unit
+from experiments.engine.screen import Screen
 from tests.command import CELL, command, lines, run, scalars
 
 KEYS = {**CELL, "search.alpha": "learned", "search.epochs": 1, "select.interval": 1}

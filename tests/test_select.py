@@ -192,7 +192,7 @@ def arrays(workdir, folder, number=None):
 def test_selection_from_an_unfinished_run_at_any_kept_epoch_leaves_it_alone(tmp_path, capsys):
     source, keys = tmp_path / "source", {**CELL, "search.epochs": 4, "checkpoint.snapshots": "(1,)"}
     with pytest.MonkeyPatch.context() as patch:  # broken off during the fourth epoch
-        patch.setattr("experiments.search.epoch", broken_off_after(3))
+        patch.setattr("experiments.stages.search.epoch", broken_off_after(3))
         assert run(source, keys) == 1
     searched = lines(source, "metrics.jsonl")
     with (source / "metrics.jsonl").open("a") as file:
@@ -234,7 +234,7 @@ def test_selection_from_an_unfinished_run_at_any_kept_epoch_leaves_it_alone(tmp_
 
 
 def broken_off_after(epochs):
-    from experiments import search
+    from experiments.stages import search
 
     def epoch(run, state, number, whole=search.epoch):
         if number == epochs:

@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from experiments import launchers, sweep
+from experiments import sweep
+from experiments.launching import launchers
 
 KEYS = {
     "space": "cell", "data.examples": 130, "data.size": 4, "supernet.channels": 2,

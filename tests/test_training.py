@@ -9,8 +9,8 @@ from configs import quickstart
 from darts_pt_jax import architecture
 from darts_pt_jax.data import sources
 from darts_pt_jax.selection import perturbation
-from experiments.timing import Stopwatch
-from experiments.training import Regime, Training
+from experiments.engine.timing import Stopwatch
+from experiments.training.supernet import Regime, Training
 from tests.command import TINY
 
 

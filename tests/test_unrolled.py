@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from darts_pt_jax import architecture, bilevel
-from darts_pt_jax.bilevel import Metrics
-from darts_pt_jax.methods.unrolled import ALPHA_GRADIENTS
+from darts_pt_jax.metrics import Metrics
+from darts_pt_jax.unrolled import ALPHA_GRADIENTS
 from tests import tiny
 
 MOMENTUM, DECAY, RATE = 0.9, 3e-4, 0.1

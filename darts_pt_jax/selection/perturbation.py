@@ -16,7 +16,7 @@ import numpy as np
 
 from darts_pt_jax import architecture
 from darts_pt_jax.architecture import Alphas, Decisions
-from darts_pt_jax.bilevel import Evaluate, Metrics
+from darts_pt_jax.metrics import Evaluate, Metrics
 from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.spaces import SearchSpace
 from darts_pt_jax.supernet import EdgeWeights

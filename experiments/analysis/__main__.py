@@ -17,8 +17,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from experiments.interrupts import Interrupts, exit_code
-from experiments.large_pages import use_large_pages
+from experiments.engine.interrupts import Interrupts, exit_code
+from experiments.engine.large_pages import use_large_pages
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,8 +32,11 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
 
     from darts_pt_jax.checkpoints import DamagedError
     from darts_pt_jax.record import RecordError
-    from experiments import analysis, locks, machine, run, settings
+    from experiments import analysis
     from experiments.analysis.subject import Subject
+    from experiments.config import settings
+    from experiments.engine import locks, machine, run
+    from experiments.errors import ConfigError, RunError
 
     logging.set_verbosity(logging.FATAL)  # what orbax logs, it raises too
     asked = _arguments(argv, analysis.ANALYSES)
@@ -42,10 +45,10 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
     try:
         out = pathlib.Path(asked.out or runs[0].with_name(f"{runs[0].name}-analysis") / asked.name)
         if any(one == out.resolve() or one in out.resolve().parents for one in runs):
-            raise settings.ConfigError(f"--out {out} is in a run, which is only read: name another")
+            raise ConfigError(f"--out {out} is in a run, which is only read: name another")
         if not chosen.several:
             if len(runs) > 1:
-                raise settings.ConfigError(f"--run names {len(runs)} runs, but {asked.name} is of one")
+                raise ConfigError(f"--run names {len(runs)} runs, but {asked.name} is of one")
             keys = {"data.path": asked.data, "report.nasbench201": asked.table}
             subject = Subject(runs[0], {key: value for key, value in keys.items() if value}, out, stop)
             machine.prepare(subject.config)
@@ -53,7 +56,7 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
         with locks.locked(out / "lock"):
             result = chosen.run(runs if chosen.several else subject, asked)
             _write(out, {"analysis": asked.name, "paper": chosen.paper, "runs": asked.run}, result)
-    except (locks.RunError, DamagedError, RecordError, FloatingPointError, OSError) as error:
+    except (RunError, DamagedError, RecordError, FloatingPointError, OSError) as error:
         return settings.fail(error, 1)
     except ValueError as error:  # ConfigError, DataError, TableError
         return settings.fail(error, 2)

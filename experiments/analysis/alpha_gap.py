@@ -5,8 +5,8 @@ import numpy as np
 from darts_pt_jax.spaces import SearchSpace
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
-from experiments.measures import correlation
-from experiments.rules import ConfigError
+from experiments.errors import ConfigError
+from experiments.reporting.measures import correlation
 
 
 def gap(space: SearchSpace, edge_weights: dict) -> float | None:

@@ -2,8 +2,8 @@
 
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
-from experiments.measures import correlation
-from experiments.rules import ConfigError
+from experiments.errors import ConfigError
+from experiments.reporting.measures import correlation
 
 OPTIONS = {
     "images": {

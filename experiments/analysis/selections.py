@@ -9,11 +9,11 @@ from darts_pt_jax import draw, nasbench201, record
 from darts_pt_jax.genotype import Genotype
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
-from experiments.measures import without_parameters
-from experiments.report import table_head, table_row
-from experiments.retraining import own
-from experiments.rules import ConfigError
-from experiments.search import end_of_search
+from experiments.errors import ConfigError
+from experiments.reporting.markdown import table_head, table_row
+from experiments.reporting.measures import without_parameters
+from experiments.stages.lines import end_of_search
+from experiments.training.network import own
 
 INTERVAL_OPTIONS = {
     "intervals": {"default": "0,1,2,5", "help": "epochs of tuning between decisions, by commas (default: 0,1,2,5)"},

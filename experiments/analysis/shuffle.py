@@ -9,17 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from darts_pt_jax import architecture, bilevel, shuffle, supervised
-from darts_pt_jax.bilevel import Metrics
+from darts_pt_jax import architecture, bilevel, supervised
 from darts_pt_jax.data import batches
-from darts_pt_jax.layered import LayeredNetwork
-from experiments.analysis import figures
+from darts_pt_jax.metrics import Metrics
+from experiments.analysis import figures, swaps
+from experiments.analysis.layered import LayeredNetwork
 from experiments.analysis.subject import Options, Result, Subject
-from experiments.directory import RunError
-from experiments.measures import spread
-from experiments.report import table_head, table_row
-from experiments.rules import ConfigError
-from experiments.training import recipe, summary
+from experiments.errors import ConfigError, RunError
+from experiments.reporting.markdown import table_head, table_row
+from experiments.reporting.measures import spread
+from experiments.training.checks import recipe
+from experiments.training.loops import summary
 
 OPTIONS = {
     "draws": {"type": int, "default": 5, "help": "random swaps (default: 5)"},
@@ -32,7 +32,7 @@ PAPER = {"VGG": (92.69, 9.83, 0.33), "ResNet": (93.86, 83.20, 2.03), "supernet":
 
 def run(subject: Subject, options: Options) -> Result:
     """Before, and after every draw, of all three."""
-    if fixed := shuffle.fixed_operations(subject.space):
+    if fixed := swaps.fixed_operations(subject.space):
         raise ConfigError(
             f"--run {subject.directory}: edges of {subject.space.name} cannot change places, as {', '.join(fixed)} has "
             "statistics that the edges share: take s2, s3, s4 or nasbench201"
@@ -110,10 +110,10 @@ def _supernet(subject: Subject, draws: int) -> list:
     weights = architecture.edge_weights(subject.space, state.alphas, state.decisions)
     forward = jax.jit(lambda v, w, x, y: bilevel.forward(training.net, v, w, x, y, subject.key(3), False)[0])
     test, found = _test(subject), []
-    possible = {kind: of for kind, graph in subject.space.cells.items() if (of := shuffle.pairs(graph))}
+    possible = {kind: of for kind, graph in subject.space.cells.items() if (of := swaps.pairs(graph))}
     for draw in range(draws + 1):
         swapped = {kind: of[rng.randint(len(of))] for kind, of in possible.items()} if draw else {}
-        moved = shuffle.swap_edges(training.net, state.variables, weights, swapped)
+        moved = swaps.swap_edges(training.net, state.variables, weights, swapped)
         found.append([{k: list(pair) for k, pair in swapped.items()}, test(lambda x, y, m=moved: forward(*m, x, y))])
     return found
 
@@ -148,6 +148,6 @@ def _plain(subject: Subject, residual: bool, options: Options, epochs: int) -> l
     test, found = _test(subject), []
     for draw in range(options.draws + 1):
         swapped = [sorted(rng.choice(options.layers, 2, replace=False).tolist()) for _ in range(3)] if draw else []
-        variables = shuffle.swap_layers(state.variables, swapped)
+        variables = swaps.swap_layers(state.variables, swapped)
         found.append([swapped, test(lambda x, y, v=variables: evaluate(v, x, y, True, key))])
     return found

@@ -11,9 +11,9 @@ import numpy as np
 from darts_pt_jax import architecture
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
-from experiments.measures import correlation
-from experiments.rules import ConfigError
-from experiments.training import Regime
+from experiments.errors import ConfigError
+from experiments.reporting.measures import correlation
+from experiments.training.supernet import Regime
 
 OPTIONS = {
     "edges": {"default": "3", "help": "how many edges are drawn, or KIND:EDGE,EDGE,... or KIND:all (default: 3)"},

@@ -13,18 +13,21 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from darts_pt_jax import nasbench201, record
-from darts_pt_jax.bilevel import Metrics, SearchState
+from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.spaces import SPACES
-from experiments import run, stages
-from experiments.directory import RunError, Source
-from experiments.interrupts import Interrupts
-from experiments.records import by_magnitude, config_of, of_run
-from experiments.rules import ConfigError, check, seed_of
-from experiments.search import ended
-from experiments.settings import Settings
-from experiments.training import Training
+from experiments.config.rules import check, seed_of
+from experiments.config.settings import Settings
+from experiments.engine import run
+from experiments.engine.interrupts import Interrupts
+from experiments.engine.sources import Source
+from experiments.errors import ConfigError, RunError
+from experiments.reporting.records import by_magnitude, config_of, of_run
+from experiments.stages.lines import ended
+from experiments.stages.pipeline import pipeline
+from experiments.training.supernet import Training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +224,7 @@ class Subject:
         """
         place = self.out / name
         config = self._selecting(epoch, **{key.replace("__", "."): value for key, value in keys.items()})
-        run.execute(Settings(config, place, False, None, ()), stages.pipeline(config), lambda _: None, self.stop)
+        run.execute(Settings(config, place, False, None, ()), pipeline(config), lambda _: None, self.stop)
         return place
 
     def magnitude(self, line: dict) -> Genotype:

@@ -14,16 +14,16 @@ from ml_collections import ConfigDict
 from configs import common, retrain_imagenet, table2, table3, table4
 from darts_pt_jax import nasbench201
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.published import genotypes
-from experiments import directory
+from darts_pt_jax.interop.published import genotypes
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result
-from experiments.directory import RunError
-from experiments.measures import spread
-from experiments.records import config_of, of_run
-from experiments.report import table_head, table_row
-from experiments.retraining import own
-from experiments.rules import ConfigError, flatten, seed_of
+from experiments.config.rules import flatten, seed_of
+from experiments.engine import directory
+from experiments.errors import ConfigError, RunError
+from experiments.reporting.markdown import table_head, table_row
+from experiments.reporting.measures import spread
+from experiments.reporting.records import config_of, of_run
+from experiments.training.network import own
 
 OPTIONS = {"table": {"metavar": "NPZ", "help": "accuracies of NAS-Bench-201"}}
 

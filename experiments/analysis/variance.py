@@ -20,8 +20,8 @@ from darts_pt_jax.data import batches
 from darts_pt_jax.spaces import CellGraph
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
-from experiments.measures import correlation
-from experiments.rules import ConfigError
+from experiments.errors import ConfigError
+from experiments.reporting.measures import correlation
 
 OPTIONS = {"images": {"type": int, "default": 256, "help": "validation images, in one batch (default: 256)"}}
 

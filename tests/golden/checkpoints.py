@@ -47,7 +47,7 @@ def main():
     import torch
     from torch import nn
 
-    from darts_pt_jax.published import find
+    from darts_pt_jax.interop.published import find
     from darts_pt_jax.spaces import SPACES, darts_layout, nasbench201_layout
 
     class Zero(nn.Module):

@@ -356,7 +356,7 @@ if __name__ == "__main__":
     import torch
     from torch.nn import functional
 
-    from darts_pt_jax.published import find
+    from darts_pt_jax.interop.published import find
     from darts_pt_jax.spaces import SPACES, darts_layout, nasbench201_layout
 
     sys.exit(main())

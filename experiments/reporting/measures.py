@@ -8,8 +8,8 @@ from scipy import stats
 
 from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.genotype import Genotype
-from experiments.records import Records
-from experiments.search import end_of_search, ended
+from experiments.reporting.records import Records
+from experiments.stages.lines import end_of_search, ended
 
 
 def measure(config: ConfigDict, records: Records) -> dict[str, float]:

@@ -9,10 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from darts_pt_jax import hosts
-
-
-class RunError(RuntimeError):
-    """A run cannot go on; the message is one line. The program exits with code 1."""
+from experiments.errors import RunError
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import jax
 import optax
 
-from darts_pt_jax.bilevel import Gradient, Metrics, SearchState
+from darts_pt_jax.bilevel import SearchState
+from darts_pt_jax.metrics import Gradient, Metrics
 
 AlphaGradient = Callable[..., tuple[dict, Metrics, dict]]
 """`of(state, train, valid, learning_rate)`, on a batch of each half: a `Gradient`'s results, of the alphas alone.

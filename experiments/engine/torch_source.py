@@ -8,16 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from darts_pt_jax import architecture, from_torch
+from darts_pt_jax import architecture
 from darts_pt_jax.bilevel import SearchState
+from darts_pt_jax.interop import from_torch
 from darts_pt_jax.spaces import SPACES
-from experiments.rules import SGAS, ConfigError
-from experiments.settings import Settings
-from experiments.training import Training
+from experiments.config.rules import SGAS
+from experiments.config.settings import Settings
+from experiments.errors import ConfigError
+from experiments.training.supernet import Training
 
 
 class TorchSource:
-    """As `directory.Source`, of a file. The config says what supernet it is of, and the tensors have to agree.
+    """As `sources.Source`, of a file. The config says what supernet it is of, and the tensors have to agree.
 
     The optimisers' states are taken where the file has fitting ones, and begin afresh where it has not; a note says so
     where it matters.

@@ -11,15 +11,13 @@ from importlib import metadata
 from ml_collections import ConfigDict
 
 from darts_pt_jax import hosts, record
-from darts_pt_jax.checkpoints import MANIFEST, Checkpoints, DamagedError
+from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
-from experiments.locks import RunError
-from experiments.rules import ConfigError, flatten
-from experiments.settings import Settings
-from experiments.torch_source import TorchSource
-from experiments.training import Training
+from experiments.config.rules import flatten
+from experiments.config.settings import Settings
+from experiments.errors import ConfigError, RunError
 
 FREE = (
     "stages",
@@ -36,9 +34,6 @@ FREE = (
     "remat",
 )
 """Keys, or beginnings of keys, that may change between two commands on one run directory."""
-
-OF_THE_SUPERNET = ("seed", "precision", "space", "data.", "supernet.", "search.", "curvature.")
-"""Keys, or beginnings of keys, that a selection shares with the search that it takes the supernet from."""
 
 
 def stored(directory: pathlib.Path) -> dict | None:
@@ -95,7 +90,7 @@ def position(directory: pathlib.Path) -> dict:
     return beginning()
 
 
-def _differing(one: dict, two: dict) -> list[str]:
+def differing(one: dict, two: dict) -> list[str]:
     """Keys of which two flat configs say different things, sorted."""
     return [k for k in sorted(one.keys() | two.keys()) if one.get(k) != two.get(k)]
 
@@ -114,7 +109,7 @@ def refuse_changes(settings: Settings, then: dict, free: tuple[str, ...]):
     now = flatten(settings.config)
     if _same_source(now["init_from"], then.get("init_from", "")):
         free += ("init_from",)
-    if changed := [k for k in _differing(now, then) if not k.startswith(free)]:
+    if changed := [k for k in differing(now, then) if not k.startswith(free)]:
         values = ", ".join(f"{k} was {then.get(k)!r} and is {now.get(k)!r}" for k in changed)
         raise ConfigError(
             f"{settings.workdir} was begun with another config: {values}; set it back or name a new --workdir"
@@ -177,7 +172,7 @@ def checkpoints_kept(config: ConfigDict) -> int:
 def bind(
     settings: Settings,
     before: dict | None,
-    source: "Source | TorchSource | None",
+    source_sha256: str | None,
     images: Images | Stream,
     on: Devices,
 ) -> str | None:
@@ -190,7 +185,7 @@ def bind(
       ConfigError: the images are not those of `before` or of `source`.
     """
     fingerprint = images.fingerprint()
-    if source and source.data_sha256 not in (None, fingerprint):
+    if source_sha256 not in (None, fingerprint):
         raise ConfigError(f"data: the images are not those of init_from {settings.config.init_from} (SHA-256 differs)")
     if before and before["data_sha256"] != fingerprint:
         raise ConfigError(f"data: the images are not those that {settings.workdir} was begun with (SHA-256 differs)")
@@ -207,101 +202,3 @@ def bind(
             f"warning: the run was begun on {devices[-1]} and goes on on {now}: its numbers may differ in the last bits"
         )
     return None
-
-
-class Source:
-    """The supernet of another run after one of its search epochs; that run is only read.
-
-    Attributes:
-      epoch: the search epoch, from 1.
-      kept: all search epochs whose supernets are there, ascending.
-      data_sha256: fingerprint of the images that it was trained on.
-      notes: for the screen.
-    """
-
-    notes = ()
-
-    def __init__(self, settings: Settings):
-        """Finds the supernet that `init_from` and `init_epoch` name.
-
-        Raises:
-          ConfigError: it is not there, or is of another space, data, supernet or search than the config says.
-        """
-        self._directory = directory = pathlib.Path(settings.config.init_from)
-        if not (directory / "run.json").is_file():
-            raise ConfigError(f"init_from {directory}: not a run directory: it has no run.json")
-        run = stored(directory)
-        self.data_sha256, self._epochs = run["data_sha256"], run["config"]["search.epochs"]
-        theirs, ours = run["config"], flatten(settings.config)
-        if other := [k for k in _differing(ours, theirs) if k.startswith(OF_THE_SUPERNET) and not k.startswith(FREE)]:
-            values = ", ".join(f"{k} is {theirs.get(k)!r} there and {ours.get(k)!r} here" for k in other)
-            own = " (the selection's own seed is select.seed)" if other == ["seed"] else ""
-            raise ConfigError(f"init_from {directory}: {values}: give the config that it was searched with{own}")
-        kept = self._kept(theirs)
-        self.kept = sorted(kept)
-        wanted = settings.config.init_epoch or max(kept, default=0)
-        if wanted not in kept:
-            if not kept:
-                raise ConfigError(f"init_from {directory}: it keeps no supernet after a search epoch")
-            epochs = ", ".join(map(str, self.kept))
-            raise ConfigError(f"init_epoch is {wanted}, but {directory} keeps {epochs} (see checkpoint.snapshots)")
-        self.epoch, (self._folder, self._number) = wanted, kept[wanted]
-
-    @classmethod
-    def named(cls, settings: Settings, before: dict | None) -> "Source | TorchSource | None":
-        """What a command needs: none if it names none, or goes on with a run, `before`, that has taken it."""
-        if before or not settings.config.init_from:
-            return None
-        return (TorchSource if os.path.isfile(settings.config.init_from) else cls)(settings)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the supernet's manifest."""
-        return record.digest(self._folder / str(self._number) / MANIFEST)[1]
-
-    def check(self, training: Training):
-        """Does nothing: the config of that run has been compared."""
-
-    def _kept(self, config: dict) -> dict[int, tuple[pathlib.Path, int]]:
-        """Folder and checkpoint number of every search epoch whose supernet is still there."""
-        rolling, snapshots = (self._directory / name for name in ("checkpoints", "snapshots"))
-        kept = {}
-        if config.get("genotype"):
-            return kept
-        if snapshots.exists():
-            kept |= {number: (snapshots, number) for number in Checkpoints(snapshots, read_only=True).numbers()}
-        if config["search.epochs"] not in kept and not config.get("init_from"):
-            checkpoints = Checkpoints(rolling, read_only=True)
-            for number in checkpoints.numbers():
-                try:
-                    position = checkpoints.position(number)
-                except (DamagedError, OSError, ValueError) as error:
-                    if number in checkpoints.numbers():  # else that run has deleted it meanwhile
-                        raise RunError(f"init_from {self._directory}: {error}") from error
-                    continue
-                if 0 < position["units"] <= config["search.epochs"] and not position["within"]:
-                    kept.setdefault(position["units"], (rolling, number))
-        return kept
-
-    def state(self, like):
-        """The search state, shaped and placed `like`.
-
-        Raises:
-          RunError: it is gone since.
-        """
-        checkpoints = Checkpoints(self._folder, read_only=True)
-        if self._number not in checkpoints.numbers():
-            raise RunError(f"init_from {self._directory}: epoch {self.epoch} is gone: give the command again")
-        return checkpoints.restore(self._number, like)
-
-    def metrics(self) -> list[dict]:
-        """The lines of the search up to that epoch."""
-        lines = record.JsonLines(self._directory / "metrics.jsonl").read()
-        lines = [line for line in lines if line["stage"] == "search" and line["epoch"] <= self.epoch]
-        if not lines:
-            raise RunError(f"init_from {self._directory}: its metrics.jsonl has no line of the search")
-        if (
-            lines[-1]["epoch"] == self.epoch < self._epochs
-        ):  # the epoch itself, and not what a stopped search went back to
-            lines[-1].pop("returned_to", None)
-        return lines

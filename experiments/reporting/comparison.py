@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from experiments import charts, html
-from experiments.charts import Chart, Table
-from experiments.directory import FREE
-from experiments.measures import measure, spread
-from experiments.records import Records
-from experiments.rules import flatten, seed_of
+from experiments.config.rules import flatten, seed_of
+from experiments.engine.directory import FREE
+from experiments.reporting import charts, render
+from experiments.reporting.charts import Chart, Table
+from experiments.reporting.measures import measure, spread
+from experiments.reporting.records import Records
 
 SEEDS = ("seed", "search.seed", "select.seed", "retrain.seed", "init_from", "init_epoch")
 """Keys in which the runs of a group may differ, besides `FREE` ones."""
@@ -39,7 +39,7 @@ def build(runs: Mapping[str, tuple[ConfigDict, Records]]) -> str:
     values = {name: measure(config, found) for name, (config, found) in runs.items()}
     measures = list(dict.fromkeys(measure for of_run in values.values() for measure in of_run))
     groups = _groups({name: config for name, (config, _) in runs.items()})
-    return html.render(
+    return render.render(
         "comparison.html.j2",
         title=f"{len(runs)} runs compared",
         answers=_answers(groups, values, measures),

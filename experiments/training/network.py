@@ -8,19 +8,21 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from darts_pt_jax import bilevel, network, published, supervised
-from darts_pt_jax.bilevel import Metrics
+from darts_pt_jax import bilevel, network, supervised
 from darts_pt_jax.data import feeds
 from darts_pt_jax.data.sources import DataError, Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
-from darts_pt_jax.export import TrainedNetwork
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.interop import published
+from darts_pt_jax.interop.export import TrainedNetwork
+from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.network import Network
 from darts_pt_jax.spaces import darts_layout
 from darts_pt_jax.supervised import RetrainState
-from experiments.rules import ConfigError
-from experiments.training import check_channels, check_divides, check_side, donated, explained, recipe, summary
+from experiments.errors import ConfigError
+from experiments.training.checks import check_channels, check_divides, check_side, recipe
+from experiments.training.loops import donated, explained, summary
 
 
 def chosen(config: ConfigDict, directory: pathlib.Path) -> Genotype:

@@ -8,21 +8,19 @@ from collections.abc import Callable, Collection, Iterable
 
 from ml_collections import ConfigDict
 
-from darts_pt_jax import nasbench201, network, ops, published, supervised
+from darts_pt_jax import nasbench201, network, ops, supervised
 from darts_pt_jax.data import batches, sources
 from darts_pt_jax.genotype import example
+from darts_pt_jax.interop import published
 from darts_pt_jax.methods.sdarts import PERTURBATIONS
-from darts_pt_jax.methods.unrolled import ALPHA_GRADIENTS
 from darts_pt_jax.selection import direct, perturbation, schedule, sgas
 from darts_pt_jax.spaces import SPACES, SearchSpace
+from darts_pt_jax.unrolled import ALPHA_GRADIENTS
+from experiments.errors import ConfigError
 
 STAGES = ("search", "select", "retrain", "report")
 SGAS = ("sgas", "sgas_perturbation")
 """Values of select.method that decide while they go on with the search."""
-
-
-class ConfigError(ValueError):
-    """A setting is wrong; the message is one line that names its key. The program exits with code 2."""
 
 
 def flatten(config: ConfigDict) -> dict:

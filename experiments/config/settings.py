@@ -12,7 +12,8 @@ from ml_collections import ConfigDict, config_flags
 from configs import common
 from darts_pt_jax import hosts
 from darts_pt_jax.data import sources
-from experiments.rules import ConfigError, check, flatten, nearest, seed_of
+from experiments.config.rules import check, flatten, nearest, seed_of
+from experiments.errors import ConfigError
 
 
 def fail(message, code: int) -> int:

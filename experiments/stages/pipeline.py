@@ -2,8 +2,8 @@
 
 from ml_collections import ConfigDict
 
-from experiments import retrain, search, select
-from experiments.run import Unit
+from experiments.engine.run import Unit
+from experiments.stages import retrain, search, select
 
 
 def pipeline(config: ConfigDict) -> dict[str, list[Unit]]:

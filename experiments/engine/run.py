@@ -20,26 +20,31 @@ from ml_collections import ConfigDict
 
 from darts_pt_jax import bilevel, hosts, record
 from darts_pt_jax.architecture import Decisions
-from darts_pt_jax.bilevel import Metrics, SearchState
+from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.checkpoints import Checkpoints, size_of
 from darts_pt_jax.data import sources, streams
 from darts_pt_jax.data.sources import DataError, Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.genotype import example
+from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supervised import RetrainState
-from experiments import directory, locks, machine, retraining
-from experiments.directory import RunError, Source
-from experiments.interrupts import Interrupted, Interrupts
-from experiments.retraining import Retraining, chosen, own
-from experiments.rules import ConfigError, seed_of
-from experiments.scalars import Scalars
-from experiments.screen import Screen, words
-from experiments.settings import Settings
-from experiments.timing import Stopwatch
-from experiments.torch_source import TorchSource
-from experiments.training import Diverged, Regime, Training, devices_of, not_finite
+from experiments.config.rules import seed_of
+from experiments.config.settings import Settings
+from experiments.engine import directory, locks, machine
+from experiments.engine.interrupts import Interrupted, Interrupts
+from experiments.engine.scalars import Scalars
+from experiments.engine.screen import Screen, words
+from experiments.engine.sources import Source
+from experiments.engine.timing import Stopwatch
+from experiments.engine.torch_source import TorchSource
+from experiments.errors import ConfigError, RunError
+from experiments.training import network as retraining
+from experiments.training.checks import devices_of
+from experiments.training.loops import Diverged, not_finite
+from experiments.training.network import Retraining, chosen, own
+from experiments.training.supernet import Regime, Training
 
 State = SearchState | RetrainState
 
@@ -398,7 +403,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
         workdir.mkdir(parents=True, exist_ok=True)
         with locks.locked(workdir / "lock"):
             before, done = hosts.of_first(progress(settings, pipeline))  # anew: another may have worked on it meanwhile
-            if warning := directory.bind(settings, before, source, images, devices):
+            if warning := directory.bind(settings, before, source and source.data_sha256, images, devices):
                 screen.say(warning)
             hosts.meet("bound")
             with contextlib.closing(Run(settings, images, devices, training, source, screen, stop)) as run:

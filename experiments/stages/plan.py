@@ -10,13 +10,15 @@ from darts_pt_jax.checkpoints import size_of
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
-from experiments.directory import Source, checkpoints_kept
-from experiments.retraining import Retraining, chosen
-from experiments.rules import SGAS
-from experiments.run import Unit, check_retraining, goal, load_images, progress
-from experiments.settings import Settings
-from experiments.torch_source import TorchSource
-from experiments.training import Training, devices_of
+from experiments.config.rules import SGAS
+from experiments.config.settings import Settings
+from experiments.engine.directory import checkpoints_kept
+from experiments.engine.run import Unit, check_retraining, goal, load_images, progress
+from experiments.engine.sources import Source
+from experiments.engine.torch_source import TorchSource
+from experiments.training.checks import devices_of
+from experiments.training.network import Retraining, chosen
+from experiments.training.supernet import Training
 
 
 def show(settings: Settings, pipeline: dict[str, list[Unit]]):

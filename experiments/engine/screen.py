@@ -10,7 +10,7 @@ import rich.markdown
 import rich.progress
 import rich.table
 
-from experiments.timing import Stopwatch
+from experiments.engine.timing import Stopwatch
 
 QUIET_SECONDS = 60.0
 """Elsewhere than on a terminal, a long unit of work says this often how far it is."""

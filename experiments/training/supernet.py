@@ -1,11 +1,8 @@
 """The supernet in training: jitted steps over epochs of images on the device, shared by search and tuning."""
 
-import contextlib
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,143 +11,20 @@ from ml_collections import ConfigDict
 
 from darts_pt_jax import architecture, bilevel, curvature
 from darts_pt_jax.architecture import Decisions
-from darts_pt_jax.bilevel import Metrics, SearchState
+from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.data import batches
-from darts_pt_jax.data.batches import Dataset, Recipe
-from darts_pt_jax.data.sources import DataError, Images
-from darts_pt_jax.data.streams import Stream
+from darts_pt_jax.data.batches import Dataset
+from darts_pt_jax.data.sources import Images
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.methods.sdarts import PERTURBATIONS
-from darts_pt_jax.methods.unrolled import ALPHA_GRADIENTS
-from darts_pt_jax.selection import perturbation, sgas
+from darts_pt_jax.metrics import Metrics
+from darts_pt_jax.selection import perturbation
 from darts_pt_jax.spaces import RESIDUAL_BLOCK, SPACES
 from darts_pt_jax.supernet import Supernet
-from experiments.compiling import Programs
-from experiments.rules import SGAS, ConfigError
-
-
-def split(config: ConfigDict, images: Images, devices: Devices) -> tuple[Dataset, Dataset]:
-    """The halves of the training set, in the given order: for the weights, and for alphas and scores (DARTS, section 3.1).
-
-    Raises:
-      DataError: a half has fewer images than a batch, or the settings do not fit the images.
-    """
-    data, count = config.data, len(images.train_images)
-    border = int(data.train_fraction * count)
-    smallest = min(border, count - border)
-    if smallest < config.search.batch_size:
-        raise DataError(
-            f"search.batch_size is {config.search.batch_size}, but a part of the training set has {smallest} images"
-        )
-    if config.select.method in SGAS:
-        points = len(sgas.decision_points(SPACES[config.space]))
-        if smallest < (largest := config.search.batch_size + points * config.sgas.batch_increase):
-            raise DataError(
-                f"sgas.batch_increase is {config.sgas.batch_increase}, which leads to batches of {largest}, but a part of "
-                f"the training set has {smallest} images"
-            )
-    for key in ("select.images", "eval.images", *(["curvature.images"] if config.curvature.every else [])):
-        section, name = key.split(".")
-        wanted = config[section][name]
-        if wanted and not config.search.batch_size <= wanted <= count - border:
-            raise DataError(
-                f"{key} is {wanted}, expected 0 or from search.batch_size ({config.search.batch_size}) to {count - border}"
-            )
-    seen, needed = (set(labels.tolist()) for labels in np.split(images.train_labels, [border]))
-    if missing := sorted(needed - seen):
-        raise DataError(
-            f"data: the first {border} images train the weights, but none of them has class {missing[0]}: shuffle the file"
-        )
-    of = recipe(config, images, border)
-    parts = (slice(0, border), slice(border, count))
-    return tuple(batches.resident(images.train_images[p], images.train_labels[p], of, devices) for p in parts)
-
-
-def devices_of(config: ConfigDict) -> Devices:
-    """Those that the config asks for.
-
-    Raises:
-      ConfigError: there are fewer.
-    """
-    try:
-        return Devices.here(config.devices)
-    except ValueError as error:
-        raise ConfigError(f"devices is {config.devices}, but {error}") from error
-
-
-def check_divides(devices: Devices, key: str, size: int):
-    """Holds a batch size against the devices that batches are split over.
-
-    Raises:
-      ConfigError: they do not divide it.
-    """
-    if size % devices.count:
-        nearest = " or ".join(map(str, devices.nearest(size)))
-        fewer = [n for n in range(1, devices.count // devices.hosts) if size % (devices.hosts * n) == 0]
-        of_host = f", or devices to {fewer[-1]}" if fewer else ""
-        raise ConfigError(
-            f"{key} is {size}, which the {devices.count} devices do not divide: set it to {nearest}{of_host}"
-        )
-
-
-def check_batches(config: ConfigDict, devices: Devices):
-    """Holds the batches of search and selection against the devices.
-
-    Raises:
-      ConfigError: the devices do not divide one.
-    """
-    check_divides(devices, "search.batch_size", config.search.batch_size)
-    if config.select.method in SGAS:
-        check_divides(devices, "sgas.batch_increase", config.sgas.batch_increase)
-
-
-def check_side(image_shape: Sequence[int], reductions: int):
-    """Holds the images against how often their sides are halved.
-
-    Raises:
-      DataError: nothing would be left of them.
-    """
-    height, width, _ = image_shape
-    if min(height, width) < 2**reductions:
-        raise DataError(
-            f"data: images are {height}x{width}, which {reductions} reductions leave nothing of: expected at least "
-            f"{2**reductions}x{2**reductions} (see data.size)"
-        )
-
-
-def check_channels(config: ConfigDict, images: Images | Stream):
-    """Holds data.mean and data.std against the images.
-
-    Raises:
-      DataError: they do not fit.
-    """
-    channels = images.image_shape[2]
-    if config.data.mean and {len(config.data.mean), len(config.data.std)} != {channels}:
-        raise DataError(f"data.mean and data.std need one number per channel, the images have {channels}")
-
-
-def recipe(config: ConfigDict, images: Images | Stream, count: int, **more) -> Recipe:
-    """What the config does to images; mean and standard deviation, if it gives none, are of the first `count` for training.
-
-    Args:
-      config: the config.
-      images: the images.
-      count: how many of the training images are looked at.
-      more: further fields.
-
-    Raises:
-      DataError: the settings do not fit the images.
-    """
-    check_channels(config, images)
-    data = config.data
-    mean, std = (data.mean, data.std) if data.mean else batches.statistics(images.train_images[:count])
-    return Recipe(
-        mean=np.asarray(mean, np.float32),
-        std=np.asarray(std, np.float32),
-        pad=images.pad if data.pad < 0 else data.pad,
-        flip=images.flip if data.flip == "default" else data.flip == "on",
-        **more,
-    )
+from darts_pt_jax.unrolled import ALPHA_GRADIENTS
+from experiments.training.checks import check_batches, check_side, split
+from experiments.training.loops import donated, explained, summary
+from experiments.training.programs import Programs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -398,62 +272,6 @@ class Training:
             return total + evaluate(state.variables, weights, batch)[0]
 
         return evaluation
-
-
-class Diverged(FloatingPointError):
-    """A sum over a loop is not finite any more.
-
-    Attributes:
-      state, total: what the loop has left; of a `bilevel.guarded` one, what was before the step that did it.
-    """
-
-    def __init__(self, message: str, state, total: Metrics):
-        """The message names loop and step."""
-        super().__init__(message)
-        self.state, self.total = state, total
-
-
-@contextlib.contextmanager
-def explained(tensors: Callable[[int, Any], list], batch_size: int, key: str) -> Iterator[None]:
-    """Names, where a loop of guarded steps diverges, step and tensor.
-
-    Args:
-      tensors: `tensors(i, state)`: arrays, or trees of them, of step `i` from the state before it, by name.
-      batch_size: images of a step.
-      key: what may be too large.
-
-    Raises:
-      FloatingPointError: in place of `Diverged`.
-    """
-    try:
-        yield
-    except Diverged as error:
-        i = error.total.images.item() // batch_size
-        what = (
-            not_finite(tensors(i, error.state)) or "a loss or gradient is not finite, but is when the step is repeated"
-        )
-        raise FloatingPointError(f"training step {i + 1}: {what}: lower {key}, or look at the data") from error
-
-
-def not_finite(tensors: Sequence) -> str | None:
-    """The first of named arrays, or trees of them, that has values that are not finite."""
-    for name, tree in tensors:
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            values = np.asarray(leaf, np.float32)
-            if bad := np.count_nonzero(~np.isfinite(values)):
-                return f"{name}{jax.tree_util.keystr(path)} is not finite in {bad:,} of {values.size:,} values"
-    return None
-
-
-def donated(config: ConfigDict) -> tuple[int, ...]:
-    """Which arguments a step consumes: the state, but not where the search for a NaN runs the step again."""
-    return () if config.debug_nans else (0,)
-
-
-def summary(total: Metrics, name: str) -> dict:
-    """Mean loss and accuracy in percent of a total as NAME_loss and NAME_accuracy."""
-    loss, correct, images = (x.item() for x in jax.device_get((total.loss, total.correct, total.images)))
-    return {f"{name}_loss": loss / images, f"{name}_accuracy": 100 * correct / images}
 
 
 def _batch(dataset: Dataset, indices: jax.Array, i, key: jax.Array):

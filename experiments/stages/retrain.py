@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from darts_pt_jax import supervised
 from darts_pt_jax.supervised import RetrainState
-from experiments.run import Run, State, Unit
+from experiments.engine.run import Run, State, Unit
 
 
 def units(config: ConfigDict) -> list[Unit]:

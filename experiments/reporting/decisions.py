@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 from darts_pt_jax.selection import noise
 from darts_pt_jax.selection.noise import Contest
 from darts_pt_jax.spaces import CellGraph, SearchSpace
-from experiments import charts
-from experiments.charts import Chart, Table
+from experiments.reporting import charts
+from experiments.reporting.charts import Chart, Table
 
 
 def described(space: SearchSpace, config: ConfigDict, record: Mapping) -> dict:

@@ -12,10 +12,9 @@ from darts_pt_jax import architecture, nasbench201, record
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES, SearchSpace
-from experiments.directory import RunError
-from experiments.rules import STAGES, ConfigError, flatten
-from experiments.search import end_of_search
-from experiments.select import genotype_name
+from experiments.config.rules import STAGES, flatten
+from experiments.errors import ConfigError, RunError
+from experiments.stages.lines import end_of_search, genotype_name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,12 @@ from darts_pt_jax import draw
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import noise
 from darts_pt_jax.spaces import SPACES, SearchSpace
-from experiments import charts, decisions, html, records, stages
-from experiments.charts import Chart, Table
-from experiments.records import Records
-from experiments.rules import flatten, seed_of
-from experiments.search import end_of_search
+from experiments.config.rules import flatten, seed_of
+from experiments.reporting import charts, decisions, records, render
+from experiments.reporting.charts import Chart, Table
+from experiments.reporting.records import Records
+from experiments.stages.lines import end_of_search
+from experiments.stages.pipeline import pipeline
 
 
 def build(config: ConfigDict, found: Records) -> str:
@@ -31,7 +32,7 @@ def build(config: ConfigDict, found: Records) -> str:
     lookup = config.report.nasbench201 and names and all(g.notation == "nasbench201" for g in names.values())
     benchmark = records.benchmark(config.report.nasbench201, names) if lookup else None
     taken = [decisions.described(space, config, d) for d in found.decisions]
-    return html.render(
+    return render.render(
         "run.html.j2",
         title=_title(config, found),
         answers=_answers(config, found, taken, benchmark),
@@ -114,7 +115,7 @@ def _progress(config: ConfigDict, found: Records, decided: int) -> tuple[str, st
             return text, f"retraining goes on: {done['retrain']} of {config.retrain.epochs} epochs"
         return text, "on the edges that are kept" + (", order 1" if len(found.genotypes) > 1 else "")
     if decided:
-        units = stages.pipeline(config)["select"]
+        units = pipeline(config)["select"]
         return "Not finished", f"{decided} of {sum(u.type == 'decision' for u in units)} decisions are taken"
     if config.genotype:
         return "Not finished", f"{done['retrain']} of {config.retrain.epochs} epochs are done"
@@ -130,7 +131,7 @@ def _cells(genotype: Genotype, order: int, orders: int) -> list[dict]:
         rows = [(f"node {n}", names[source], operation) for n, node in enumerate(nodes) for operation, source in node]
         of_order = f", order {order + 1}" if orders > 1 else ""
         caption = f"Edges of the {kind} cell{of_order}"
-        cells.append({"name": f"{kind} cell{of_order}", "picture": html.picture(_svg(genotype, kind)),
+        cells.append({"name": f"{kind} cell{of_order}", "picture": render.picture(_svg(genotype, kind)),
                       "table": Table(caption, ("node", "from", "operation"), rows)})  # fmt: skip
     return cells
 

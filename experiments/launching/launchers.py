@@ -21,8 +21,8 @@ from collections.abc import Callable, Sequence
 from typing import IO, Any, Protocol
 
 from darts_pt_jax import record
-from experiments.interrupts import Interrupted, Interrupts, exit_code
-from experiments.locks import locked, sign
+from experiments.engine.interrupts import Interrupted, Interrupts, exit_code
+from experiments.engine.locks import locked, sign
 
 LAUNCHERS = ("local", "slurm", "ray")
 

@@ -14,10 +14,12 @@ from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.selection import direct, perturbation, schedule, sgas
 from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.spaces import SPACES, SearchSpace
-from experiments.rules import SGAS, seed_of
-from experiments.run import Run, Unit
-from experiments.search import end_of_search, mixtures, regime
-from experiments.training import Diverged, Regime
+from experiments.config.rules import SGAS, seed_of
+from experiments.engine.run import Run, Unit
+from experiments.stages.lines import end_of_search, genotype_name
+from experiments.stages.search import mixtures, regime
+from experiments.training.loops import Diverged
+from experiments.training.supernet import Regime
 
 
 def units(config: ConfigDict) -> list[Unit]:
@@ -233,8 +235,3 @@ def write_genotype(run: Run, state: SearchState, order: int) -> SearchState:
     run.write(f"{name}.json", genotype.to_json() + "\n")
     run.write(f"{name}.txt", genotype.text(run.training.space.notation) + "\n")
     return state
-
-
-def genotype_name(order: int) -> str:
-    """What the files of an order's architecture are called, without suffix."""
-    return "genotype" if order == 0 else f"genotype_order{order + 1}"

@@ -1,7 +1,7 @@
 """The stage `search`: bilevel training of the supernet, one unit of work per epoch."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from darts_pt_jax import architecture
 from darts_pt_jax.bilevel import SearchState
-from experiments.run import Run, Unit
-from experiments.training import Regime
+from experiments.engine.run import Run, Unit
+from experiments.training.supernet import Regime
 
 
 def units(config: ConfigDict) -> list[Unit]:
@@ -86,15 +86,3 @@ def stopping_epoch(curvatures: Mapping[int, float | None], window: int, ratio: f
         return None
     earlier, later = (np.mean([curvatures[e] for e in part]) for part in (epochs[:window], epochs[window:]))
     return epochs[window - 1] if 0 < earlier < ratio * later else None
-
-
-def ended(config: ConfigDict, lines: Sequence[dict]) -> bool:
-    """Whether the search's lines of metrics.jsonl are all that there will be: every epoch, or up to where it was stopped."""
-    return bool(lines) and (lines[-1]["epoch"] == config.search.epochs or "returned_to" in lines[-1])
-
-
-def end_of_search(metrics: Sequence[dict]) -> dict:
-    """Of the lines of metrics.jsonl, that of the epoch whose supernet the search ended with."""
-    lines = {m["epoch"]: m for m in metrics if m["stage"] == "search"}
-    last = lines[max(lines)]
-    return lines[last.get("returned_to", last["epoch"])]

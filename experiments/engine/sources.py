@@ -1,0 +1,114 @@
+"""Where a selection takes its supernet from: another run, or a PyTorch checkpoint (`torch_source`)."""
+
+import os
+import pathlib
+
+from darts_pt_jax import record
+from darts_pt_jax.checkpoints import MANIFEST, Checkpoints, DamagedError
+from experiments.config.rules import flatten
+from experiments.config.settings import Settings
+from experiments.engine.directory import FREE, differing, stored
+from experiments.engine.torch_source import TorchSource
+from experiments.errors import ConfigError, RunError
+from experiments.training.supernet import Training
+
+OF_THE_SUPERNET = ("seed", "precision", "space", "data.", "supernet.", "search.", "curvature.")
+"""Keys, or beginnings of keys, that a selection shares with the search that it takes the supernet from."""
+
+
+class Source:
+    """The supernet of another run after one of its search epochs; that run is only read.
+
+    Attributes:
+      epoch: the search epoch, from 1.
+      kept: all search epochs whose supernets are there, ascending.
+      data_sha256: fingerprint of the images that it was trained on.
+      notes: for the screen.
+    """
+
+    notes = ()
+
+    def __init__(self, settings: Settings):
+        """Finds the supernet that `init_from` and `init_epoch` name.
+
+        Raises:
+          ConfigError: it is not there, or is of another space, data, supernet or search than the config says.
+        """
+        self._directory = directory = pathlib.Path(settings.config.init_from)
+        if not (directory / "run.json").is_file():
+            raise ConfigError(f"init_from {directory}: not a run directory: it has no run.json")
+        run = stored(directory)
+        self.data_sha256, self._epochs = run["data_sha256"], run["config"]["search.epochs"]
+        theirs, ours = run["config"], flatten(settings.config)
+        if other := [k for k in differing(ours, theirs) if k.startswith(OF_THE_SUPERNET) and not k.startswith(FREE)]:
+            values = ", ".join(f"{k} is {theirs.get(k)!r} there and {ours.get(k)!r} here" for k in other)
+            own = " (the selection's own seed is select.seed)" if other == ["seed"] else ""
+            raise ConfigError(f"init_from {directory}: {values}: give the config that it was searched with{own}")
+        kept = self._kept(theirs)
+        self.kept = sorted(kept)
+        wanted = settings.config.init_epoch or max(kept, default=0)
+        if wanted not in kept:
+            if not kept:
+                raise ConfigError(f"init_from {directory}: it keeps no supernet after a search epoch")
+            epochs = ", ".join(map(str, self.kept))
+            raise ConfigError(f"init_epoch is {wanted}, but {directory} keeps {epochs} (see checkpoint.snapshots)")
+        self.epoch, (self._folder, self._number) = wanted, kept[wanted]
+
+    @classmethod
+    def named(cls, settings: Settings, before: dict | None) -> "Source | TorchSource | None":
+        """What a command needs: none if it names none, or goes on with a run, `before`, that has taken it."""
+        if before or not settings.config.init_from:
+            return None
+        return (TorchSource if os.path.isfile(settings.config.init_from) else cls)(settings)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the supernet's manifest."""
+        return record.digest(self._folder / str(self._number) / MANIFEST)[1]
+
+    def check(self, training: Training):
+        """Does nothing: the config of that run has been compared."""
+
+    def _kept(self, config: dict) -> dict[int, tuple[pathlib.Path, int]]:
+        """Folder and checkpoint number of every search epoch whose supernet is still there."""
+        rolling, snapshots = (self._directory / name for name in ("checkpoints", "snapshots"))
+        kept = {}
+        if config.get("genotype"):
+            return kept
+        if snapshots.exists():
+            kept |= {number: (snapshots, number) for number in Checkpoints(snapshots, read_only=True).numbers()}
+        if config["search.epochs"] not in kept and not config.get("init_from"):
+            checkpoints = Checkpoints(rolling, read_only=True)
+            for number in checkpoints.numbers():
+                try:
+                    position = checkpoints.position(number)
+                except (DamagedError, OSError, ValueError) as error:
+                    if number in checkpoints.numbers():  # else that run has deleted it meanwhile
+                        raise RunError(f"init_from {self._directory}: {error}") from error
+                    continue
+                if 0 < position["units"] <= config["search.epochs"] and not position["within"]:
+                    kept.setdefault(position["units"], (rolling, number))
+        return kept
+
+    def state(self, like):
+        """The search state, shaped and placed `like`.
+
+        Raises:
+          RunError: it is gone since.
+        """
+        checkpoints = Checkpoints(self._folder, read_only=True)
+        if self._number not in checkpoints.numbers():
+            raise RunError(f"init_from {self._directory}: epoch {self.epoch} is gone: give the command again")
+        return checkpoints.restore(self._number, like)
+
+    def metrics(self) -> list[dict]:
+        """The lines of the search up to that epoch."""
+        lines = record.JsonLines(self._directory / "metrics.jsonl").read()
+        lines = [line for line in lines if line["stage"] == "search" and line["epoch"] <= self.epoch]
+        if not lines:
+            raise RunError(f"init_from {self._directory}: its metrics.jsonl has no line of the search")
+        if (
+            lines[-1]["epoch"] == self.epoch < self._epochs
+        ):  # the epoch itself, and not what a stopped search went back to
+            lines[-1].pop("returned_to", None)
+        return lines

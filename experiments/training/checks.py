@@ -1,0 +1,140 @@
+"""What a config has to be for the images, the devices and the network of a run."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from darts_pt_jax.data import batches
+from darts_pt_jax.data.batches import Dataset, Recipe
+from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.data.streams import Stream
+from darts_pt_jax.devices import Devices
+from darts_pt_jax.selection import sgas
+from darts_pt_jax.spaces import SPACES
+from experiments.config.rules import SGAS
+from experiments.errors import ConfigError
+
+
+def devices_of(config: ConfigDict) -> Devices:
+    """Those that the config asks for.
+
+    Raises:
+      ConfigError: there are fewer.
+    """
+    try:
+        return Devices.here(config.devices)
+    except ValueError as error:
+        raise ConfigError(f"devices is {config.devices}, but {error}") from error
+
+
+def check_divides(devices: Devices, key: str, size: int):
+    """Holds a batch size against the devices that batches are split over.
+
+    Raises:
+      ConfigError: they do not divide it.
+    """
+    if size % devices.count:
+        nearest = " or ".join(map(str, devices.nearest(size)))
+        fewer = [n for n in range(1, devices.count // devices.hosts) if size % (devices.hosts * n) == 0]
+        of_host = f", or devices to {fewer[-1]}" if fewer else ""
+        raise ConfigError(
+            f"{key} is {size}, which the {devices.count} devices do not divide: set it to {nearest}{of_host}"
+        )
+
+
+def check_batches(config: ConfigDict, devices: Devices):
+    """Holds the batches of search and selection against the devices.
+
+    Raises:
+      ConfigError: the devices do not divide one.
+    """
+    check_divides(devices, "search.batch_size", config.search.batch_size)
+    if config.select.method in SGAS:
+        check_divides(devices, "sgas.batch_increase", config.sgas.batch_increase)
+
+
+def check_side(image_shape: Sequence[int], reductions: int):
+    """Holds the images against how often their sides are halved.
+
+    Raises:
+      DataError: nothing would be left of them.
+    """
+    height, width, _ = image_shape
+    if min(height, width) < 2**reductions:
+        raise DataError(
+            f"data: images are {height}x{width}, which {reductions} reductions leave nothing of: expected at least "
+            f"{2**reductions}x{2**reductions} (see data.size)"
+        )
+
+
+def check_channels(config: ConfigDict, images: Images | Stream):
+    """Holds data.mean and data.std against the images.
+
+    Raises:
+      DataError: they do not fit.
+    """
+    channels = images.image_shape[2]
+    if config.data.mean and {len(config.data.mean), len(config.data.std)} != {channels}:
+        raise DataError(f"data.mean and data.std need one number per channel, the images have {channels}")
+
+
+def split(config: ConfigDict, images: Images, devices: Devices) -> tuple[Dataset, Dataset]:
+    """The halves of the training set, in the given order: for the weights, and for alphas and scores (DARTS, section 3.1).
+
+    Raises:
+      DataError: a half has fewer images than a batch, or the settings do not fit the images.
+    """
+    data, count = config.data, len(images.train_images)
+    border = int(data.train_fraction * count)
+    smallest = min(border, count - border)
+    if smallest < config.search.batch_size:
+        raise DataError(
+            f"search.batch_size is {config.search.batch_size}, but a part of the training set has {smallest} images"
+        )
+    if config.select.method in SGAS:
+        points = len(sgas.decision_points(SPACES[config.space]))
+        if smallest < (largest := config.search.batch_size + points * config.sgas.batch_increase):
+            raise DataError(
+                f"sgas.batch_increase is {config.sgas.batch_increase}, which leads to batches of {largest}, but a part of "
+                f"the training set has {smallest} images"
+            )
+    for key in ("select.images", "eval.images", *(["curvature.images"] if config.curvature.every else [])):
+        section, name = key.split(".")
+        wanted = config[section][name]
+        if wanted and not config.search.batch_size <= wanted <= count - border:
+            raise DataError(
+                f"{key} is {wanted}, expected 0 or from search.batch_size ({config.search.batch_size}) to {count - border}"
+            )
+    seen, needed = (set(labels.tolist()) for labels in np.split(images.train_labels, [border]))
+    if missing := sorted(needed - seen):
+        raise DataError(
+            f"data: the first {border} images train the weights, but none of them has class {missing[0]}: shuffle the file"
+        )
+    of = recipe(config, images, border)
+    parts = (slice(0, border), slice(border, count))
+    return tuple(batches.resident(images.train_images[p], images.train_labels[p], of, devices) for p in parts)
+
+
+def recipe(config: ConfigDict, images: Images | Stream, count: int, **more) -> Recipe:
+    """What the config does to images; mean and standard deviation, if it gives none, are of the first `count` for training.
+
+    Args:
+      config: the config.
+      images: the images.
+      count: how many of the training images are looked at.
+      more: further fields.
+
+    Raises:
+      DataError: the settings do not fit the images.
+    """
+    check_channels(config, images)
+    data = config.data
+    mean, std = (data.mean, data.std) if data.mean else batches.statistics(images.train_images[:count])
+    return Recipe(
+        mean=np.asarray(mean, np.float32),
+        std=np.asarray(std, np.float32),
+        pad=images.pad if data.pad < 0 else data.pad,
+        flip=images.flip if data.flip == "default" else data.flip == "on",
+        **more,
+    )
