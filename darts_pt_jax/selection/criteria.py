@@ -1,0 +1,70 @@
+"""Criteria: what the removal of an operation or an edge costs the supernet, as a number for each image.
+
+A criterion is a row of `CRITERIA`. Scoring, records, standard errors, messages and the report page follow from its
+fields. This module needs no jax, so that records can be read without it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Criterion:
+    """What a removal costs.
+
+    Attributes:
+      name: the value of `select.criterion`.
+      measure: `measure(logits, labels, unmasked)` of logits [B, classes] under a mask, labels [B] and the logits of the
+        unmasked supernet gives a number [B] for each image.
+      record: the name of its values in records.
+      counts: whether records hold its sum over the images, a whole number; else they hold the mean.
+      rises: whether a removal that hurts makes the measure larger.
+      harm: words for what a removal costs, such as "rise in loss".
+      unit: words that follow a lead, such as "images".
+    """
+
+    name: str
+    measure: Callable[[Any, Any, Any], Any]
+    record: str
+    counts: bool
+    rises: bool
+    harm: str
+    unit: str
+
+    @property
+    def smallest_lead(self) -> int:
+        """The smallest lead that is no tie: one image, or 0 for a criterion that does not count."""
+        return int(self.counts)
+
+    def harms(self, scores: Mapping) -> np.ndarray:
+        """[K], how much each of the recorded removals hurts: the larger, the more important is what was removed."""
+        values = np.asarray(scores[self.record])
+        return values if self.rises else -values
+
+    def shown(self, value: float, images: int) -> float:
+        """A difference in records' units as charts show it: counts become percentage points."""
+        return 100 * value / images if self.counts else value
+
+
+def _correct(logits, labels, unmasked):
+    """1 where the largest logit is the label's."""
+    return (logits.argmax(-1) == labels).astype("int32")
+
+
+def _cross_entropy(logits, labels, unmasked):
+    import optax
+
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+CRITERIA = {
+    criterion.name: criterion
+    for criterion in (
+        Criterion("acc", _correct, "correct", True, False, "accuracy drop, points", "images"),
+        Criterion("loss", _cross_entropy, "loss", False, True, "rise in loss", "in loss"),
+    )
+}
+"""Criteria by the value of `select.criterion`."""
