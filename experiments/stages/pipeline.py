@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from experiments.engine.run import Unit
+from experiments.engine.units import Unit
 from experiments.stages import retrain, search, select
 
 

@@ -13,9 +13,10 @@ from darts_pt_jax.devices import Devices
 from experiments.config.rules import SGAS
 from experiments.config.settings import Settings
 from experiments.engine.directory import checkpoints_kept
-from experiments.engine.run import Unit, check_retraining, goal, load_images, progress
+from experiments.engine.execute import check_retraining, goal, load_images, progress
 from experiments.engine.sources import Source
 from experiments.engine.torch_source import TorchSource
+from experiments.engine.units import Unit
 from experiments.training.checks import devices_of
 from experiments.training.network import Retraining, chosen
 from experiments.training.supernet import Training
