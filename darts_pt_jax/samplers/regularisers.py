@@ -1,0 +1,3 @@
+"""Penalties on the alphas."""
+
+REGULARISERS = dict.fromkeys(("none",))
