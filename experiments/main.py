@@ -29,7 +29,7 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
     from darts_pt_jax.data.sources import DataError
     from darts_pt_jax.record import RecordError, WriteError
     from experiments.config import settings
-    from experiments.engine import run
+    from experiments.engine.execute import execute
     from experiments.errors import ConfigError, RunError
     from experiments.reporting import summary
     from experiments.stages import plan
@@ -44,7 +44,7 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
             plan.show(asked, units)
         else:
             settings.join(asked)
-            run.execute(asked, units, summary.write, stop)
+            execute(asked, units, summary.write, stop)
     except (ConfigError, DataError) as error:
         return settings.fail(error, 2)
     except (RunError, DamagedError, RecordError, WriteError) as error:

@@ -27,7 +27,7 @@ from darts_pt_jax.interop import published
 from darts_pt_jax.record import RecordError
 from experiments.config import settings
 from experiments.config.settings import Settings
-from experiments.engine import locks, run
+from experiments.engine import execute, locks
 from experiments.engine.interrupts import Interrupts, exit_code
 from experiments.errors import ConfigError, RunError
 from experiments.launching import launchers
@@ -212,10 +212,10 @@ def finished(command: Settings) -> bool:
     """
     units = pipeline(command.config)
     try:
-        _, done = run.progress(command, units)
+        _, done = execute.progress(command, units)
     except (RunError, RecordError):  # the run itself says what is wrong with it
         return False
-    return done >= run.goal(command, units, done) and (command.workdir / "report.md").exists()
+    return done >= execute.goal(command, units, done) and (command.workdir / "report.md").exists()
 
 
 def _result(command: Settings) -> dict:
@@ -261,7 +261,7 @@ def _sweep(argv: Sequence[str], stop: Interrupts, say) -> int:
         todo = [(method, seed) for method, seed in queue if not finished(asked.commands[method][seed])]
         config = next(iter(asked.commands.values()))[asked.seeds[0]].config
         if todo and not config.data.download:  # what is wrong is said before any run
-            run.load_images(config)
+            execute.load_images(config)
         asked.workdir.mkdir(parents=True, exist_ok=True)
         with locks.locked(asked.workdir / "lock"):
             return _carry_out(asked, queue, todo, stop, say)

@@ -24,6 +24,7 @@ class Criterion:
       rises: whether a removal that hurts makes the measure larger.
       harm: words for what a removal costs, such as "rise in loss".
       unit: words that follow a lead, such as "images".
+      compares: whether `measure` looks at the logits of the unmasked supernet.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Criterion:
     rises: bool
     harm: str
     unit: str
+    compares: bool = False
 
     @property
     def smallest_lead(self) -> int:

@@ -7,11 +7,20 @@ its use. The docstring of a section introduces it on the reference page.
 
 import dataclasses
 import functools
-
 from collections.abc import Mapping
 
 from experiments.config.key import (
-    ANYTHING, NOT_NEGATIVE, POSITIVE, RATE, SHARE, Rule, key, keys_of, number, numbers, one_of,
+    ANYTHING,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RATE,
+    SHARE,
+    Rule,
+    key,
+    keys_of,
+    number,
+    numbers,
+    one_of,
 )  # fmt: skip
 
 SEED, OWN_SEED = number(0, 2**32 - 1), number(-1, 2**32 - 1)

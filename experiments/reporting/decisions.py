@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from darts_pt_jax.selection.noise import Contest
 from ml_collections import ConfigDict
 
 from darts_pt_jax.selection import noise
-from darts_pt_jax.selection.noise import Contest
 from darts_pt_jax.spaces import CellGraph, SearchSpace
 from experiments.reporting import charts
 from experiments.reporting.charts import Chart, Table

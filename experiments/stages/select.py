@@ -151,7 +151,7 @@ def _by_scores(
 
     return perturbation.decide(
         score, run.training.space, target, CRITERIA[select.criterion], TOPOLOGIES[select.topology],
-        barred if select.none_is_candidate else ("none",), STRATEGIES[select.strategy],
+        barred if select.none_is_candidate else ("none",), STRATEGIES['leave_one_out'],
     )  # fmt: skip
 
 
