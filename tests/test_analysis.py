@@ -18,7 +18,7 @@ from darts_pt_jax.supernet import Supernet
 from experiments.analysis import ANALYSES, alpha_gap, strength, swaps, tables, variance
 from experiments.analysis import __main__ as analysis
 from experiments.analysis.layered import Layer, LayeredNetwork
-from experiments.config.rules import flatten
+from experiments.config.schema import flatten
 from experiments.reporting import measures
 from tests import tiny
 from tests.command import TINY, digests, lines, run, stopping_at

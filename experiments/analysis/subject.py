@@ -18,7 +18,8 @@ from darts_pt_jax.data.sources import Images
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.spaces import SPACES
-from experiments.config.rules import check, seed_of
+from experiments.config.rules import check
+from experiments.config.schema import seed_of
 from experiments.config.settings import Settings
 from experiments.engine import run
 from experiments.engine.interrupts import Interrupts
@@ -145,7 +146,7 @@ class Subject:
         """
         return Source(Settings(self._selecting(epoch), self.out, False, None, ()))
 
-    def _selecting(self, epoch: int, **keys) -> ConfigDict:
+    def _selecting(self, epoch: int, **keys) -> Config:
         config = ConfigDict(self.config.to_dict())
         taken = {"init_from": str(self.directory), "init_epoch": epoch, "stages": "select", "select.orders": 1}
         taken |= {"report.nasbench201": "", "devices": 1}

@@ -9,7 +9,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 
 from configs import common, retrain_imagenet, table2, table3, table4
 from darts_pt_jax import nasbench201
@@ -17,7 +17,7 @@ from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop.published import genotypes
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result
-from experiments.config.rules import flatten, seed_of
+from experiments.config.schema import flatten, seed_of
 from experiments.engine import directory
 from experiments.errors import ConfigError, RunError
 from experiments.reporting.markdown import table_head, table_row
@@ -54,7 +54,7 @@ WITHOUT_EFFECT = (*directory.FREE, "seed", "search.seed", "select.seed", "retrai
 """Keys, or beginnings of keys, that decide no result, or by which a cell is found."""
 
 
-def own_config(cell: tuple[str, str, str, str]) -> ConfigDict:
+def own_config(cell: tuple[str, str, str, str]) -> Config:
     """The config of a cell's full protocol."""
     table, space, data, method = cell
     return {
@@ -65,12 +65,12 @@ def own_config(cell: tuple[str, str, str, str]) -> ConfigDict:
     }[table]()
 
 
-def _signature(config: ConfigDict) -> tuple:
+def _signature(config: Config) -> tuple:
     search = config.search
     return search.alpha, search.perturb, search.unrolled, config.select.method
 
 
-def cells_of(config: ConfigDict, genotype: Genotype | None = None) -> list[tuple[str, str, str, str]]:
+def cells_of(config: Config, genotype: Genotype | None = None) -> list[tuple[str, str, str, str]]:
     """The cells that a run belongs to; `genotype` is what it retrains, if it has no search."""
     data = pathlib.Path(config.data.path).stem if config.data.source == "npz" else config.data.source
     data = {"svhn_cropped": "svhn", "folder": "imagenet2012"}.get(data, data)
@@ -86,7 +86,7 @@ def cells_of(config: ConfigDict, genotype: Genotype | None = None) -> list[tuple
     return found
 
 
-def differing(config: ConfigDict, cell: tuple[str, str, str, str], looked_up: bool = False) -> list[str]:
+def differing(config: Config, cell: tuple[str, str, str, str], looked_up: bool = False) -> list[str]:
     """Keys that decide a result, by which a run leaves a cell's full protocol; of one `looked_up`, not retraining's."""
     ours, theirs = flatten(config), flatten(own_config(cell))
     idle = WITHOUT_EFFECT + ("retrain.",) * looked_up
@@ -152,7 +152,7 @@ def _runs(workdirs: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     return list(dict.fromkeys(found))
 
 
-def _error(workdir: pathlib.Path, config: ConfigDict, table: str | None) -> tuple[float | None, bool]:
+def _error(workdir: pathlib.Path, config: Config, table: str | None) -> tuple[float | None, bool]:
     """Test error in percent, of the retrained network after its last epoch, or looked up, None if unknown; and which."""
     if (workdir / "retrained.json").exists():
         return 100 - json.loads((workdir / "retrained.json").read_text())["test_accuracy"], False

@@ -7,14 +7,25 @@ its use. The docstring of a section introduces it on the reference page.
 
 import dataclasses
 import functools
-
 from collections.abc import Mapping
 
 from experiments.config.key import (
-    ANYTHING, NOT_NEGATIVE, POSITIVE, RATE, SHARE, Rule, key, keys_of, number, numbers, one_of,
+    ANYTHING,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RATE,
+    SHARE,
+    Rule,
+    key,
+    keys_of,
+    number,
+    numbers,
+    one_of,
+    table_named,
 )  # fmt: skip
 
 SEED, OWN_SEED = number(0, 2**32 - 1), number(-1, 2**32 - 1)
+SOURCES = "darts_pt_jax.data.sources:SOURCES"
 STAGES = ("search", "select", "retrain", "report")
 
 
@@ -23,7 +34,7 @@ class Data:
     """The images."""
 
     source: str = key(
-        "npz", Rule(bool, lambda: _sources()),
+        "npz", Rule(bool, lambda: _sources(), tables=(SOURCES,)),
         "npz; digits; folder (needs data.crop); or a name of tensorflow-datasets, such as cifar10.",
     )  # fmt: skip
     path: str = key(
@@ -58,9 +69,7 @@ class Data:
 
 
 def _sources() -> str:
-    from darts_pt_jax.data.sources import SOURCES
-
-    return f"{', '.join(SOURCES)}, or a tensorflow-datasets name"
+    return f"{', '.join(table_named(SOURCES))}, or a tensorflow-datasets name"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,14 +8,14 @@ import shutil
 from collections.abc import Sequence
 from importlib import metadata
 
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 
 from darts_pt_jax import hosts, record
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
-from experiments.config.rules import flatten
+from experiments.config.schema import flatten
 from experiments.config.settings import Settings
 from experiments.errors import ConfigError, RunError
 
@@ -162,7 +162,7 @@ def require_room(directory: pathlib.Path, size: int, count: int, folders: Sequen
         )
 
 
-def checkpoints_kept(config: ConfigDict) -> int:
+def checkpoints_kept(config: Config) -> int:
     """How many checkpoints a run has at most, while another is being written."""
     epochs, looks = config.search.epochs, config.curvature.every
     early = range(looks, epochs, looks) if config.curvature.stop else ()

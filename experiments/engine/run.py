@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 
 from darts_pt_jax import bilevel, hosts, record
 from darts_pt_jax.architecture import Decisions
@@ -30,7 +30,7 @@ from darts_pt_jax.genotype import example
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supervised import RetrainState
-from experiments.config.rules import seed_of
+from experiments.config.schema import seed_of
 from experiments.config.settings import Settings
 from experiments.engine import directory, locks, machine
 from experiments.engine.interrupts import Interrupted, Interrupts
@@ -462,7 +462,7 @@ def _refuse_another_architecture(settings: Settings):
         )
 
 
-def load_images(config: ConfigDict, download: bool = False) -> Images | Stream:
+def load_images(config: Config, download: bool = False) -> Images | Stream:
     """The images that the config names."""
     data = config.data
     if data.crop:
@@ -471,7 +471,7 @@ def load_images(config: ConfigDict, download: bool = False) -> Images | Stream:
     return sources.load(data.source, data.path, data.size, data.examples, data.dir, download)
 
 
-def _loaded(config: ConfigDict) -> Images | Stream:
+def _loaded(config: Config) -> Images | Stream:
     """`load_images`; where something is downloaded, by the first host before the others look for it."""
     if not config.data.download:
         return load_images(config)

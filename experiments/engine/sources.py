@@ -5,7 +5,7 @@ import pathlib
 
 from darts_pt_jax import record
 from darts_pt_jax.checkpoints import MANIFEST, Checkpoints, DamagedError
-from experiments.config.rules import flatten
+from experiments.config.schema import flatten
 from experiments.config.settings import Settings
 from experiments.engine.directory import FREE, differing, stored
 from experiments.engine.torch_source import TorchSource

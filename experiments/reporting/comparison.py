@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 
-from experiments.config.rules import flatten, seed_of
+from experiments.config.schema import flatten, seed_of
 from experiments.engine.directory import FREE
 from experiments.reporting import charts, render
 from experiments.reporting.charts import Chart, Table
@@ -34,7 +34,7 @@ class Group(NamedTuple):
         return f"{self.method}, {self.selection}"
 
 
-def build(runs: Mapping[str, tuple[ConfigDict, Records]]) -> str:
+def build(runs: Mapping[str, tuple[Config, Records]]) -> str:
     """The page as HTML, of runs by name."""
     values = {name: measure(config, found) for name, (config, found) in runs.items()}
     measures = list(dict.fromkeys(measure for of_run in values.values() for measure in of_run))
@@ -50,7 +50,7 @@ def build(runs: Mapping[str, tuple[ConfigDict, Records]]) -> str:
     )
 
 
-def method_of(config: ConfigDict) -> str:
+def method_of(config: Config) -> str:
     """How the supernet is trained, as the field calls it."""
     if config.genotype:
         return "retraining"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 
 from darts_pt_jax.selection import noise
 from darts_pt_jax.selection.noise import Contest
@@ -11,7 +11,7 @@ from experiments.reporting import charts
 from experiments.reporting.charts import Chart, Table
 
 
-def described(space: SearchSpace, config: ConfigDict, record: Mapping) -> dict:
+def described(space: SearchSpace, config: Config, record: Mapping) -> dict:
     """One decision: what it is about, what was chosen, its scorings with chart and table."""
     graph = space.cells[record["kind"]]
     if record["type"] == "operation":
@@ -101,7 +101,7 @@ def _weights(graph: CellGraph, record: Mapping, where: str) -> Chart:
     return Chart(charts.drops(points, "weight") if points else {}, f"{where}: weights", table)
 
 
-def leads(config: ConfigDict, decisions: Sequence[dict]) -> Chart | None:
+def leads(config: Config, decisions: Sequence[dict]) -> Chart | None:
     """All decisions at a glance: choice, runner-up, lead and its error."""
     rows, points, marks = [], [], []
     value = "lead, points" if config.select.criterion == "acc" else "lead in loss"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 from scipy import stats
 
 from darts_pt_jax import nasbench201, ops
@@ -12,7 +12,7 @@ from experiments.reporting.records import Records
 from experiments.stages.lines import end_of_search, ended
 
 
-def measure(config: ConfigDict, records: Records) -> dict[str, float]:
+def measure(config: Config, records: Records) -> dict[str, float]:
     """Numbers of a run by name; of one that is not finished, those that there are."""
     values = {}
     if result := records.retrained:

@@ -7,14 +7,14 @@ import shlex
 from collections.abc import Sequence
 
 import matplotlib
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 
 from configs import common
 from darts_pt_jax import draw
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import noise
 from darts_pt_jax.spaces import SPACES, SearchSpace
-from experiments.config.rules import flatten, seed_of
+from experiments.config.schema import flatten, seed_of
 from experiments.reporting import charts, decisions, records, render
 from experiments.reporting.charts import Chart, Table
 from experiments.reporting.records import Records
@@ -22,7 +22,7 @@ from experiments.stages.lines import end_of_search
 from experiments.stages.pipeline import pipeline
 
 
-def build(config: ConfigDict, found: Records) -> str:
+def build(config: Config, found: Records) -> str:
     """The page as HTML; equal records give equal bytes.
 
     Raises:
@@ -54,14 +54,14 @@ def build(config: ConfigDict, found: Records) -> str:
     )
 
 
-def _title(config: ConfigDict, found: Records) -> str:
+def _title(config: Config, found: Records) -> str:
     if config.genotype:
         name = config.genotype if len(config.genotype) < 80 else "an architecture"
         return f"Retraining {name}, seed {seed_of(config, 'retrain')}"
     return f"{config.space}: selection by {config.select.method}, seed {seed_of(config, 'select')}"
 
 
-def _answers(config: ConfigDict, found: Records, decisions: Sequence[dict], benchmark) -> list[tuple[str, str, str]]:
+def _answers(config: Config, found: Records, decisions: Sequence[dict], benchmark) -> list[tuple[str, str, str]]:
     """What was chosen, how sure, how good: question, answer, explanation."""
     answers = [("Chosen", *_progress(config, found, len(decisions)))]
     if any(d["contests"] for d in decisions):
@@ -102,7 +102,7 @@ def _search(found: Records) -> list[dict]:
     return [m for m in lines if m["epoch"] <= end_of_search(lines)["epoch"]] if lines else []
 
 
-def _progress(config: ConfigDict, found: Records, decided: int) -> tuple[str, str]:
+def _progress(config: Config, found: Records, decided: int) -> tuple[str, str]:
     """What is there, or how far the run is."""
     done = {stage: len(found.of(stage)) for stage in ("search", "retrain")}
     if found.genotypes:
@@ -198,7 +198,7 @@ def _curves(values: Sequence[tuple], x: str, says: str) -> Chart:
     return Chart(charts.lines(points, x, "accuracy, %", "series"), f"{says}: accuracy in percent", table)
 
 
-def _alphas(space: SearchSpace, config: ConfigDict, found: Records) -> list[tuple[str, Chart]]:
+def _alphas(space: SearchSpace, config: Config, found: Records) -> list[tuple[str, Chart]]:
     """Edge weights over the epochs of the search and, after them, of the first order's tuning: heading and chart."""
     lines = _search(found) + [m for m in found.of("select") if m["order"] == 1]
     history = [m["edge_weights"] for m in lines if "edge_weights" in m]
@@ -238,7 +238,7 @@ def _times(found: Records) -> Chart | None:
     return Chart(charts.bars(points, "phase", "seconds", "part"), "Seconds of every phase", table)
 
 
-def _facts(config: ConfigDict, found: Records) -> list[tuple[str, str]]:
+def _facts(config: Config, found: Records) -> list[tuple[str, str]]:
     """Seeds, data, devices and versions."""
     run = found.run
     parts = ("retrain",) if config.genotype else ("search", "select", "retrain")

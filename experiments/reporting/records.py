@@ -5,14 +5,14 @@ import json
 import pathlib
 
 import numpy as np
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 
 from configs import common
 from darts_pt_jax import architecture, nasbench201, record
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES, SearchSpace
-from experiments.config.rules import STAGES, flatten
+from experiments.config.schema import STAGES, flatten
 from experiments.errors import ConfigError, RunError
 from experiments.stages.lines import end_of_search, genotype_name
 
@@ -36,7 +36,7 @@ class Records:
     retrained: dict | None
 
     @classmethod
-    def read(cls, workdir: pathlib.Path, config: ConfigDict, finished: bool = True) -> "Records":
+    def read(cls, workdir: pathlib.Path, config: Config, finished: bool = True) -> "Records":
         """Reads them from a run directory; of a file that grows, the whole lines.
 
         Args:
@@ -60,7 +60,7 @@ class Records:
         """The lines of metrics.jsonl of a stage."""
         return [m for m in self.metrics if m["stage"] == stage]
 
-    def names(self, config: ConfigDict) -> dict[str, Genotype]:
+    def names(self, config: Config) -> dict[str, Genotype]:
         """The architectures by what they were chosen by, and what magnitude would have chosen."""
         select = config.select
         if config.genotype:
@@ -101,7 +101,7 @@ def of_run(workdir: pathlib.Path) -> dict:
         raise RunError(f"{file} is damaged ({error}): put it back") from error
 
 
-def config_of(run: dict) -> ConfigDict:
+def config_of(run: dict) -> Config:
     """The config in what run.json says; keys that it does not know yet have their defaults.
 
     Raises:

@@ -10,7 +10,7 @@ import numpy as np
 from darts_pt_jax import draw, network, record
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.spaces import SPACES, SearchSpace
-from experiments.config.rules import seed_of
+from experiments.config.schema import seed_of
 from experiments.config.settings import Settings
 from experiments.engine.scalars import Scalars
 from experiments.reporting import page

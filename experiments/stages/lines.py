@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 
 
-def ended(config: ConfigDict, lines: Sequence[dict]) -> bool:
+def ended(config: Config, lines: Sequence[dict]) -> bool:
     """Whether the search's lines of metrics.jsonl are all that there will be: every epoch, or up to where it was stopped."""
     return bool(lines) and (lines[-1]["epoch"] == config.search.epochs or "returned_to" in lines[-1])
 

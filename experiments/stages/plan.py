@@ -3,7 +3,7 @@
 import jax
 import jax.extend
 import jax.numpy as jnp
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 
 from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.checkpoints import size_of
@@ -99,7 +99,7 @@ def _show_retraining(settings: Settings, images: Images | Stream, devices: Devic
         _show_needs(data, of.abstract_state(), loss, (retrain.batch_size, *images.image_shape), config, devices)
 
 
-def _show_needs(data: int, state, loss, batch_shape: tuple[int, ...], config: ConfigDict, devices: Devices):
+def _show_needs(data: int, state, loss, batch_shape: tuple[int, ...], config: Config, devices: Devices):
     """Memory and disk; `loss(variables, images)` is that of a weight step on images of `batch_shape`."""
     checkpoint, kept = size_of(state), checkpoints_kept(config)
     needed = data + 2 * checkpoint + _residuals(state, loss, batch_shape) // devices.count

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 import optax
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 
 from darts_pt_jax import architecture
 from darts_pt_jax.bilevel import SearchState
@@ -14,7 +14,7 @@ from experiments.engine.run import Run, Unit
 from experiments.training.supernet import Regime
 
 
-def units(config: ConfigDict) -> list[Unit]:
+def units(config: Config) -> list[Unit]:
     """One unit for each epoch; none if the supernet comes from another run."""
     if config.init_from:
         return []
@@ -22,7 +22,7 @@ def units(config: ConfigDict) -> list[Unit]:
     return [Unit("search", "epoch", f"{e + 1}/{epochs}", functools.partial(epoch, number=e)) for e in range(epochs)]
 
 
-def regime(config: ConfigDict, number: int) -> Regime:
+def regime(config: Config, number: int) -> Regime:
     """What epoch `number` (from 0) is trained under: the weights' cosine (DARTS, 3.1), SDARTS' growing perturbation."""
     search = config.search
     epochs = search.schedule_epochs or search.epochs

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 
 from darts_pt_jax import architecture
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.selection import direct, perturbation, schedule, sgas
 from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.spaces import SPACES, SearchSpace
-from experiments.config.rules import SGAS, seed_of
+from experiments.config.rules import SGAS
+from experiments.config.schema import seed_of
 from experiments.engine.run import Run, Unit
 from experiments.stages.lines import end_of_search, genotype_name
 from experiments.stages.search import mixtures, regime
@@ -22,13 +23,13 @@ from experiments.training.loops import Diverged
 from experiments.training.supernet import Regime
 
 
-def units(config: ConfigDict) -> list[Unit]:
+def units(config: Config) -> list[Unit]:
     """The units of `select.orders` selections, one after the other, each from the supernet as the search left it."""
     adopted = [Unit("select", "adopt", "", adopt)] if config.init_from else []
     return adopted + [unit for order in range(config.select.orders) for unit in _selection(config, order)]
 
 
-def _selection(config: ConfigDict, order: int) -> list[Unit]:
+def _selection(config: Config, order: int) -> list[Unit]:
     """A beginning, decisions with tuning between them, an end."""
     select = config.select
     of_order = f"of order {order + 1}" if select.orders > 1 else ""
@@ -58,7 +59,7 @@ def _selection(config: ConfigDict, order: int) -> list[Unit]:
     return [start, *middle, end]
 
 
-def _points(config: ConfigDict, order: int) -> tuple[list[list[Target]], int]:
+def _points(config: Config, order: int) -> tuple[list[list[Target]], int]:
     """Decisions by the points at which they are taken, and how many epochs of tuning there are in all."""
     select, space = config.select, SPACES[config.space]
     if select.method in SGAS:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 
 from darts_pt_jax.data import batches
 from darts_pt_jax.data.batches import Dataset, Recipe
@@ -16,7 +16,7 @@ from experiments.config.rules import SGAS
 from experiments.errors import ConfigError
 
 
-def devices_of(config: ConfigDict) -> Devices:
+def devices_of(config: Config) -> Devices:
     """Those that the config asks for.
 
     Raises:
@@ -43,7 +43,7 @@ def check_divides(devices: Devices, key: str, size: int):
         )
 
 
-def check_batches(config: ConfigDict, devices: Devices):
+def check_batches(config: Config, devices: Devices):
     """Holds the batches of search and selection against the devices.
 
     Raises:
@@ -68,7 +68,7 @@ def check_side(image_shape: Sequence[int], reductions: int):
         )
 
 
-def check_channels(config: ConfigDict, images: Images | Stream):
+def check_channels(config: Config, images: Images | Stream):
     """Holds data.mean and data.std against the images.
 
     Raises:
@@ -79,7 +79,7 @@ def check_channels(config: ConfigDict, images: Images | Stream):
         raise DataError(f"data.mean and data.std need one number per channel, the images have {channels}")
 
 
-def split(config: ConfigDict, images: Images, devices: Devices) -> tuple[Dataset, Dataset]:
+def split(config: Config, images: Images, devices: Devices) -> tuple[Dataset, Dataset]:
     """The halves of the training set, in the given order: for the weights, and for alphas and scores (DARTS, section 3.1).
 
     Raises:
@@ -116,7 +116,7 @@ def split(config: ConfigDict, images: Images, devices: Devices) -> tuple[Dataset
     return tuple(batches.resident(images.train_images[p], images.train_labels[p], of, devices) for p in parts)
 
 
-def recipe(config: ConfigDict, images: Images | Stream, count: int, **more) -> Recipe:
+def recipe(config: Config, images: Images | Stream, count: int, **more) -> Recipe:
     """What the config does to images; mean and standard deviation, if it gives none, are of the first `count` for training.
 
     Args:

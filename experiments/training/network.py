@@ -6,7 +6,7 @@ import pathlib
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 
 from darts_pt_jax import bilevel, network, supervised
 from darts_pt_jax.data import feeds
@@ -25,7 +25,7 @@ from experiments.training.checks import check_channels, check_divides, check_sid
 from experiments.training.loops import donated, explained, summary
 
 
-def chosen(config: ConfigDict, directory: pathlib.Path) -> Genotype:
+def chosen(config: Config, directory: pathlib.Path) -> Genotype:
     """The architecture that the config names, or the one that the selection has written.
 
     Raises:
@@ -42,7 +42,7 @@ def own(directory: pathlib.Path) -> Genotype:
     return Genotype.from_json((directory / "genotype.json").read_text())
 
 
-def discrete_network(config: ConfigDict, genotype: Genotype, classes: int) -> Network:
+def discrete_network(config: Config, genotype: Genotype, classes: int) -> Network:
     """The network, without auxiliary head, that the config makes of an architecture.
 
     Raises:
@@ -56,7 +56,7 @@ def discrete_network(config: ConfigDict, genotype: Genotype, classes: int) -> Ne
     return Network(genotype, form, retrain.cells, retrain.channels, classes, dtype=jax.numpy.dtype(config.precision))
 
 
-def check(config: ConfigDict, images: Images | Stream, genotype: Genotype, devices: Devices):
+def check(config: Config, images: Images | Stream, genotype: Genotype, devices: Devices):
     """Holds the settings of retraining against images, devices, and an architecture with the cells that it will have.
 
     Raises:
@@ -93,7 +93,7 @@ def check(config: ConfigDict, images: Images | Stream, genotype: Genotype, devic
 class Retraining:
     """A discrete network with its data and its compiled programs; the state is passed in and out."""
 
-    def __init__(self, config: ConfigDict, images: Images | Stream, genotype: Genotype, devices: Devices | None = None):
+    def __init__(self, config: Config, images: Images | Stream, genotype: Genotype, devices: Devices | None = None):
         """Builds the network for the images, on a host's first device unless others are given; compiles nothing yet.
 
         Raises:

@@ -7,7 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 
 from darts_pt_jax import architecture, bilevel, curvature
 from darts_pt_jax.architecture import Decisions
@@ -47,7 +47,7 @@ class Regime:
 class Training:
     """A supernet with its two halves of data and its compiled programs; the state is passed in and out."""
 
-    def __init__(self, config: ConfigDict, images: Images, devices: Devices | None = None):
+    def __init__(self, config: Config, images: Images, devices: Devices | None = None):
         """Builds the supernet for the images, on a host's first device unless others are given; compiles nothing yet."""
         search = config.search
         self.config, self.devices = config, devices or Devices.here(1)
