@@ -18,7 +18,6 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from experiments.config.schema import Config
 
 from benchmarks.ours import WHAT
 from configs import common
@@ -31,6 +30,7 @@ from darts_pt_jax.devices import Devices
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.record import JsonLines
 from darts_pt_jax.selection import perturbation
+from experiments.config.schema import Config
 from experiments.engine import directory
 from experiments.engine.scalars import Scalars
 from experiments.engine.timing import covered

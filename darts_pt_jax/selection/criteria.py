@@ -39,6 +39,10 @@ class Criterion:
         """The smallest lead that is no tie: one image, or 0 for a criterion that does not count."""
         return int(self.counts)
 
+    def recorded(self, totals: np.ndarray, images: int) -> np.ndarray:
+        """What records hold of sums over so many images: the sums themselves, or the means."""
+        return totals if self.counts else totals / images
+
     def harms(self, scores: Mapping) -> np.ndarray:
         """[K], how much each of the recorded removals hurts: the larger, the more important is what was removed."""
         values = np.asarray(scores[self.record])

@@ -9,15 +9,13 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from experiments.config.schema import Config
-
 from configs import common, retrain_imagenet, table2, table3, table4
 from darts_pt_jax import nasbench201
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop.published import genotypes
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result
-from experiments.config.schema import flatten, seed_of
+from experiments.config.schema import Config, flatten, seed_of
 from experiments.engine import directory
 from experiments.errors import ConfigError, RunError
 from experiments.reporting.markdown import table_head, table_row

@@ -1,33 +1,15 @@
 """What the keys of a config have to be together; each by itself is in keys.py."""
 
-import types
-
 from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.data import sources
 from darts_pt_jax.genotype import example
 from darts_pt_jax.interop import published
 from darts_pt_jax.selection import schedule, sgas
+from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.config.schema import KEYS, Config, seed_of, value
 from experiments.config.spelling import guess
 from experiments.errors import ConfigError
-
-SGAS = ("sgas", "sgas_perturbation")
-"""Values of select.method that decide while they continue the search."""
-
-
-def method_named(name: str) -> types.SimpleNamespace:
-    """What a selection method does.
-
-    `scores` removals on images; `reads_alphas`, so that it needs learned ones; `has_order`, in which edges are decided;
-    `continues_search` between its decisions.
-    """
-    return types.SimpleNamespace(
-        scores="perturbation" in name,
-        reads_alphas=name in ("magnitude", "magnitude_tuned", *SGAS),
-        has_order=name not in ("magnitude", *SGAS),
-        continues_search=name in SGAS,
-    )
 
 
 def check(config: Config):
@@ -136,14 +118,14 @@ def _check_init(config: Config):
 
 
 def _check_select(config: Config, space: SearchSpace):
-    select, method = config.select, method_named(config.select.method)
+    select, method = config.select, METHODS[config.select.method]
     if method.reads_alphas and config.search.alpha == "fixed":
         raise ConfigError(
             f"select.method is {select.method!r}, but search.alpha='fixed' leaves no magnitude to select by"
         )
-    if not method.has_order and select.orders > 1:
+    if not method.draws and select.orders > 1:
         raise ConfigError(f"select.orders is {select.orders}, but select.method={select.method!r} has no order")
-    if method.continues_search:
+    if method.greedy:
         _check_sgas(config, space)
     if (last := seed_of(config, "select") + select.orders - 1) >= 2**32:
         raise ConfigError(

@@ -8,14 +8,12 @@ import shutil
 from collections.abc import Sequence
 from importlib import metadata
 
-from experiments.config.schema import Config
-
 from darts_pt_jax import hosts, record
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
-from experiments.config.schema import flatten
+from experiments.config.schema import Config, flatten
 from experiments.config.settings import Settings
 from experiments.errors import ConfigError, RunError
 

@@ -7,6 +7,7 @@ import sys
 
 import jax
 import platformdirs
+
 from experiments.config.schema import Config
 
 

@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from experiments.config.schema import Config
-
-from experiments.config.schema import flatten, seed_of
+from experiments.config.schema import Config, flatten, seed_of
 from experiments.engine.directory import FREE
 from experiments.reporting import charts, render
 from experiments.reporting.charts import Chart, Table
@@ -60,7 +58,7 @@ def method_of(config: Config) -> str:
     return name + ("" if config.search.unrolled == "off" else ", second order")
 
 
-def _groups(configs: Mapping[str, ConfigDict]) -> dict[Group, list[str]]:
+def _groups(configs: Mapping[str, Config]) -> dict[Group, list[str]]:
     """The runs that differ in seeds alone, by space, method, selection, and the settings in which groups differ."""
     flat = {name: flatten(config) for name, config in configs.items()}
     keys = [key for key in next(iter(flat.values())) if key not in SEEDS and not key.startswith(FREE)]

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from experiments.config.schema import Config
+from darts_pt_jax.selection.noise import Contest
 
 from darts_pt_jax.selection import noise
-from darts_pt_jax.selection.noise import Contest
 from darts_pt_jax.spaces import CellGraph, SearchSpace
+from experiments.config.schema import Config
 from experiments.reporting import charts
 from experiments.reporting.charts import Chart, Table
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from experiments.config.schema import Config
 from scipy import stats
 
 from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.genotype import Genotype
+from experiments.config.schema import Config
 from experiments.reporting.records import Records
 from experiments.stages.lines import end_of_search, ended
 

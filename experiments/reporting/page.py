@@ -7,14 +7,13 @@ import shlex
 from collections.abc import Sequence
 
 import matplotlib
-from experiments.config.schema import Config
 
 from configs import common
 from darts_pt_jax import draw
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import noise
 from darts_pt_jax.spaces import SPACES, SearchSpace
-from experiments.config.schema import flatten, seed_of
+from experiments.config.schema import Config, flatten, seed_of
 from experiments.reporting import charts, decisions, records, render
 from experiments.reporting.charts import Chart, Table
 from experiments.reporting.records import Records

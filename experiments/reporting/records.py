@@ -5,14 +5,13 @@ import json
 import pathlib
 
 import numpy as np
-from experiments.config.schema import Config
 
 from configs import common
 from darts_pt_jax import architecture, nasbench201, record
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES, SearchSpace
-from experiments.config.schema import STAGES, flatten
+from experiments.config.schema import STAGES, Config, flatten
 from experiments.errors import ConfigError, RunError
 from experiments.stages.lines import end_of_search, genotype_name
 

@@ -1,8 +1,7 @@
 """What a run consists of."""
 
 from experiments.config.schema import Config
-
-from experiments.engine.run import Unit
+from experiments.engine.units import Unit
 from experiments.stages import retrain, search, select
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from experiments.config.schema import Config
 
 from darts_pt_jax.data import batches
 from darts_pt_jax.data.batches import Dataset, Recipe
@@ -11,8 +10,9 @@ from darts_pt_jax.data.sources import DataError, Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.selection import sgas
+from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import SPACES
-from experiments.config.rules import SGAS
+from experiments.config.schema import Config
 from experiments.errors import ConfigError
 
 
@@ -50,7 +50,7 @@ def check_batches(config: Config, devices: Devices):
       ConfigError: the devices do not divide one.
     """
     check_divides(devices, "search.batch_size", config.search.batch_size)
-    if config.select.method in SGAS:
+    if METHODS[config.select.method].greedy:
         check_divides(devices, "sgas.batch_increase", config.sgas.batch_increase)
 
 
@@ -92,7 +92,7 @@ def split(config: Config, images: Images, devices: Devices) -> tuple[Dataset, Da
         raise DataError(
             f"search.batch_size is {config.search.batch_size}, but a part of the training set has {smallest} images"
         )
-    if config.select.method in SGAS:
+    if METHODS[config.select.method].greedy:
         points = len(sgas.decision_points(SPACES[config.space]))
         if smallest < (largest := config.search.batch_size + points * config.sgas.batch_increase):
             raise DataError(

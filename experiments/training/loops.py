@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from experiments.config.schema import Config
 
 from darts_pt_jax.metrics import Metrics
+from experiments.config.schema import Config
 
 
 class Diverged(FloatingPointError):

@@ -6,7 +6,6 @@ import pathlib
 
 import jax
 import numpy as np
-from experiments.config.schema import Config
 
 from darts_pt_jax import bilevel, network, supervised
 from darts_pt_jax.data import feeds
@@ -16,10 +15,12 @@ from darts_pt_jax.devices import Devices
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop import published
 from darts_pt_jax.interop.export import TrainedNetwork
+from darts_pt_jax.loops import Begin
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.network import Network
 from darts_pt_jax.spaces import darts_layout
 from darts_pt_jax.supervised import RetrainState
+from experiments.config.schema import Config
 from experiments.errors import ConfigError
 from experiments.training.checks import check_channels, check_divides, check_side, recipe
 from experiments.training.loops import donated, explained, summary
@@ -148,32 +149,33 @@ class Retraining:
         """The shapes of a state."""
         return self.devices.shapes(self.initial_state, jax.random.key(0))
 
-    def epoch(self, state: RetrainState, key: jax.Array, learning_rate: float, drop_path: float, fold):
+    def epoch(
+        self, state: RetrainState, key: jax.Array, learning_rate: float, drop_path: float, begin: Begin
+    ) -> tuple[RetrainState, dict]:
         """A shuffled pass over the training set, less what does not fill a batch; the state, train_loss, train_accuracy."""
         batch_size = self.config.retrain.batch_size
         order_key, step_key = jax.random.split(key)
         batch = self._feed.training(order_key, batch_size)
-
-        def step(i, state, total):
-            return self._train_step(state, total, batch(i), i, step_key, learning_rate, drop_path)
 
         def tensors(i, state):
             again = self._feed.training(order_key, batch_size)  # a stream is past that batch
             gradients, metrics, _ = self._gradient(state, again(i), i, step_key, drop_path)
             return [("the training loss", metrics.loss), ("the gradient", gradients)]
 
+        loop = begin("training", state, Metrics.zero(), self.sizes[0] // batch_size, batch_size)
         with explained(tensors, batch_size, "retrain.learning_rate"):
-            state, total = fold("training", step, state, Metrics.zero(), self.sizes[0] // batch_size, batch_size)
-        return state, summary(total, "train")
+            for i in loop:
+                loop.state, loop.total = self._train_step(
+                    loop.state, loop.total, batch(i), i, step_key, learning_rate, drop_path
+                )
+        return loop.state, summary(loop.total, "train")
 
-    def test(self, state: RetrainState, key: jax.Array, fold) -> dict:
+    def test(self, state: RetrainState, key: jax.Array, begin: Begin) -> dict:
         """test_loss and test_accuracy over all test images, by running statistics."""
         size, batch_size = self.sizes[1], self.config.retrain.batch_size
         batch = self._feed.testing(batch_size)
-
-        def step(i, state, total):
+        loop = begin("test", state, Metrics.zero(), math.ceil(size / batch_size), batch_size)
+        for i in loop:
             counted = np.arange(i * batch_size, (i + 1) * batch_size) < size
-            return state, self._test_step(state, total, batch(i), counted, jax.random.fold_in(key, i))
-
-        total = fold("test", step, state, Metrics.zero(), math.ceil(size / batch_size), batch_size)[1]
-        return summary(total, "test")
+            loop.total = self._test_step(state, loop.total, batch(i), counted, jax.random.fold_in(key, i))
+        return summary(loop.total, "test")
