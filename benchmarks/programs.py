@@ -30,7 +30,7 @@ from darts_pt_jax.devices import Devices
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.record import JsonLines
 from darts_pt_jax.selection import perturbation
-from experiments.config.schema import Config
+from experiments.config.schema import Config, frozen
 from experiments.engine import directory
 from experiments.engine.scalars import Scalars
 from experiments.engine.timing import covered
@@ -44,7 +44,7 @@ def make_config(args: argparse.Namespace) -> Config:
     config.supernet.cells, config.supernet.channels = args.cells, args.channels
     config.search.batch_size, config.search.gradients = args.batch, args.gradients
     config.data.mean, config.data.std = (0.5,) * 3, (0.25,) * 3
-    return config
+    return frozen(config)
 
 
 def random_images(count: int, size: int, classes: int) -> Images:

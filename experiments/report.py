@@ -61,7 +61,7 @@ def _page(runs: Sequence[pathlib.Path], table: str) -> str:
     read = {}
     for workdir in runs:
         config = config_of(of_run(workdir))
-        config.report.nasbench201 = table or config.report.nasbench201
+        config = config.changed({"report.nasbench201": table or config.report.nasbench201})
         with _named(workdir):
             read[str(workdir)] = config, Records.read(workdir, config, finished=False)
     chosen = [g for _, found in read.values() for g in found.genotypes]

@@ -5,9 +5,9 @@ import itertools
 
 import numpy as np
 import pytest
+from darts_pt_jax.methods.sdarts import PERTURBATIONS
 
 from darts_pt_jax.checkpoints import Checkpoints
-from darts_pt_jax.methods.sdarts import PERTURBATIONS
 from darts_pt_jax.selection import sgas
 from darts_pt_jax.spaces import SPACES, dag
 from darts_pt_jax.unrolled import ALPHA_GRADIENTS

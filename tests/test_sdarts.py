@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from darts_pt_jax.methods import sdarts
 
 from darts_pt_jax import architecture, bilevel
-from darts_pt_jax.methods import sdarts
 from darts_pt_jax.spaces import SPACES
 from tests import tiny
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 import jax
 import numpy as np
 from matplotlib.figure import Figure
-from ml_collections import ConfigDict
 
 from darts_pt_jax import nasbench201, record
 from darts_pt_jax.bilevel import SearchState
@@ -19,7 +18,7 @@ from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.spaces import SPACES
 from experiments.config.rules import check
-from experiments.config.schema import seed_of
+from experiments.config.schema import Config, seed_of
 from experiments.config.settings import Settings
 from experiments.engine import run
 from experiments.engine.interrupts import Interrupts
@@ -106,7 +105,7 @@ class Subject:
         self.config = config_of(self._run)
         if self.config.genotype:
             raise ConfigError(f"--run {workdir}: it retrains a given architecture, and has no search")
-        self.config.update_from_flattened_dict(keys)
+        self.config = self.config.changed(keys)
         check(self.config)
         self.space = SPACES[self.config.space]
         self.metrics = record.JsonLines(workdir / "metrics.jsonl").read()
@@ -147,10 +146,9 @@ class Subject:
         return Source(Settings(self._selecting(epoch), self.out, False, None, ()))
 
     def _selecting(self, epoch: int, **keys) -> Config:
-        config = ConfigDict(self.config.to_dict())
         taken = {"init_from": str(self.directory), "init_epoch": epoch, "stages": "select", "select.orders": 1}
         taken |= {"report.nasbench201": "", "devices": 1}
-        config.update_from_flattened_dict(taken | keys)
+        config = self.config.changed(taken | keys)
         check(config)
         return config
 

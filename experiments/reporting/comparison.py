@@ -4,16 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.config.schema import Config, flatten, seed_of
-from experiments.engine.directory import FREE
 from experiments.reporting import charts, render
 from experiments.reporting.charts import Chart, Table
 from experiments.reporting.measures import measure, spread
 from experiments.reporting.records import Records
 
-SEEDS = ("seed", "search.seed", "select.seed", "retrain.seed", "init_from", "init_epoch")
-"""Keys in which the runs of a group may differ, besides `FREE` ones."""
-
-NAMED = ("search.alpha", "search.perturb", "search.unrolled", "select.method", "genotype", "space")
+NAMED = ("search.alpha", "search.sampler", "search.unrolled", "select.method", "genotype", "space")
 """Keys that the columns of a group say."""
 
 
@@ -52,8 +48,9 @@ def method_of(config: Config) -> str:
     """How the supernet is trained, as the field calls it."""
     if config.genotype:
         return "retraining"
-    names = {"none": "DARTS", "uniform": "SDARTS-RS", "gaussian": "SDARTS-RS", "adversarial": "SDARTS-ADV"}
-    name = names[config.search.perturb]
+    names = {"darts": "DARTS", "fixed": "DARTS, fixed alphas", "sdarts_rs": "SDARTS-RS",
+             "sdarts_rs_gaussian": "SDARTS-RS", "sdarts_adv": "SDARTS-ADV"}  # fmt: skip
+    name = names.get(config.search.sampler, config.search.sampler)
     name += ", fixed alphas" if config.search.alpha == "fixed" else ""
     return name + ("" if config.search.unrolled == "off" else ", second order")
 
@@ -61,7 +58,7 @@ def method_of(config: Config) -> str:
 def _groups(configs: Mapping[str, Config]) -> dict[Group, list[str]]:
     """The runs that differ in seeds alone, by space, method, selection, and the settings in which groups differ."""
     flat = {name: flatten(config) for name, config in configs.items()}
-    keys = [key for key in next(iter(flat.values())) if key not in SEEDS and not key.startswith(FREE)]
+    keys = sorted(compared())
     texts = {name: {key: str(of[key]) for key in keys} for name, of in flat.items()}
     differing = [key for key in keys if key not in NAMED and len({of[key] for of in texts.values()}) > 1]
     groups = {}

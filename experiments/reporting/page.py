@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import matplotlib
 
-from configs import common
 from darts_pt_jax import draw
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import noise
@@ -252,7 +251,7 @@ def _facts(config: Config, found: Records) -> list[tuple[str, str]]:
 
 def _settings(found: Records) -> tuple[Table, Table]:
     """The keys that were set, and all keys."""
-    defaults, config = flatten(common.get_config()), found.run["config"]
+    defaults, config = flatten(Config()), found.run["config"]
     text = {key: json.dumps(value) for key, value in config.items()}
     rows = [(key, text[key], json.dumps(defaults[key]) if key in defaults else "no such key now")
             for key in records.changed(found.run)]  # fmt: skip

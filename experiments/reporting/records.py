@@ -6,12 +6,13 @@ import pathlib
 
 import numpy as np
 
-from configs import common
 from darts_pt_jax import architecture, nasbench201, record
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES, SearchSpace
-from experiments.config.schema import STAGES, Config, flatten
+from experiments.config import plugins
+from experiments.config.schema import STAGES, Config, from_flat, not_default
+from experiments.config.versions import refuse_newer
 from experiments.errors import ConfigError, RunError
 from experiments.stages.lines import end_of_search, genotype_name
 
@@ -83,7 +84,7 @@ def of_run(workdir: pathlib.Path) -> dict:
     """What run.json says; one of an earlier version, which carried no digest of itself, is taken as it is.
 
     Raises:
-      ConfigError: there is none, so that this is no run directory.
+      ConfigError: there is none, so that this is no run directory, or it is of a newer format.
       RunError: it is damaged.
     """
     file = workdir / "run.json"
@@ -95,45 +96,43 @@ def of_run(workdir: pathlib.Path) -> dict:
         content = record.unsealed(text) if "sha256" in content else dict(content)
         if not isinstance(content.get("config"), dict):
             raise ValueError("it names no config")
-        return content
     except (ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{file} is damaged ({error}): put it back") from error
+    refuse_newer(content, file)
+    return content
 
 
 def config_of(run: dict) -> Config:
-    """The config in what run.json says; keys that it does not know yet have their defaults.
+    """The config in what run.json says, with its plugins imported; keys that it lacks have their defaults.
 
     Raises:
-      ConfigError: its space is not among `SPACES`.
+      ConfigError: a plugin is missing or fails, or its space is not among `SPACES`.
     """
-    config, known = common.get_config(), flatten(common.get_config())
-    for key, value in run["config"].items():
-        if key in known:
-            *section, name = key.split(".")
-            of = config[section[0]] if section else config
-            of[name] = tuple(value) if isinstance(value, list) else value
+    config = from_flat(run["config"], strict=False)
+    config = config.changed({"plugins": plugins.load(config.plugins)})
     if config.space not in SPACES:
-        raise ConfigError(f"space is {config.space!r}, expected one of {', '.join(SPACES)}: it is defined elsewhere")
+        raise ConfigError(
+            f"space is {config.space!r}, expected one of {', '.join(SPACES)}: it is defined elsewhere: name the file that "
+            "defines it by --config.plugins=FILE"
+        )
     return config
 
 
 def changed(run: dict) -> dict:
-    """The keys of a run's config that differ from configs/common.py, with their values."""
-    defaults = flatten(common.get_config())
-    return {key: value for key, value in run["config"].items() if value != defaults.get(key)}
+    """The keys of a run's config that differ from the defaults, with their values."""
+    return not_default(from_flat(run["config"], strict=False))
 
 
 def command(records: Records) -> list[str]:
-    """The arguments of a command that makes such a run, from the defaults of configs/common.py, of all stages that the run has begun."""
-    defaults, begun = flatten(common.get_config()), {m["stage"] for m in records.metrics}
-    if records.run["config"].get("init_from"):
+    """The arguments of a command that makes such a run, of all stages that the run has begun."""
+    values, begun = changed(records.run), {m["stage"] for m in records.metrics}
+    if "init_from" in values:
         begun -= {"search"}
     begun |= set(records.run["config"]["stages"].split(","))
-    values = {**changed(records.run), "stages": ",".join(stage for stage in STAGES if stage in begun)}
-    values = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in defaults and v != defaults[k]
-    }
-    options = [f"--config.{key}={value}" for key, value in values.items()]
+    values["stages"] = ",".join(stage for stage in STAGES if stage in begun)
+    if values["stages"] == Config().stages:
+        del values["stages"]
+    options = [f"--config.{key}={tuple(value) if isinstance(value, list) else value}" for key, value in values.items()]
     return ["python", "-m", "experiments.main", "--config=configs/common.py", *options]
 
 
