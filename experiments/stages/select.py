@@ -16,7 +16,7 @@ from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.config.rules import SGAS, seed_of
 from experiments.engine.run import Run, Unit
-from experiments.stages.lines import end_of_search, genotype_name
+from experiments.reporting.lines import end_of_search, genotype_name
 from experiments.stages.search import mixtures, regime
 from experiments.training.loops import Diverged
 from experiments.training.supernet import Regime
