@@ -27,14 +27,14 @@ from darts_pt_jax.interop import published
 from darts_pt_jax.record import RecordError
 from experiments.config import settings
 from experiments.config.settings import Settings
-from experiments.engine import locks, run
+from experiments.engine import execute, locks
 from experiments.engine.interrupts import Interrupts, exit_code
 from experiments.errors import ConfigError, RunError
 from experiments.launching import launchers
 from experiments.launching.launchers import LauncherError
 from experiments.reporting import measures
 from experiments.reporting.markdown import table_head, table_row
-from experiments.reporting.records import Records
+from experiments.reporting.records import RunRecords
 from experiments.stages.pipeline import pipeline
 
 BESIDE = ("magnitude", "random")
@@ -212,15 +212,15 @@ def finished(command: Settings) -> bool:
     """
     units = pipeline(command.config)
     try:
-        _, done = run.progress(command, units)
+        _, done = execute.progress(command, units)
     except (RunError, RecordError):  # the run itself says what is wrong with it
         return False
-    return done >= run.goal(command, units, done) and (command.workdir / "report.md").exists()
+    return done >= execute.goal(command, units, done) and (command.workdir / "report.md").exists()
 
 
 def _result(command: Settings) -> dict:
     """What the table says of a finished run."""
-    records = Records.read(command.workdir, command.config)
+    records = RunRecords.read(command.workdir, command.config)
     genotype = (command.workdir / "genotype.txt").read_text().strip()
     return {"values": measures.measure(command.config, records), "genotype": genotype}
 
@@ -261,7 +261,7 @@ def _sweep(argv: Sequence[str], stop: Interrupts, say) -> int:
         todo = [(method, seed) for method, seed in queue if not finished(asked.commands[method][seed])]
         config = next(iter(asked.commands.values()))[asked.seeds[0]].config
         if todo and not config.data.download:  # what is wrong is said before any run
-            run.load_images(config)
+            execute.load_images(config)
         asked.workdir.mkdir(parents=True, exist_ok=True)
         with locks.locked(asked.workdir / "lock"):
             return _carry_out(asked, queue, todo, stop, say)

@@ -35,7 +35,7 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
     from experiments import analysis
     from experiments.analysis.subject import Subject
     from experiments.config import settings
-    from experiments.engine import locks, machine, run
+    from experiments.engine import failures, locks, machine
     from experiments.errors import ConfigError, RunError
 
     logging.set_verbosity(logging.FATAL)  # what orbax logs, it raises too
@@ -61,7 +61,7 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
     except ValueError as error:  # ConfigError, DataError, TableError
         return settings.fail(error, 2)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if run.out_of_memory(error):
+        if failures.out_of_memory(error):
             return settings.fail(f"{asked.name}: out of memory: name fewer --images, or a run with fewer channels", 1)
         return settings.fail(f"{type(error).__name__}: {str(error)[:300]}", 1)
     print(result.says)

@@ -20,12 +20,12 @@ from darts_pt_jax.spaces import SPACES
 from experiments.config.rules import check
 from experiments.config.schema import Config, seed_of
 from experiments.config.settings import Settings
-from experiments.engine import run
+from experiments.engine import execute
 from experiments.engine.interrupts import Interrupts
 from experiments.engine.sources import Source
 from experiments.errors import ConfigError, RunError
-from experiments.reporting.records import by_magnitude, config_of, of_run
-from experiments.stages.lines import ended
+from experiments.reporting.lines import ended
+from experiments.reporting.records import config_of, magnitude_genotype, read_run
 from experiments.stages.pipeline import pipeline
 from experiments.training.supernet import Training
 
@@ -101,7 +101,7 @@ class Subject:
         Raises:
           ConfigError: it is none, or has not finished its search.
         """
-        self.directory, self.out, self.stop, self._run = workdir, out, stop, of_run(workdir)
+        self.directory, self.out, self.stop, self._run = workdir, out, stop, read_run(workdir)
         self.config = config_of(self._run)
         if self.config.genotype:
             raise ConfigError(f"--run {workdir}: it retrains a given architecture, and has no search")
@@ -159,7 +159,7 @@ class Subject:
         Raises:
           ConfigError, DataError: they are not there, or are others.
         """
-        images = run.load_images(self.config)
+        images = execute.load_images(self.config)
         if images.fingerprint() != self._run["data_sha256"]:
             raise ConfigError(f"data: the images are not those of {self.directory} (SHA-256 differs)")
         return images
@@ -223,12 +223,12 @@ class Subject:
         """
         place = self.out / name
         config = self._selecting(epoch, **{key.replace("__", "."): value for key, value in keys.items()})
-        run.execute(Settings(config, place, False, None, ()), pipeline(config), lambda _: None, self.stop)
+        execute.execute(Settings(config, place, False, None, ()), pipeline(config), lambda _: None, self.stop)
         return place
 
     def magnitude(self, line: dict) -> Genotype:
         """The architecture that magnitude selects after the epoch of a line of metrics."""
-        return by_magnitude(self.space, line["edge_weights"])
+        return magnitude_genotype(self.space, line["edge_weights"])
 
     @functools.cached_property
     def table(self) -> nasbench201.Table:

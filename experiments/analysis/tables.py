@@ -15,11 +15,11 @@ from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop.published import genotypes
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result
-from experiments.config.schema import Config, flatten, seed_of
+from experiments.config.schema import KEYS, Config, deciding, flatten, frozen, seed_of
 from experiments.errors import ConfigError, RunError
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.measures import spread
-from experiments.reporting.records import config_of, of_run
+from experiments.reporting.records import config_of, read_run
 from experiments.training.network import own
 
 OPTIONS = {"table": {"metavar": "NPZ", "help": "accuracies of NAS-Bench-201"}}
@@ -105,7 +105,7 @@ def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
     found, left_out = {}, []
     for workdir in _runs(workdirs):
         try:
-            config = config_of(of_run(workdir))
+            config = config_of(read_run(workdir))
             cells = cells_of(config, own(workdir) if config.genotype else None)
             error, looked_up = _error(workdir, config, options.table)
         except (OSError, RunError, ValueError) as wrong:

@@ -35,7 +35,7 @@ def flatten(config) -> dict:
     return flat
 
 
-def from_flat(values: Mapping, strict: bool = True) -> Config:
+def from_flat(values: Mapping, strict: bool = False) -> Config:
     """The config of values by dotted name, such as those of run.json; keys that are missing have their defaults.
 
     Args:
@@ -85,10 +85,15 @@ def value(config: Config, name: str):
     return functools.reduce(getattr, name.split("."), config)
 
 
+def defaults() -> dict:
+    """The default of every key, as `flatten` gives it."""
+    return flatten(Config())
+
+
 def not_default(config: Config) -> dict:
     """The values, as `flatten` gives them, that are not the defaults."""
-    defaults = flatten(Config())
-    return {name: value for name, value in flatten(config).items() if value != defaults[name]}
+    usual = defaults()
+    return {name: value for name, value in flatten(config).items() if value != usual[name]}
 
 
 def seed_of(config: Config, stage: str) -> int:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from darts_pt_jax import architecture
+from darts_pt_jax import architecture, spaces
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.interop import from_torch
 from darts_pt_jax.selection.methods import METHODS
@@ -122,4 +122,4 @@ class TorchSource:
     def metrics(self) -> list[dict]:
         """One line for the search: its accuracies are not known."""
         mixtures = architecture.mixtures(self._space, self._alphas)
-        return [{"stage": "search", "epoch": self.epoch, "edge_weights": architecture.as_lists(mixtures, self._space)}]
+        return [{"stage": "search", "epoch": self.epoch, "edge_weights": spaces.as_lists(mixtures, self._space)}]

@@ -19,7 +19,7 @@ from darts_pt_jax.spaces import SPACES, SearchSpace, from_lists
 from experiments.config.schema import Config, seed_of
 from experiments.engine.run import Run
 from experiments.engine.units import Unit
-from experiments.stages.lines import end_of_search, genotype_name
+from experiments.reporting.lines import end_of_search, genotype_name
 from experiments.stages.search import mixtures, regime
 from experiments.training.loops import Diverged
 from experiments.training.supernet import Regime
