@@ -99,7 +99,7 @@ def parse(argv: Sequence[str]) -> Sweep:
         what = "--plan" if first.plan else "--distributed or --coordinator"
         raise ConfigError(f"a sweep has no {what}: give it to experiments.main with the same config")
     for section, what in {"search": "searches", "retrain": "retrainings of an architecture"}.items():
-        if (seed := first.config[section].seed) != -1:
+        if (seed := getattr(first.config, section).seed) != -1:
             raise ConfigError(f"{section}.seed is {seed} in the config, so that all {what} are one: set it to -1")
     if first.config.select.orders > 1:
         raise ConfigError(

@@ -12,7 +12,7 @@ from darts_pt_jax.devices import Devices
 from darts_pt_jax.selection import sgas
 from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import SPACES
-from experiments.config.schema import Config
+from experiments.config.schema import Config, value
 from experiments.errors import ConfigError
 
 
@@ -100,8 +100,7 @@ def split(config: Config, images: Images, devices: Devices) -> tuple[Dataset, Da
                 f"the training set has {smallest} images"
             )
     for key in ("select.images", "eval.images", *(["curvature.images"] if config.curvature.every else [])):
-        section, name = key.split(".")
-        wanted = config[section][name]
+        wanted = value(config, key)
         if wanted and not config.search.batch_size <= wanted <= count - border:
             raise DataError(
                 f"{key} is {wanted}, expected 0 or from search.batch_size ({config.search.batch_size}) to {count - border}"
