@@ -98,7 +98,7 @@ def _load(name: str) -> str:
         return path
     try:
         found = importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):
+    except Exception:  # of a name that is none, or of a package that fails
         found = False
     if not found:
         raise ConfigError(

@@ -55,6 +55,7 @@ def parse(argv: Sequence[str]) -> Settings:
     Raises:
       ConfigError: a flag or a config value is unknown, malformed or impossible, or a plugin is missing or fails.
     """
+    plugins.use(None)
     arguments, overrides = _split(argv)
     options, rest = _options(arguments)
     config = _overridden(_of_file(options.config), overrides)
