@@ -34,7 +34,7 @@ from experiments.launching import launchers
 from experiments.launching.launchers import LauncherError
 from experiments.reporting import measures
 from experiments.reporting.markdown import table_head, table_row
-from experiments.reporting.records import Records
+from experiments.reporting.records import RunRecords
 from experiments.stages.pipeline import pipeline
 
 BESIDE = ("magnitude", "random")
@@ -99,7 +99,7 @@ def parse(argv: Sequence[str]) -> Sweep:
         what = "--plan" if first.plan else "--distributed or --coordinator"
         raise ConfigError(f"a sweep has no {what}: give it to experiments.main with the same config")
     for section, what in {"search": "searches", "retrain": "retrainings of an architecture"}.items():
-        if (seed := first.config[section].seed) != -1:
+        if (seed := getattr(first.config, section).seed) != -1:
             raise ConfigError(f"{section}.seed is {seed} in the config, so that all {what} are one: set it to -1")
     if first.config.select.orders > 1:
         raise ConfigError(
@@ -220,7 +220,7 @@ def finished(command: Settings) -> bool:
 
 def _result(command: Settings) -> dict:
     """What the table says of a finished run."""
-    records = Records.read(command.workdir, command.config)
+    records = RunRecords.read(command.workdir, command.config)
     genotype = (command.workdir / "genotype.txt").read_text().strip()
     return {"values": measures.measure(command.config, records), "genotype": genotype}
 

@@ -15,6 +15,7 @@ from darts_pt_jax.selection import perturbation, scoring, strategies
 from experiments import main
 from experiments.engine.timing import Stopwatch
 from experiments.training import supernet as training
+from experiments.training.steps import _batch
 from tests import test_training
 from tests.command import CELL, TINY, arguments, run
 from tests.test_retrain_settings import pictures, two_epochs  # noqa: F401
@@ -118,7 +119,7 @@ def test_devices_tell_each_other_sums_alone():
     one = on(8, space="nasbench201", **ONE_STEP)
     state = one.initial_state(jax.random.key(1))
     indices = one.devices.split(one.indices(jax.random.key(3), one.train, "epoch", 1))
-    batch = steps._batch(one.train, indices, 0, jax.random.key(4))
+    batch = _batch(one.train, indices, 0, jax.random.key(4))
     found = in_program(one.devices.jit(bilevel.make_gradient(one.net, ("params",))).trace(state, batch))
     gradients, statistics = (sum(x.size for x in jax.tree.leaves(of)) for of in (state.params, state.batch_stats))
     channels = statistics // 2

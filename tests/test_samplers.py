@@ -46,7 +46,7 @@ def perturbed(searched, name, epsilon=EPSILON, key=0):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_weighs_candidates_alone_and_sums_to_one(name, searched):
-    net, state, _, _ = searched
+    net = searched[0]
     sampler = made(name)
     assert sampler.learns == (name != "fixed")
     alphas = sampler.init(net.space, jax.random.key(1), 1.0)

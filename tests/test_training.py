@@ -10,15 +10,16 @@ from darts_pt_jax import architecture
 from darts_pt_jax.data import sources
 from darts_pt_jax.loops import Loop
 from darts_pt_jax.selection import scoring, strategies
+from experiments.config.schema import frozen
 from experiments.engine.timing import Stopwatch
 from experiments.training.supernet import Regime, Training
 from tests.command import TINY
 
 
 def training(**keys):
-    config = quickstart.get_config()
+    config = frozen(quickstart.get_config())
     shapes = {"data.examples": 96, "search.batch_size": 16, "search.gradients": "separate", "search.scan": "off"}
-    config.update_from_flattened_dict({**TINY, "select.images": 0, **shapes, **keys})
+    config = config.changed({**TINY, "select.images": 0, **shapes, **keys})
     return Training(config, sources.load("digits", "", 0, config.data.examples))
 
 
@@ -55,14 +56,14 @@ def test_gradients_together_or_apart_and_steps_in_one_program_or_not_come_to_the
 
 
 def test_second_order_and_the_attack_come_to_the_same_in_one_program_as_in_steps():
-    keys = {"search.unrolled": "exact", "search.perturb": "adversarial"}
+    keys = {"search.unrolled": "exact", "search.sampler": "sdarts_adv"}
     keys |= {"data.examples": 130, "search.batch_size": 64}  # one step: signs of gradients amplify rounding
     (one, of_one), (two, of_two) = (trained(**keys, **{"search.scan": scan}) for scan in ("on", "off"))
     assert of_one["train_loss"] == pytest.approx(of_two["train_loss"], rel=1e-3)
     np.testing.assert_allclose(one.alphas["normal"], two.alphas["normal"], atol=1e-4)
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
-    first = trained(**{**keys, "search.unrolled": "off", "search.perturb": "none"})[0]
+    first = trained(**{**keys, "search.unrolled": "off", "search.sampler": "darts"})[0]
     assert abs(first.params["head"]["kernel"] - two.params["head"]["kernel"]).max() > 1e-3, "the methods do differ"
 
 

@@ -10,9 +10,9 @@ from darts_pt_jax.genotype import Genotype
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
 from experiments.errors import ConfigError
+from experiments.reporting.lines import end_of_search
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.measures import without_parameters
-from experiments.stages.lines import end_of_search
 from experiments.training.network import own
 
 INTERVAL_OPTIONS = {

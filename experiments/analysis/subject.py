@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 from matplotlib.figure import Figure
-from ml_collections import ConfigDict
 
 from darts_pt_jax import nasbench201, record
 from darts_pt_jax.bilevel import SearchState
@@ -19,14 +18,15 @@ from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.loops import Loop
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.spaces import SPACES
-from experiments.config.rules import check, seed_of
+from experiments.config.rules import check
+from experiments.config.schema import Config, seed_of
 from experiments.config.settings import Settings
 from experiments.engine import execute
 from experiments.engine.interrupts import Interrupts
 from experiments.engine.sources import Source
 from experiments.errors import ConfigError, RunError
-from experiments.reporting.records import by_magnitude, config_of, of_run
-from experiments.stages.lines import ended
+from experiments.reporting.lines import ended
+from experiments.reporting.records import config_of, magnitude_genotype, read_run
 from experiments.stages.pipeline import pipeline
 from experiments.training.supernet import Training
 
@@ -115,11 +115,11 @@ class Subject:
         Raises:
           ConfigError: it is none, or has not finished its search.
         """
-        self.directory, self.out, self.stop, self._run = workdir, out, stop, of_run(workdir)
+        self.directory, self.out, self.stop, self._run = workdir, out, stop, read_run(workdir)
         self.config = config_of(self._run)
         if self.config.genotype:
             raise ConfigError(f"--run {workdir}: it retrains a given architecture, and has no search")
-        self.config.update_from_flattened_dict(keys)
+        self.config = self.config.changed(keys)
         check(self.config)
         self.space = SPACES[self.config.space]
         self.metrics = record.JsonLines(workdir / "metrics.jsonl").read()
@@ -159,11 +159,10 @@ class Subject:
         """
         return Source(Settings(self._selecting(epoch), self.out, False, None, ()))
 
-    def _selecting(self, epoch: int, **keys) -> ConfigDict:
-        config = ConfigDict(self.config.to_dict())
+    def _selecting(self, epoch: int, **keys) -> Config:
         taken = {"init_from": str(self.directory), "init_epoch": epoch, "stages": "select", "select.orders": 1}
         taken |= {"report.nasbench201": "", "devices": 1}
-        config.update_from_flattened_dict(taken | keys)
+        config = self.config.changed(taken | keys)
         check(config)
         return config
 
@@ -235,7 +234,7 @@ class Subject:
 
     def magnitude(self, line: dict) -> Genotype:
         """The architecture that magnitude selects after the epoch of a line of metrics."""
-        return by_magnitude(self.space, line["edge_weights"])
+        return magnitude_genotype(self.space, line["edge_weights"])
 
     @functools.cached_property
     def table(self) -> nasbench201.Table:

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Collection
 from typing import Any, Literal
 
+from experiments.config.spelling import guess
+
 Affects = Literal["results", "seed", "rounding", "records", "nothing"]
 """What a key changes: the results; the random numbers; the last bits of results; what is recorded or kept; nothing."""
 
@@ -25,16 +27,16 @@ class Rule:
       holds: whether a value obeys it.
       expected: words for the values that do; asked for each time, since tables may grow.
       names: the names to choose from, if there are any.
+      tables: tables that have some of these names, as "package.module:TABLE".
     """
 
     holds: Callable[[Any], bool]
     expected: Callable[[], str]
     names: Callable[[], Collection] = tuple
+    tables: tuple[str, ...] = ()
 
     def describe(self, value) -> str:
         """What was expected instead of `value`, with the nearest name."""
-        from darts_pt_jax.data.sources import guess  # not at the top: it imports jax
-
         return self.expected() + (guess(value, map(str, self.names())) if isinstance(value, str) else "")
 
 
@@ -44,11 +46,17 @@ def one_of(*names: str | int) -> Rule:
     def known() -> list:
         found = []
         for name in names:
-            module, _, table = str(name).partition(":")
-            found += list(getattr(importlib.import_module(module), table)) if table else [name]
+            found += table_named(name) if name in tables else [name]
         return found
 
-    return Rule(lambda value: value in known(), lambda: f"one of {', '.join(map(str, known()))}", known)
+    tables = tuple(name for name in names if ":" in str(name))
+    return Rule(lambda value: value in known(), lambda: f"one of {', '.join(map(str, known()))}", known, tables)
+
+
+def table_named(name: str) -> Collection:
+    """The table that "package.module:TABLE" names."""
+    module, _, table = name.partition(":")
+    return getattr(importlib.import_module(module), table)
 
 
 def number(low: float, high: float = math.inf, open_low: bool = False, open_high: bool = False) -> Rule:

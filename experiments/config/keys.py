@@ -21,9 +21,11 @@ from experiments.config.key import (
     number,
     numbers,
     one_of,
+    table_named,
 )  # fmt: skip
 
 SEED, OWN_SEED = number(0, 2**32 - 1), number(-1, 2**32 - 1)
+SOURCES = "darts_pt_jax.data.sources:SOURCES"
 STAGES = ("search", "select", "retrain", "report")
 
 
@@ -32,7 +34,7 @@ class Data:
     """The images."""
 
     source: str = key(
-        "npz", Rule(bool, lambda: _sources()),
+        "npz", Rule(bool, lambda: _sources(), tables=(SOURCES,)),
         "npz; digits; folder (needs data.crop); or a name of tensorflow-datasets, such as cifar10.",
     )  # fmt: skip
     path: str = key(
@@ -67,9 +69,7 @@ class Data:
 
 
 def _sources() -> str:
-    from darts_pt_jax.data.sources import SOURCES
-
-    return f"{', '.join(SOURCES)}, or a tensorflow-datasets name"
+    return f"{', '.join(table_named(SOURCES))}, or a tensorflow-datasets name"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Select:
     )
     method: str = _select(
         "perturbation",
-        one_of("perturbation", "magnitude_tuned", "sgas", "sgas_perturbation", "darts_pt_jax.selection.direct:SELECTORS"),
+        one_of("darts_pt_jax.selection.methods:METHODS"),
         "perturbation (DARTS-PT); magnitude_tuned (DARTS-PT-Mag); magnitude (DARTS); random; sgas; sgas_perturbation.",
     )  # fmt: skip
     orders: int = _select(
@@ -175,7 +175,7 @@ class Select:
     interval: int = _select(5, NOT_NEGATIVE, "Epochs of tuning between decisions; 0: none.")
     tune_lr_factor: float = _select(0.1, RATE, "Constant learning rate of tuning, as a share of search.learning_rate.")
     topology: str = _select(
-        "leave_one_out", one_of("darts_pt_jax.selection.perturbation:TOPOLOGIES"),
+        "leave_one_out", one_of("darts_pt_jax.selection.strategies:TOPOLOGIES"),
         "How a node's inputs are chosen: leave_one_out (reference code); single_ranking (paper, Algorithm 2).",
     )  # fmt: skip
     bn: str = _select(

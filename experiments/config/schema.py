@@ -3,16 +3,18 @@
     config = Config().changed({"search.epochs": 3, "space": "s2"})
     config.search.epochs
 
-The core of a run gets a `Config`; command line and config files build it (command_line.py).
+The core of a run gets a `Config`; command line and config files build it (settings.py).
 """
 
 import dataclasses
-import difflib
 import functools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
+
+from ml_collections import ConfigDict
 
 from experiments.config.key import Key, keys_of
 from experiments.config.keys import STAGES, Config
+from experiments.config.spelling import nearest
 from experiments.errors import ConfigError
 
 __all__ = ["KEYS", "STAGES", "Config", "Key"]
@@ -23,7 +25,7 @@ KEYS: dict[str, Key] = keys_of(Config)
 
 def flatten(config) -> dict:
     """Values of a `Config` or a ConfigDict by dotted name, sorted; tuples as lists, as JSON gives them back."""
-    items = vars(config) if isinstance(config, Config) or dataclasses.is_dataclass(config) else dict(config.items())
+    items = vars(config) if dataclasses.is_dataclass(config) else config
     flat = {}
     for name, value in sorted(items.items()):
         if dataclasses.is_dataclass(value) or hasattr(value, "items"):
@@ -33,7 +35,7 @@ def flatten(config) -> dict:
     return flat
 
 
-def from_flat(values: Mapping, strict: bool = True) -> Config:
+def from_flat(values: Mapping, strict: bool = False) -> Config:
     """The config of values by dotted name, such as those of run.json; keys that are missing have their defaults.
 
     Args:
@@ -45,11 +47,26 @@ def from_flat(values: Mapping, strict: bool = True) -> Config:
     """
     values = renamed(values)
     for name in values.keys() - KEYS.keys() if strict else ():
-        raise ConfigError(f"unknown key {name}: {nearest(name)}")
+        raise ConfigError(f"unknown key {name}: {nearest(name, sorted(KEYS))}")
     try:
         return Config().changed({name: value for name, value in values.items() if name in KEYS})
     except TypeError as error:
         raise ConfigError(str(error)) from error
+
+
+def frozen(config: ConfigDict) -> Config:
+    """The config that a config file has made.
+
+    Raises:
+      ConfigError: it lacks a key, has an unknown one, or a value is of another type than its key's.
+    """
+    values = renamed(flatten(config))
+    for name in values:
+        if name not in KEYS:
+            raise ConfigError(f"unknown key {name} in the config file: {nearest(name, sorted(KEYS))}")
+    if missing := [name for name in KEYS if name not in values]:
+        raise ConfigError(f"the config file lacks {', '.join(missing)}: begin with configs/common.py's get_config()")
+    return from_flat(values)
 
 
 def renamed(values: Mapping) -> dict:
@@ -68,10 +85,15 @@ def value(config: Config, name: str):
     return functools.reduce(getattr, name.split("."), config)
 
 
+def defaults() -> dict:
+    """The default of every key, as `flatten` gives it."""
+    return flatten(Config())
+
+
 def not_default(config: Config) -> dict:
     """The values, as `flatten` gives them, that are not the defaults."""
-    defaults = flatten(Config())
-    return {name: value for name, value in flatten(config).items() if value != defaults[name]}
+    usual = defaults()
+    return {name: value for name, value in flatten(config).items() if value != usual[name]}
 
 
 def seed_of(config: Config, stage: str) -> int:
@@ -103,14 +125,3 @@ def deciding() -> frozenset[str]:
 def of_programs() -> frozenset[str]:
     """Keys that the supernet's compiled programs and its data depend on."""
     return frozenset(name for name, key in KEYS.items() if key.programs)
-
-
-def nearest(name: str, known: Iterable[str] | None = None) -> str:
-    """Asks whether another key was meant: by the whole name, by its last part, or by its section."""
-    known = sorted(KEYS) if known is None else list(known)
-    parts = {k: k for k in known} | {k.rpartition(".")[-1]: k for k in known}
-    sections = {k.partition(".")[0]: k.partition(".")[0] for k in known if "." in k}
-    for names, wanted in ((parts, name), (parts, name.rpartition(".")[-1]), (sections, name.partition(".")[0])):
-        if near := difflib.get_close_matches(wanted, names, 1, 0.7):
-            return f"did you mean {names[near[0]]}?"
-    return f"the keys are {', '.join(known)}"

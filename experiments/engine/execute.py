@@ -3,8 +3,6 @@
 import contextlib
 import io
 
-from ml_collections import ConfigDict
-
 from darts_pt_jax import hosts
 from darts_pt_jax.data import sources, streams
 from darts_pt_jax.data.sources import Images
@@ -12,7 +10,10 @@ from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.genotype import example
 from darts_pt_jax.spaces import SPACES
+from experiments.config import schema
+from experiments.config.schema import Config
 from experiments.config.settings import Settings
+from experiments.config.versions import refuse_earlier
 from experiments.engine import directory, locks, machine
 from experiments.engine.failures import one_line
 from experiments.engine.interrupts import Interrupts
@@ -102,14 +103,20 @@ def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict 
     if not done and not begun:
         return None, 0
     units = [(unit.stage, unit.type) for stage in pipeline.values() for unit in stage]
-    free = directory.FREE
-    if ("select", "begin") in units and done + begun <= 1 + units.index(("select", "begin")):
-        free += ("select.", "sgas.")
-    if done + begun <= units.index(("retrain", "epoch")):
-        free += ("retrain.",)
+    free, retraining = set(schema.free_keys()), units.index(("retrain", "epoch"))
+    if ("select", "begin") in units:
+        first = 1 + units.index(("select", "begin"))
+        if done + begun <= first:
+            free |= schema.free_keys(["select"])
+        if done + begun >= first:  # the unit `begin` has treated the optimiser's state as this method needs it
+            free -= {"select.method"}
+    if done + begun <= retraining:
+        free |= schema.free_keys(["retrain"])
     elif settings.config.genotype:
         _refuse_another_architecture(settings)
     directory.refuse_changes(settings, before["config"], free)
+    if done < goal(settings, pipeline, done) and done + begun != retraining:
+        refuse_earlier(before, settings.workdir)
     return before, done
 
 
@@ -126,7 +133,7 @@ def _refuse_another_architecture(settings: Settings):
         )
 
 
-def load_images(config: ConfigDict, download: bool = False) -> Images | Stream:
+def load_images(config: Config, download: bool = False) -> Images | Stream:
     """The images that the config names."""
     data = config.data
     if data.crop:
@@ -135,7 +142,7 @@ def load_images(config: ConfigDict, download: bool = False) -> Images | Stream:
     return sources.load(data.source, data.path, data.size, data.examples, data.dir, download)
 
 
-def _loaded(config: ConfigDict) -> Images | Stream:
+def _loaded(config: Config) -> Images | Stream:
     """`load_images`; where something is downloaded, by the first host before the others look for it."""
     if not config.data.download:
         return load_images(config)

@@ -21,7 +21,8 @@ from darts_pt_jax.checkpoints import Checkpoints, size_of
 from darts_pt_jax.data.sources import DataError, Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
-from experiments.config.rules import seed_of
+from experiments.config import schema
+from experiments.config.schema import seed_of
 from experiments.config.settings import Settings
 from experiments.engine import directory
 from experiments.engine.failures import one_line
@@ -264,8 +265,7 @@ class Run:
         )  # fmt: skip
 
     def _memory_advice(self, unit: Unit) -> str:
-        section, name = unit.memory_key.split(".")
-        value = self.config[section][name]
+        value = schema.value(self.config, unit.memory_key)
         if unit.memory_key == "select.mask_batch":
             if value == 1:
                 return "lower supernet.channels in a new --workdir: select.mask_batch is 1 already"

@@ -4,15 +4,15 @@ import functools
 import json
 
 import jax
-from ml_collections import ConfigDict
 
 from darts_pt_jax import supervised
 from darts_pt_jax.supervised import RetrainState
+from experiments.config.schema import Config
 from experiments.engine.run import Run
 from experiments.engine.units import State, Unit
 
 
-def units(config: ConfigDict) -> list[Unit]:
+def units(config: Config) -> list[Unit]:
     """An epoch each, and an end."""
     epochs = config.retrain.epochs
     of = [

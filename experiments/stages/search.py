@@ -6,16 +6,16 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.spaces import as_lists
+from experiments.config.schema import Config
 from experiments.engine.run import Run
 from experiments.engine.units import Unit
 from experiments.training.supernet import Regime
 
 
-def units(config: ConfigDict) -> list[Unit]:
+def units(config: Config) -> list[Unit]:
     """One unit for each epoch; none if the supernet comes from another run."""
     if config.init_from:
         return []
@@ -23,7 +23,7 @@ def units(config: ConfigDict) -> list[Unit]:
     return [Unit("search", "epoch", f"{e + 1}/{epochs}", functools.partial(epoch, number=e)) for e in range(epochs)]
 
 
-def regime(config: ConfigDict, number: int) -> Regime:
+def regime(config: Config, number: int) -> Regime:
     """What epoch `number` (from 0) is trained under: the weights' cosine (DARTS, section 3.1), and how far it has come."""
     search = config.search
     epochs = search.schedule_epochs or search.epochs

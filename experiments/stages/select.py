@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from darts_pt_jax import architecture
 from darts_pt_jax.bilevel import SearchState
@@ -17,22 +16,22 @@ from darts_pt_jax.selection.methods import METHODS, Method
 from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.selection.strategies import STRATEGIES, TOPOLOGIES
 from darts_pt_jax.spaces import SPACES, SearchSpace, from_lists
-from experiments.config.rules import seed_of
+from experiments.config.schema import Config, seed_of
 from experiments.engine.run import Run
 from experiments.engine.units import Unit
-from experiments.stages.lines import end_of_search, genotype_name
+from experiments.reporting.lines import end_of_search, genotype_name
 from experiments.stages.search import mixtures, regime
 from experiments.training.loops import Diverged
 from experiments.training.supernet import Regime
 
 
-def units(config: ConfigDict) -> list[Unit]:
+def units(config: Config) -> list[Unit]:
     """The units of `select.orders` selections, one after the other, each from the supernet as the search left it."""
     adopted = [Unit("select", "adopt", "", adopt)] if config.init_from else []
     return adopted + [unit for order in range(config.select.orders) for unit in _selection(config, order)]
 
 
-def _selection(config: ConfigDict, order: int) -> list[Unit]:
+def _selection(config: Config, order: int) -> list[Unit]:
     """A beginning, decisions with tuning between them, an end."""
     select = config.select
     suffix = f"of order {order + 1}" if select.orders > 1 else ""
@@ -62,7 +61,7 @@ def _selection(config: ConfigDict, order: int) -> list[Unit]:
     return [start, *middle, end]
 
 
-def _points(config: ConfigDict, order: int) -> tuple[list[list[Target]], int]:
+def _points(config: Config, order: int) -> tuple[list[list[Target]], int]:
     """Decisions by the points at which they are taken, and how many epochs of tuning there are in all."""
     select, space = config.select, SPACES[config.space]
     if METHODS[select.method].greedy:
@@ -151,7 +150,7 @@ def _by_scores(
 
     return perturbation.decide(
         score, run.training.space, target, CRITERIA[select.criterion], TOPOLOGIES[select.topology],
-        barred if select.none_is_candidate else ("none",), STRATEGIES['leave_one_out'],
+        barred if select.none_is_candidate else ("none",), STRATEGIES[select.strategy],
     )  # fmt: skip
 
 

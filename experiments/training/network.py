@@ -6,7 +6,6 @@ import pathlib
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from darts_pt_jax import bilevel, network, supervised
 from darts_pt_jax.data import feeds
@@ -21,12 +20,13 @@ from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.network import Network
 from darts_pt_jax.spaces import darts_layout
 from darts_pt_jax.supervised import RetrainState
+from experiments.config.schema import Config
 from experiments.errors import ConfigError
 from experiments.training.checks import check_channels, check_divides, check_side, recipe
 from experiments.training.loops import donated, explained, summary
 
 
-def chosen(config: ConfigDict, directory: pathlib.Path) -> Genotype:
+def chosen(config: Config, directory: pathlib.Path) -> Genotype:
     """The architecture that the config names, or the one that the selection has written.
 
     Raises:
@@ -43,7 +43,7 @@ def own(directory: pathlib.Path) -> Genotype:
     return Genotype.from_json((directory / "genotype.json").read_text())
 
 
-def discrete_network(config: ConfigDict, genotype: Genotype, classes: int) -> Network:
+def discrete_network(config: Config, genotype: Genotype, classes: int) -> Network:
     """The network, without auxiliary head, that the config makes of an architecture.
 
     Raises:
@@ -57,7 +57,7 @@ def discrete_network(config: ConfigDict, genotype: Genotype, classes: int) -> Ne
     return Network(genotype, form, retrain.cells, retrain.channels, classes, dtype=jax.numpy.dtype(config.precision))
 
 
-def check(config: ConfigDict, images: Images | Stream, genotype: Genotype, devices: Devices):
+def check(config: Config, images: Images | Stream, genotype: Genotype, devices: Devices):
     """Holds the settings of retraining against images, devices, and an architecture with the cells that it will have.
 
     Raises:
@@ -94,7 +94,7 @@ def check(config: ConfigDict, images: Images | Stream, genotype: Genotype, devic
 class Retraining:
     """A discrete network with its data and its compiled programs; the state is passed in and out."""
 
-    def __init__(self, config: ConfigDict, images: Images | Stream, genotype: Genotype, devices: Devices | None = None):
+    def __init__(self, config: Config, images: Images | Stream, genotype: Genotype, devices: Devices | None = None):
         """Builds the network for the images, on a host's first device unless others are given; compiles nothing yet.
 
         Raises:
@@ -139,7 +139,7 @@ class Retraining:
         mean, std = (tuple(map(float, values)) for values in (self.recipe.mean, self.recipe.std))
         variables = {"params": params, "batch_stats": stats}
         net, crop = self.net.clone(auxiliary=False, remat=False), self.config.data.crop > 0
-        return TrainedNetwork(net, variables, self.image_shape, mean, std, crop, epoch)
+        return TrainedNetwork(net, variables, self.image_shape, mean, std, crop, epoch, self.config.plugins)
 
     def initial_state(self, key: jax.Array) -> RetrainState:
         """The state before the first step."""

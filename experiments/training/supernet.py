@@ -19,6 +19,7 @@ from darts_pt_jax.devices import Devices
 from darts_pt_jax.loops import Begin
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.samplers import SAMPLERS, Sampler
+from darts_pt_jax.samplers.regularisers import REGULARISERS
 from darts_pt_jax.selection import scoring
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.spaces import RESIDUAL_BLOCK, SPACES
