@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from darts_pt_jax import nasbench201, record
 from darts_pt_jax.bilevel import SearchState
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.spaces import SPACES

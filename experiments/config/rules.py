@@ -13,6 +13,7 @@ from darts_pt_jax.data import batches, sources
 from darts_pt_jax.genotype import example
 from darts_pt_jax.interop import published
 from darts_pt_jax.methods.sdarts import PERTURBATIONS
+from darts_pt_jax.naming import guess
 from darts_pt_jax.selection import direct, perturbation, schedule, sgas
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from darts_pt_jax.unrolled import ALPHA_GRADIENTS
@@ -53,7 +54,7 @@ class Rule:
 
 def _one_of(names: Collection[str]) -> Rule:
     """A name out of `names`, which may still grow."""
-    return Rule(lambda v: v in names, lambda v: f"one of {', '.join(names)}{sources.guess(v, names)}")
+    return Rule(lambda v: v in names, lambda v: f"one of {', '.join(names)}{guess(v, names)}")
 
 
 def _one_of_numbers(numbers: Collection[int]) -> Rule:
@@ -210,14 +211,14 @@ def check(config: ConfigDict):
 
 
 def _check_data(config: ConfigDict):
-    data = config.data
+    data, source = config.data, sources.find(config.data.source)
     if not data.crop:
-        if data.source == "folder":
+        if not source.read:
             raise ConfigError(
-                "data.source is 'folder', whose pictures may be of any size: set data.crop to that of the images"
+                f"data.source is {data.source!r}, whose pictures may be of any size: set data.crop to that of the images"
             )
         return
-    if data.source in sources.SOURCES:
+    if not source.stream:
         raise ConfigError(
             f"data.crop is {data.crop}, but data.source={data.source!r} is kept in memory: set it to 0, or take a folder "
             "or a tensorflow-datasets name"
@@ -239,8 +240,8 @@ def _check_space(space: SearchSpace):
             if len(set(edge.candidates)) < len(edge.candidates):
                 raise ConfigError(f"space {space.name}, {kind} edge {e} names a candidate twice: {edge.candidates}")
         for name in {name for edge in graph.edges for name in edge.candidates} - ops.OPERATIONS.keys():
-            guess = sources.guess(name, ops.OPERATIONS) or " of ops.OPERATIONS"
-            raise ConfigError(f"space {space.name} has the candidate {name!r}, which is no operation{guess}")
+            nearest_name = guess(name, ops.OPERATIONS) or " of ops.OPERATIONS"
+            raise ConfigError(f"space {space.name} has the candidate {name!r}, which is no operation{nearest_name}")
     _check_notation(space)
 
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict, config_flags
 from configs import common
 from darts_pt_jax import hosts
 from darts_pt_jax.data import sources
+from darts_pt_jax.naming import guess
 from experiments.config.rules import check, flatten, nearest, seed_of
 from experiments.errors import ConfigError
 
@@ -60,9 +61,11 @@ def parse(argv: Sequence[str]) -> Settings:
         raise ConfigError(f"unexpected argument {rest[1]!r}: options look like --config.search.epochs=2")
     config = values.config
     check(config)
-    if config.data.source not in ("npz", "folder") and any(a.lstrip("-").startswith("config.data.path=") for a in argv):
+    given = any(argument.lstrip("-").startswith("config.data.path=") for argument in argv)
+    if given and not sources.find(config.data.source).takes_path:
+        fit = " or ".join(name for name, source in sources.SOURCES.items() if source.takes_path)
         raise ConfigError(
-            f"data.path is given, but data.source is {config.data.source!r}: add --config.data.source=npz or folder"
+            f"data.path is given, but data.source is {config.data.source!r}: add --config.data.source={fit}"
         )
     workdir = pathlib.Path(values.workdir or _default_workdir(config, _name(values)))
     if config.init_from and workdir.resolve() == pathlib.Path(config.init_from).resolve():
@@ -159,9 +162,7 @@ def _refuse_missing_file(argv: Sequence[str]):
         name, equals, value = flag.lstrip("-").partition("=")
         path = pathlib.Path((value if equals else following).partition(":")[0])
         if flag.startswith("-") and name == "config" and not path.is_file():
-            raise ConfigError(
-                f"--config {path}: no such file{sources.guess(str(path), map(str, path.parent.glob('*.py')))}"
-            )
+            raise ConfigError(f"--config {path}: no such file{guess(str(path), map(str, path.parent.glob('*.py')))}")
 
 
 def _help() -> str:

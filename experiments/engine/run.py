@@ -22,8 +22,8 @@ from darts_pt_jax import bilevel, hosts, record
 from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.checkpoints import Checkpoints, size_of
-from darts_pt_jax.data import sources, streams
-from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.data import sources
+from darts_pt_jax.data.images import DataError, Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.genotype import example
@@ -387,7 +387,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
     worked = done < goal(settings, pipeline, done)
     if worked:
         source = Source.named(settings, before)
-        if settings.config.data.download and settings.config.data.source not in sources.SOURCES:
+        if settings.config.data.download and sources.find(settings.config.data.source).downloads:
             screen.say("tensorflow-datasets downloads the data if they are not there yet")
         with _one_line("start", lambda: "lower data.examples, data.size or supernet.channels"):
             devices = devices_of(settings.config)
@@ -465,10 +465,7 @@ def _refuse_another_architecture(settings: Settings):
 def load_images(config: ConfigDict, download: bool = False) -> Images | Stream:
     """The images that the config names."""
     data = config.data
-    if data.crop:
-        of_folder = data.source == "folder"
-        return streams.folder(data.path, data.crop) if of_folder else streams.tfds(data.source, data.dir, data.crop)
-    return sources.load(data.source, data.path, data.size, data.examples, data.dir, download)
+    return sources.load_images(data.source, data.path, data.size, data.examples, data.dir, download, data.crop)
 
 
 def _loaded(config: ConfigDict) -> Images | Stream:
