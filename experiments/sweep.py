@@ -22,7 +22,7 @@ from typing import Any
 import jax
 
 from darts_pt_jax import record
-from darts_pt_jax.data.sources import DataError
+from darts_pt_jax.data.images import DataError
 from darts_pt_jax.interop import published
 from darts_pt_jax.record import RecordError
 from experiments.config import settings
