@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from darts_pt_jax.ops import is_convolution
 from darts_pt_jax.spaces import SearchSpace
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
 from experiments.errors import ConfigError
-from experiments.reporting.interim import is_convolution
 from experiments.reporting.measures import correlation
 
 

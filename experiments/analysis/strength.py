@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from darts_pt_jax import architecture
+from darts_pt_jax.ops import is_convolution
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
 from experiments.errors import ConfigError
-from experiments.reporting.interim import is_convolution
 from experiments.reporting.measures import correlation
 from experiments.training.supernet import Regime
 
