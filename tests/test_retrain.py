@@ -129,12 +129,12 @@ def test_plugins_are_kept_with_the_network_and_older_files_have_none(retrained, 
     file.write_text(json.dumps(description | {"genotype": "of operations that nobody has registered"}))
     assert plugins_of(tmp_path) == ("my_ops.py", "my.module")
     file.write_text(json.dumps(description | {"plugins": "my_ops.py"}))
-    with pytest.raises(ValueError, match="plugins is 'my_ops.py', expected a list of files or modules"):
+    with pytest.raises(ValueError, match=r"plugins is 'my_ops.py', expected a list of files or modules"):
         TrainedNetwork.load(tmp_path)
     del description["plugins"]
     file.write_text(json.dumps(description))
     assert TrainedNetwork.load(tmp_path).plugins == ()
-    with pytest.raises(ValueError, match="it has no network.json"):
+    with pytest.raises(ValueError, match=r"it has no network\.json"):
         plugins_of(tmp_path / "nothing")
 
 
