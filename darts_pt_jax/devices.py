@@ -159,7 +159,7 @@ def shards(batch: jax.Array) -> tuple[int | None, int]:
     return axes.get(MASKS), 1 if size % parts else parts
 
 
-def traced_platform() -> str | None:
-    """The platform ("cpu", "gpu" or "tpu") that the current program is traced for; None if no mesh tells it."""
+def for_cpus() -> bool | None:
+    """Whether the program that is being traced is for CPUs; None if no mesh tells it."""
     device = jax.sharding.get_abstract_mesh().abstract_device
-    return None if device is None else device.platform
+    return None if device is None else device.device_kind == "cpu"

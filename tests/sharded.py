@@ -127,15 +127,15 @@ def test_devices_tell_each_other_sums_alone():
     assert not in_program(on(1).devices.jit(lambda x: x.sum()).trace(np.ones(8))), "one device has nobody to tell"
 
 
-@pytest.mark.parametrize(("space", "cells", "platform"), [("nasbench201", 1, "cpu"), ("s4", 3, "tpu")])
-def test_scoring_leaves_images_where_they_are(space, cells, platform, monkeypatch):
+@pytest.mark.parametrize(("space", "cells", "on_cpu"), [("nasbench201", 1, True), ("s4", 3, False)])
+def test_scoring_leaves_images_where_they_are(space, cells, on_cpu, monkeypatch):
     """In the kernels for CPUs and in those for accelerators."""
     one = on(8, space=space, **{"supernet.cells": cells, "search.batch_size": 16, "data.examples": 128, "data.size": 8})
     state = one.initial_state(jax.random.key(1))
     weights = architecture.edge_weights(one.space, state.alphas, state.decisions)
     masks = architecture.without_operations(one.space, "normal", 1)
     masks = np.resize(masks, (one.masks("normal"), *masks.shape[1:]))
-    monkeypatch.setattr("darts_pt_jax.devices.traced_platform", lambda: platform)
+    monkeypatch.setattr("darts_pt_jax.devices.for_cpus", lambda: on_cpu)
     scorer, batch = one._scorer("normal"), (one.valid, np.arange(16), jax.random.key(2))
     found = in_program(scorer.trace(state.variables, weights, masks, batch))
     assert set(found) == {"all-reduce", "all-gather"}
