@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from configs import darts_c10, retrain_imagenet
 from darts_pt_jax import network
-from darts_pt_jax.interop import export, from_torch, published
+from darts_pt_jax.interop import export, from_torch, published, torch_checkpoints
 from experiments.config.settings import fail
 
 _CIFAR, _IMAGENET = darts_c10.get_config().data, retrain_imagenet.get_config().data
@@ -64,7 +64,7 @@ def convert(asked: argparse.Namespace) -> export.TrainedNetwork:
       ValueError: the checkpoint cannot be read, or does not fit the rest.
     """
     genotype = published.find(asked.genotype)
-    tensors = from_torch.load(asked.checkpoint).tensors
+    tensors = torch_checkpoints.load(asked.checkpoint).tensors
     for name in ("cells", "size"):
         if (value := getattr(asked, name)) is not None and value < 1:
             raise ValueError(f"--{name} is {value}, expected at least 1")
