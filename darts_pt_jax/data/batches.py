@@ -59,7 +59,8 @@ class Dataset(Recipe, Labelled):  # fields of the last base come first
 
 def resident(images: np.ndarray, labels: np.ndarray, recipe: Recipe, devices: Devices) -> Dataset:
     """Copies images uint8 [N, H, W, C] and labels [N] from the host to every device."""
-    return devices.everywhere(Dataset(images, labels, **vars(recipe)))
+    on_host = Dataset(images, labels, **vars(recipe))  # type: ignore[arg-type]  # arrays of the host, until the next line
+    return devices.everywhere(on_host)
 
 
 def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -150,10 +151,10 @@ def _jittered(pixels: jax.Array, jitter: tuple[float, ...], key: jax.Array) -> j
             low = max(0, 1 - largest) if neutral else -largest
             changes.append(change)
             amounts.append(jax.random.uniform(amount_key, (len(pixels), 1, 1, 1), minval=low, maxval=neutral + largest))
-    order, amounts = jax.random.permutation(order_key, len(changes)), jnp.stack(amounts)
+    order, stacked = jax.random.permutation(order_key, len(changes)), jnp.stack(amounts)
 
     def apply(i: int, changed: jax.Array) -> jax.Array:
-        return jax.lax.switch(order[i], changes, changed, amounts[order[i]])
+        return jax.lax.switch(order[i], changes, changed, stacked[order[i]])
 
     return jax.lax.fori_loop(0, len(changes), apply, pixels)
 

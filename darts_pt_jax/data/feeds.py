@@ -54,8 +54,8 @@ class _Resident:
 
     def testing(self, batch_size):
         size = self._test.size
-        indices = np.arange(-(-size // batch_size) * batch_size).clip(max=size - 1).reshape(-1, batch_size)
-        indices = self._devices.split(indices)
+        numbers = np.arange(-(-size // batch_size) * batch_size).clip(max=size - 1)
+        indices = self._devices.split(numbers.reshape(-1, batch_size))
         return lambda i: (self._test, indices, i)
 
     def batch(self, given, key):

@@ -58,9 +58,10 @@ def convert(source: pathlib.Path, target: pathlib.Path) -> int:
     if not archs:
         raise TableError(f"{source}: has no architectures")
     target.parent.mkdir(parents=True, exist_ok=True)
-    columns = {"metric_names": np.array(list(METRICS)), "metrics": np.array(metrics, np.float32)}
     temporary = target.with_name(target.name + ".tmp.npz")
-    np.savez_compressed(temporary, arch=np.array(archs), **columns)
+    np.savez_compressed(
+        temporary, arch=np.array(archs), metric_names=np.array(list(METRICS)), metrics=np.array(metrics, np.float32)
+    )
     temporary.replace(target)
     return len(archs)
 

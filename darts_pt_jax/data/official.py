@@ -131,7 +131,10 @@ def _cifar(
             if missing := {name for _, name in wanted} - set(tar.getnames()):
                 raise ValueError(f"the archive lacks {', '.join(sorted(missing))}")
             for split, name in wanted:
-                yield split, *parse(tar.extractfile(name).read())
+                extracted = tar.extractfile(name)
+                if extracted is None:
+                    raise ValueError(f"{name} in the archive is no file")
+                yield split, *parse(extracted.read())
 
     return read
 
