@@ -10,8 +10,9 @@ from configs import quickstart
 from darts_pt_jax.data import batches, sources
 from darts_pt_jax.data.images import DataError, Images
 from darts_pt_jax.devices import Devices
+from experiments.config.schema import frozen
 from experiments.config.settings import parse
-from experiments.engine.run import load_images
+from experiments.engine.execute import load_images
 from experiments.errors import ConfigError
 from experiments.training import supernet as training
 from tests import tiny
@@ -95,7 +96,7 @@ def test_a_class_that_the_weights_never_see_is_refused(rng):
     digits = sources.digits()
     order = np.argsort(digits.train_labels, kind="stable")
     images = dataclasses.replace(digits, train_labels=digits.train_labels[order])
-    config = quickstart.get_config()
+    config = frozen(quickstart.get_config())
     with pytest.raises(DataError, match="none of them has class 5: shuffle the file"):
         training.split(config, images, Devices.here())
     train, valid = training.split(config, digits, Devices.here())
@@ -109,7 +110,7 @@ def test_the_border_of_the_halves_is_the_nearest_image(fraction, count, first):
     config, pixels = quickstart.get_config(), np.zeros((count, 8, 8, 1), np.uint8)
     images = Images(pixels, np.arange(count) % 2, pixels, np.arange(count) % 2, pad=0, flip=False)
     config.data.train_fraction, config.search.batch_size, config.select.images, config.eval.images = fraction, 8, 0, 0
-    train, valid = training.split(config, images, Devices.here())
+    train, valid = training.split(frozen(config), images, Devices.here())
     assert (train.size, valid.size) == (first, count - first)
 
 
@@ -118,7 +119,8 @@ def test_a_new_source_is_one_row(monkeypatch):
         read=lambda place: dataclasses.replace(sources.digits(), notes=(place.path,)), takes_path=True
     )
     shown = sources.Source(stream=lambda place, side: (place.source, side))
-    monkeypatch.setattr(sources, "SOURCES", {**sources.SOURCES, "mine": mine, "shown": shown})
+    monkeypatch.setitem(sources.SOURCES, "mine", mine)
+    monkeypatch.setitem(sources.SOURCES, "shown", shown)
 
     def config(*overrides):
         return parse(
