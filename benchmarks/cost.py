@@ -29,8 +29,8 @@ from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data.sources import DataError
 from darts_pt_jax.metrics import Metrics
 from experiments.config import settings
-from experiments.engine import large_pages, machine, run
-from experiments.engine.run import Unit
+from experiments.engine import execute, large_pages, machine
+from experiments.engine.units import Unit
 from experiments.errors import ConfigError
 from experiments.stages import search, select
 from experiments.training.supernet import Training
@@ -146,7 +146,7 @@ def prepared(args: argparse.Namespace) -> Training:
     try:
         config = settings.parse(["cost", f"--config={args.config}", *args.overrides]).config
         machine.prepare(config)
-        return Training(config, run.load_images(config))
+        return Training(config, execute.load_images(config))
     except (ConfigError, DataError) as error:
         raise measure.Failure(str(error)) from error
 
