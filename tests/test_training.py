@@ -8,7 +8,8 @@ import pytest
 from configs import quickstart
 from darts_pt_jax import architecture
 from darts_pt_jax.data import sources
-from darts_pt_jax.selection import perturbation
+from darts_pt_jax.loops import Loop
+from darts_pt_jax.selection import scoring, strategies
 from experiments.config.schema import frozen
 from experiments.engine.timing import Stopwatch
 from experiments.training.supernet import Regime, Training
@@ -22,15 +23,9 @@ def training(**keys):
     return Training(config, sources.load("digits", "", 0, config.data.examples))
 
 
-def in_order(name, step, state, total, steps, images):
-    for i in range(steps):
-        state, total = step(i, state, total)
-    return state, total
-
-
 def epoch(training, state, number=0):
     regime = Regime(0.025, "epoch", training.config.search.batch_size, 0.1)
-    return training.epoch(state, jax.random.key(number), regime, in_order)
+    return training.epoch(state, jax.random.key(number), regime, Loop)
 
 
 def trained(**keys):
@@ -89,16 +84,14 @@ def test_two_epochs_and_the_scores_of_all_edges_of_a_kind_need_the_programs_of_t
 
     def round_of_work(state, number):
         state, _ = epoch(one, state, number)
-        one.validate(state, jax.random.key(number), in_order)
+        one.validate(state, jax.random.key(number), Loop)
         edge = (0, 6)[number]
-        masks = architecture.without_operations(one.space, "normal", edge)
+        masks = strategies.without_operations(one.space, "normal", edge)
         indices = one.indices(jax.random.key(number), one.valid, "epoch", 1)
         weights = architecture.edge_weights(one.space, state.alphas, state.decisions)
         batches = [(one.valid, indices[0], jax.random.key(number))]
         scorer = one.scorer("normal")
-        score = perturbation.make_score(
-            lambda *args: scorer(state.variables, weights, *args), one.masks("normal"), batches
-        )
+        score = scoring.make_score(lambda *args: scorer(state.variables, weights, *args), one.masks("normal"), batches)
         return state.replace(decisions=state.decisions.choose("normal", edge, 1)), score(masks)
 
     watch = Stopwatch()

@@ -26,6 +26,7 @@ class Criterion:
       noun: what a removal costs in a sentence, such as "accuracy".
       column: the head of a table's column with the recorded values.
       unit: words that follow a lead, such as "images".
+      compares: whether `measure` looks at the logits of the unmasked supernet.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Criterion:
     unit: str
     noun: str
     column: str
+    compares: bool = False
 
     @property
     def smallest_lead(self) -> int:

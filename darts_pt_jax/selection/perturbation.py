@@ -12,7 +12,7 @@ from darts_pt_jax.metrics import Evaluate
 from darts_pt_jax.samplers.base import Sampler
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.selection.schedule import Target
-from darts_pt_jax.selection.scoring import Score, make_score, make_scorer
+from darts_pt_jax.selection.scoring import Score, criteria_with, make_score, make_scorer
 from darts_pt_jax.selection.strategies import (
     LEAVE_ONE_OUT,
     TOPOLOGIES,
@@ -156,7 +156,7 @@ def select(
       The decisions, a record of each, and the variables after the last tuning.
     """
     decisions, records = architecture.undecided(space), []
-    scorers = {kind: jax.jit(make_scorer(evaluate, kind)) for kind in space.cells}
+    scorers = {kind: jax.jit(make_scorer(evaluate, kind, criteria_with(criterion))) for kind in space.cells}
     for targets in points:
         for target in targets:
             weights = sampler.weights(space, alphas, decisions)

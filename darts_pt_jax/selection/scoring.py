@@ -4,7 +4,6 @@ All masks of a decision are evaluated by one jitted call, or by a few. Nothing h
 any `metrics.Evaluate` that takes edge weights.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -68,26 +67,45 @@ class Sums:
         return self.totals["correct"]
 
 
-Scorer = Callable[..., tuple[Metrics, jax.Array, jax.Array]]
-"""`scorer(masks [M, E, O], batch)`: sums over the batch [M], logits [M, B, classes], labels [B]."""
+class Scorer(Protocol):
+    """Scores the masks of one call on one batch."""
+
+    def __call__(
+        self, masks: jax.Array, batch: Any, unmasked: jax.Array | None = None
+    ) -> tuple[Metrics, dict[str, jax.Array], jax.Array | None]:
+        """Returns sums over the batch [M], each criterion's values [M, B], and the first mask's logits [B, classes].
+
+        The logits are None where no criterion compares; `unmasked`, the logits of the unmasked supernet, where the first
+        mask is that.
+        """
 
 
-def make_scorer(evaluate: Evaluate, kind: str) -> Callable[..., tuple[Metrics, jax.Array, jax.Array]]:
-    """A function that scores masks on one cell kind: `scorer(variables, edge_weights, masks, batch)`.
+def criteria_with(criterion: Criterion) -> tuple[Criterion, ...]:
+    """What a scoring measures: `RECORDED`, and the criterion that decides."""
+    return tuple(dict.fromkeys((*RECORDED, criterion)))
 
-    Its arguments are those of `evaluate` and masks [M, E, O], which multiply the edge weights of `kind`. It returns the
-    batch's sums under each mask [M], logits [M, B, classes] and labels [B]. Batch, augmentation and noise are shared by
-    all masks, and what does not depend on `kind` (the cells before its first one) is computed once. The edge is in the
-    masks' values, so one compilation serves all edges of a kind.
+
+def make_scorer(evaluate: Evaluate, kind: str, criteria: Sequence[Criterion] = RECORDED) -> Callable:
+    """A function that scores masks on one cell kind: `scorer(variables, edge_weights, masks, batch, unmasked=None)`.
+
+    The first two arguments are those of `evaluate`, the others those of a `Scorer`, which it is once they are bound.
+    Masks [M, E, O] multiply the edge weights of `kind`. Batch, augmentation and noise are shared by all masks, and what
+    does not depend on `kind` (the cells before its first one) is computed once. The edge is in the masks' values, so one
+    compilation serves all edges of a kind.
     """
 
-    def scorer(variables: Any, edge_weights: EdgeWeights, masks: jax.Array, batch: Any):
+    def scorer(
+        variables: Any, edge_weights: EdgeWeights, masks: jax.Array, batch: Any, unmasked: jax.Array | None = None
+    ) -> tuple[Metrics, dict[str, jax.Array], jax.Array | None]:
         def masked(mask):
             logits, labels = evaluate(variables, {**edge_weights, kind: edge_weights[kind] * mask}, batch)
-            # apart, so that the sums are computed as they are without the logits, to the bit
+            # apart, so that the sums are computed as they are without the values, to the bit
             return Metrics.of_each(logits, labels).sum(), jax.lax.optimization_barrier(logits), labels
 
-        return jax.vmap(masked, out_axes=(0, 0, None))(masks)
+        sums, logits, labels = jax.vmap(masked, out_axes=(0, 0, None))(masks)
+        unmasked = logits[0] if unmasked is None else unmasked
+        values = {c.record: jax.vmap(c.measure, (0, None, None))(logits, labels, unmasked) for c in criteria}
+        return sums, values, unmasked if any(c.compares for c in criteria) else None
 
     return scorer
 
@@ -110,7 +128,7 @@ def score_masks(
       masks: what to score. The last call is filled up with copies of the last mask, whose results are dropped.
       size: M, masks of one call.
       batches: what to score on.
-      criteria: what is measured, `RECORDED` among them.
+      criteria: what the scorer measures, `RECORDED` among them.
       begin: begins the loop over the batches.
       state: what the loop saves.
       images: images that go through the supernet on each batch, all masks together.
@@ -119,28 +137,13 @@ def score_masks(
     filled = jnp.asarray(filled_up(masks, calls * size).reshape(calls, size, *masks.shape[1:]))
     loop = begin("scoring", state, Sums.zero(len(masks), criteria), len(batches), images)
     for i in loop:
-        parts = jax.device_get([scorer(call, batches[i]) for call in filled])
-        sums = jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(masks)], *(part[0] for part in parts))
-        logits = np.concatenate([part[1] for part in parts])[: len(masks)]
-        loop.total = _added(loop.total, sums, _measured(logits, parts[0][2], criteria))
+        parts, unmasked = [], None
+        for call in filled:
+            sums, values, unmasked = scorer(call, batches[i], unmasked)
+            parts.append((sums, values))
+        sums, values = jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(masks)], *jax.device_get(parts))
+        loop.total = _added(loop.total, sums, values)
     return loop.total
-
-
-def _measured(logits: np.ndarray, labels: np.ndarray, criteria: Sequence[Criterion]) -> dict[str, np.ndarray]:
-    """Each criterion's values [K, B], from logits [K, B, classes], the first of which are the unmasked supernet's."""
-    return jax.device_get(_program(tuple(criteria))(logits, labels))
-
-
-@functools.cache
-def _program(criteria: tuple[Criterion, ...]) -> Callable[[np.ndarray, np.ndarray], dict[str, jax.Array]]:
-    def measure(logits, labels):
-        values = {}
-        for criterion in criteria:
-            by_mask = jax.vmap(criterion.measure, (0, None, None))
-            values[criterion.record] = by_mask(logits, labels, logits[0])
-        return values
-
-    return jax.jit(measure)
 
 
 def _added(total: Sums, sums: Metrics, values: Mapping[str, np.ndarray]) -> Sums:
@@ -167,7 +170,7 @@ def make_score(
 
     `criterion` is recorded besides `RECORDED`.
     """
-    criteria = tuple(dict.fromkeys((*RECORDED, criterion)))
+    criteria = criteria_with(criterion)
 
     def score(masks: np.ndarray) -> dict:
         every = np.concatenate([np.ones_like(masks[:1]), masks])

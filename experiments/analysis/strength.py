@@ -122,5 +122,5 @@ def _discretised(subject: Subject, kind: str, edge: int, operation: int, epochs:
     rate = search.learning_rate * subject.config.select.tune_lr_factor
     for epoch in range(epochs):
         now = Regime(rate, "epoch", search.batch_size, search.epsilon)
-        state, _ = training.epoch(state, jax.random.fold_in(subject.key(1), epoch), now, subject.fold)
+        state, _ = training.epoch(state, jax.random.fold_in(subject.key(1), epoch), now, subject.loop)
     return {"accuracy_before_tuning": before, "accuracy": subject.accuracy(state) if epochs else before}

@@ -5,7 +5,7 @@ import functools
 import json
 import pathlib
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from darts_pt_jax import nasbench201, record
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.loops import Loop
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.spaces import SPACES
 from experiments.config.rules import check
@@ -81,6 +82,19 @@ class Measured:
                 self._asked = None
             self._lines.append(key=key, value=self._values[name])
         return self._values[name]
+
+
+class _Checked(Loop):
+    """A loop whose sums are looked at when it is over."""
+
+    def __init__(self, name: str, *args):
+        super().__init__(name, *args)
+        self._name = name
+
+    def __iter__(self) -> Iterator[int]:
+        yield from super().__iter__()
+        if not np.isfinite(self.total.loss):
+            raise RunError(f"{self._name}: the loss is not finite: lower select.tune_lr_factor, or look at the data")
 
 
 class Subject:
@@ -197,21 +211,13 @@ class Subject:
         """The root of an analysis' random numbers."""
         return jax.random.fold_in(jax.random.key(seed_of(self.config, "select")), purpose)
 
-    def fold(self, name: str, step, state, total: Metrics, steps: int, images: int):
-        """Goes through a loop, as `Run.fold` does.
-
-        Raises:
-          RunError: the loss is not finite.
-        """
-        for i in range(steps):
-            state, total = step(i, state, total)
-        if not np.isfinite(total.loss):
-            raise RunError(f"{name}: the loss is not finite: lower select.tune_lr_factor, or look at the data")
-        return state, total
+    def loop(self, name: str, state, total: Metrics, steps: int, images: int = 0) -> Loop:
+        """A loop that an interruption begins anew (`loops.Begin`)."""
+        return _Checked(name, state, total, steps, images)
 
     def accuracy(self, state: SearchState) -> float:
         """Validation accuracy in percent, as a run validates."""
-        return self.training.validate(state, self.key(0), self.fold)["valid_accuracy"]
+        return self.training.validate(state, self.key(0), self.loop)["valid_accuracy"]
 
     def select(self, name: str, epoch: int = 0, **keys) -> pathlib.Path:
         """A selection from the supernet in a run directory of its own, which goes on where it was left.

@@ -21,6 +21,7 @@ from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.samplers import SAMPLERS, Sampler
 from darts_pt_jax.samplers.regularisers import REGULARISERS
 from darts_pt_jax.selection import scoring
+from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.spaces import RESIDUAL_BLOCK, SPACES
 from darts_pt_jax.supernet import Supernet
 from experiments.training.checks import check_batches, check_side, split
@@ -151,11 +152,12 @@ class Training:
         evaluate = bilevel.make_evaluate(self.net, select.bn == "batch", select.augment)
         devices = self.for_scoring(kind)
 
-        def place(variables, weights, masks, batch):
+        def place(variables, weights, masks, batch, *unmasked):
             dataset, indices, key = batch
-            return variables, weights, devices.masks(masks), (dataset, devices.split(indices), key)
+            return variables, weights, devices.masks(masks), (dataset, devices.split(indices), key), *unmasked
 
-        return devices.jit(scoring.make_scorer(evaluate, kind), place=place)
+        criteria = scoring.criteria_with(CRITERIA[select.criterion])
+        return devices.jit(scoring.make_scorer(evaluate, kind, criteria), place=place)
 
     def for_scoring(self, kind: str) -> Devices:
         """The devices as they are arranged for a call of a kind's scorer."""
