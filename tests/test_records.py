@@ -11,7 +11,7 @@ from darts_pt_jax import record
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES, SearchSpace, dag
-from experiments.config.rules import flatten
+from experiments.config.schema import flatten
 from experiments.reporting import decisions, measures, records, summary
 from experiments.reporting.records import RunRecords
 
