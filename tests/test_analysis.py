@@ -1,8 +1,10 @@
 """The paper's analyses: their arithmetic against plain, slow computations, and their commands on a tiny search."""
 
 import csv
+import dataclasses
 import itertools
 import json
+import shutil
 import signal
 
 import jax
@@ -346,6 +348,61 @@ def test_selections_side_by_side(searched, tmp_path, capsys):
     assert found == [m["valid_accuracy"] for m in own if "valid_accuracy" in m] and found
     assert {r["selection"] for r in rows} == {"perturbation", "magnitude"}
     assert lines(tmp_path / "tuning" / "magnitude_tuned", "decisions.jsonl")
+
+
+def without(workdir, *names):
+    """Drops values from the lines of the search."""
+    stripped = [
+        {k: v for k, v in m.items() if k not in names} if m["stage"] == "search" else m
+        for m in lines(workdir, "metrics.jsonl")
+    ]
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in stripped))
+
+
+@pytest.mark.xdist_group("analysis-unvalidated")
+def test_a_start_that_the_search_did_not_validate_is_measured(tmp_path):
+    """As where a selection takes the supernet of an epoch between two validations, or of a PyTorch checkpoint."""
+    keys = {**SEARCH, "space": "cell", "search.epochs": 3, "eval.every": 3}
+    assert run(tmp_path / "search", {**keys, "stages": "search"}) == 0
+    asked = {"stages": "select", "init_from": tmp_path / "search", "init_epoch": 1, "select.method": "magnitude"}
+    assert run(tmp_path / "run", {**keys, **asked}) == 0
+    assert not any("valid_accuracy" in m for m in lines(tmp_path / "run", "metrics.jsonl") if m["stage"] == "search")
+    numbers, rows = analysed("tuning", tmp_path / "run", tmp_path / "out")
+    assert run(tmp_path / "again", {**keys, "stages": "search", "search.epochs": 1, "search.schedule_epochs": 3,
+                                    "eval.every": 1, "checkpoint.snapshots": "()"}) == 0  # fmt: skip
+    (validated,) = lines(tmp_path / "again", "metrics.jsonl")
+    assert numbers["at_the_end_of_the_search"] == pytest.approx(validated["valid_accuracy"])
+    tuned = [row for row in rows if row["tuning_epoch"]]
+    assert len(tuned) == 2 * 6 and all(row["valid_accuracy"] is not None for row in tuned), "after every decision"
+
+
+@pytest.mark.xdist_group("analysis")
+def test_what_the_records_lack_is_said_before_any_work(searched, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("experiments.analysis.subject.Training", None)  # nothing is computed
+    for number, (name, lacking) in enumerate(
+        [("alpha_gap", "valid_accuracy"), ("alpha_gap", "edge_weights"), ("cells", "edge_weights")]
+    ):
+        workdir = tmp_path / str(number)
+        shutil.copytree(searched, workdir, ignore=shutil.ignore_patterns("checkpoints"))
+        without(workdir, lacking)
+        assert analysis.main([name, "--run", str(workdir), "--out", str(tmp_path / f"out{number}")]) == 2
+        said = capsys.readouterr().err
+        assert f"the records of its search have no {lacking}: take" in said and said.count("\n") == 1
+
+
+@pytest.mark.xdist_group("analysis")
+def test_all_selections_are_checked_before_the_first_begins(searched, tmp_path, capsys, monkeypatch):
+    """Without "none" among its candidates perturbation can select, magnitude cannot."""
+    workdir = tmp_path / "run"
+    shutil.copytree(searched, workdir)
+    content = record.unsealed((workdir / "run.json").read_bytes())
+    content["config"] |= {"select.none_is_candidate": False, "space": "s5"}
+    space = dataclasses.replace(tiny.SPACE, name="s5", magnitude_ignores=())
+    monkeypatch.setitem(SPACES, "s5", space)
+    record.write_text(workdir / "run.json", record.sealed(content))
+    monkeypatch.setattr("experiments.analysis.subject.run.execute", None)
+    assert analysis.main(["tuning", "--run", str(workdir), "--out", str(tmp_path / "out")]) == 2
+    assert "select.none_is_candidate=False is for perturbation" in capsys.readouterr().err
 
 
 @pytest.mark.xdist_group("analysis-bench")

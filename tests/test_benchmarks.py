@@ -9,7 +9,7 @@ import pytest
 from benchmarks import cost, measure
 from benchmarks.measure import Row
 from experiments.config import settings
-from experiments.engine import execute
+from experiments.engine import execute as runs
 from experiments.stages import search, select
 from experiments.training.supernet import Training
 from tests.command import TINY, arguments, lines, run
@@ -107,7 +107,7 @@ def test_the_cost_model_counts_the_images_that_a_run_sees(tmp_path, keys):
     keys = {**TINY, "select.restrict_every": 8, **keys}
     assert run(tmp_path / "run", keys) == 0
     config = settings.parse(arguments(tmp_path / "run", **keys)).config
-    training = Training(config, execute.load_images(config))
+    training = Training(config, runs.load_images(config))
     numbers = cost.calls(config, training, [*search.units(config), *select.units(config)])
     batch = config.search.batch_size
     images = {"validation": batch, "step": 2 * batch} | {k: training.masks(k) * batch for k in training.space.cells}

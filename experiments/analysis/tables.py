@@ -19,8 +19,7 @@ from experiments.config.schema import KEYS, Config, deciding, flatten, frozen, s
 from experiments.errors import ConfigError, RunError
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.measures import spread
-from experiments.reporting.records import config_of, read_run
-from experiments.training.network import own
+from experiments.reporting.records import config_of, read_genotype, read_run
 
 OPTIONS = {"table": {"metavar": "NPZ", "help": "accuracies of NAS-Bench-201"}}
 
@@ -106,7 +105,7 @@ def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
     for workdir in _runs(workdirs):
         try:
             config = config_of(read_run(workdir))
-            cells = cells_of(config, own(workdir) if config.genotype else None)
+            cells = cells_of(config, read_genotype(workdir) if config.genotype else None)
             error, looked_up = _error(workdir, config, options.table)
         except (OSError, RunError, ValueError) as wrong:
             left_out.append(f"{workdir.name}: {wrong}")
@@ -159,7 +158,7 @@ def _error(workdir: pathlib.Path, config: Config, table: str | None) -> tuple[fl
         return 100 - json.loads((workdir / "retrained.json").read_text())["test_accuracy"], False
     table = table or config.report.nasbench201
     if table and config.space == "nasbench201" and (workdir / "genotype.json").exists():
-        return 100 - nasbench201.Table(table).accuracies(own(workdir).text("nasbench201"))["c10_test"], True
+        return 100 - nasbench201.Table(table).accuracies(read_genotype(workdir).text("nasbench201"))["c10_test"], True
     return None, False
 
 
