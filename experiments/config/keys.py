@@ -29,12 +29,26 @@ SOURCES = "darts_pt_jax.data.sources:SOURCES"
 STAGES = ("search", "select", "retrain", "report")
 
 
+def _sources() -> str:
+    return f"{', '.join(table_named(SOURCES))}, or a tensorflow-datasets name"
+
+
+def _are_stages(value: str) -> bool:
+    asked = value.split(",")
+    return asked == [stage for stage in STAGES if stage in asked]
+
+
+def _is_jitter(values) -> bool:
+    numbers = len(values) == 4 and all(type(x) in (int, float) and x >= 0 for x in values)
+    return not values or (numbers and values[3] <= 0.5)
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
     """The images."""
 
     source: str = key(
-        "npz", Rule(bool, lambda: _sources(), tables=(SOURCES,)),
+        "npz", Rule(bool, _sources, tables=(SOURCES,)),
         "npz; digits; folder (needs data.crop); or a name of tensorflow-datasets, such as cifar10.",
     )  # fmt: skip
     path: str = key(
@@ -66,10 +80,6 @@ class Data:
     std: tuple[float, ...] = key(
         (), numbers(number(0, 1, open_low=True)), "Standard deviation of each channel; (): computed likewise."
     )
-
-
-def _sources() -> str:
-    return f"{', '.join(table_named(SOURCES))}, or a tensorflow-datasets name"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,18 +264,13 @@ class Retrain:
     auxiliary: float = _retrain(0.4, NOT_NEGATIVE, "Weight of the auxiliary head's loss; 0: no head.")
     cutout: int = _retrain(16, NOT_NEGATIVE, "Side of the blanked square, in pixels; 0: none.")
     jitter: tuple[float, ...] = _retrain(
-        (), Rule(lambda v: _is_jitter(v), lambda: "four numbers of at least 0, the last at most 0.5, or ()"),
+        (), Rule(_is_jitter, lambda: "four numbers of at least 0, the last at most 0.5, or ()"),
         "Jitter of brightness, contrast, saturation and hue; (): none.",
     )  # fmt: skip
     label_smoothing: float = _retrain(0.0, SHARE, "Share of the label spread over all classes.")
     test_every: int = _retrain(
         1, POSITIVE, "Test after every N epochs; the last epoch is always tested.", affects="records"
     )
-
-
-def _is_jitter(values) -> bool:
-    numbers = len(values) == 4 and all(type(x) in (int, float) and x >= 0 for x in values)
-    return not values or (numbers and values[3] <= 0.5)
 
 
 _eval = functools.partial(key, stage="run", affects="records")
@@ -307,11 +312,6 @@ class Report:
 
     nasbench201: str = _report("", ANYTHING, "File (npz) with the accuracies of NAS-Bench-201.")
     latency: bool = _report(True, ANYTHING, "Measure the latency of the discrete network.")
-
-
-def _are_stages(value: str) -> bool:
-    asked = value.split(",")
-    return asked == [stage for stage in STAGES if stage in asked]
 
 
 @dataclasses.dataclass(frozen=True)
