@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 
 from darts_pt_jax import record
-from darts_pt_jax.ops import OPERATIONS
-from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import SPACES
 from experiments import main
-from experiments.config import plugins, settings
+from experiments.config import settings
 
 ROOT = pathlib.Path(__file__).parents[1]
 SPACE = """
@@ -25,24 +23,6 @@ from darts_pt_jax.spaces import SPACES
 COUNT = COUNT + 1 if "COUNT" in globals() else 1
 SPACES["{name}"] = dataclasses.replace(SPACES["s1"], name="{name}")
 """
-
-
-@pytest.fixture
-def tables(monkeypatch):
-    """Puts tables and imported modules back as they were."""
-    before = [(table, dict(table)) for table in (OPERATIONS, SPACES, METHODS)]
-    modules, path = set(sys.modules), list(sys.path)
-    monkeypatch.setattr(plugins, "_modules", {})
-    monkeypatch.setattr(plugins, "_adding", set())
-    yield
-    for table, rows in before:
-        table.clear()
-        table.update(rows)
-    for name in set(sys.modules) - modules:
-        if not name.startswith(("jax", "darts_pt_jax", "experiments")):
-            del sys.modules[name]
-    sys.path[:] = path
-    plugins.use(None)
 
 
 def parsed(*overrides, config="configs/quickstart.py"):
