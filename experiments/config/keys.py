@@ -107,7 +107,7 @@ class Search:
     )
     unrolled: str = key(
         "off", one_of("darts_pt_jax.unrolled:ALPHA_GRADIENTS"),
-        "Second-order gradient of the alphas, after one step of the weights: exact; finite_difference (DARTS); off.",
+        "The alphas' gradient: off (first order); after one step of the weights, exact; or finite_difference, as DARTS does.",
     )  # fmt: skip
     sampler: str = key(
         "darts", one_of("darts_pt_jax.samplers:SAMPLERS"),
@@ -119,15 +119,11 @@ class Search:
     epsilon: float = key(0.3, number(0, 1), "Size of SDARTS' perturbation at the end of the search and in tuning.")
     epsilon_first: float = key(0.03, number(0, 1), "Size of SDARTS' perturbation at the beginning of the search.")
     alpha_regulariser: str = key(
-        "none",
-        one_of("darts_pt_jax.samplers.regularisers:REGULARISERS"),
-        "Penalty on the alphas, besides weight decay.",
+        "none", one_of("darts_pt_jax.samplers.regularisers:REGULARISERS"), "Penalty on the alphas besides weight decay."
     )
     alpha_regulariser_weight: float = key(0.0, NOT_NEGATIVE, "Weight of that penalty in the alphas' loss.")
     learning_rate: float = key(
-        0.025,
-        RATE,
-        "Learning rate of the weights in the first epoch; it falls by a cosine to search.learning_rate_min.",
+        0.025, RATE, "Learning rate of the weights in the first epoch; a cosine takes it to search.learning_rate_min."
     )
     learning_rate_min: float = key(0.001, NOT_NEGATIVE, "Learning rate of the weights at the end of the schedule.")
     schedule_epochs: int = key(
