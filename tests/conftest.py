@@ -2,6 +2,7 @@ import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
 
 # Tests compile many small programs and run each a few times.
@@ -24,7 +25,8 @@ import pytest
 
 from darts_pt_jax import spaces
 from experiments.analysis import subject
-from experiments.config import schema
+from experiments.config import plugins, schema
+from experiments.config.key import table_named
 from experiments.engine import execute
 from tests import tiny
 
@@ -64,6 +66,24 @@ def one_training():
         patch.setattr(execute, "Training", training)
         patch.setattr(subject, "Training", training)
         yield
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    """Puts the tables that plugins add to, and what is known of imported plugins, back as they were."""
+    before = [(table, dict(table)) for table in map(table_named, plugins.TABLES) if isinstance(table, dict)]
+    path = list(sys.path)
+    for name in ("_modules", "_adding", "_instead"):
+        monkeypatch.setattr(plugins, name, type(getattr(plugins, name))())
+    yield
+    for table, rows in before:
+        table.clear()
+        table.update(rows)
+    for name, module in list(sys.modules.items()):
+        folder = os.path.dirname(getattr(module, "__file__", None) or "")
+        if name.startswith("plugin_") or folder in set(sys.path) - set(path):
+            del sys.modules[name]
+    sys.path[:] = path
 
 
 @pytest.fixture
