@@ -18,7 +18,6 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from benchmarks.ours import WHAT
 from configs import common
@@ -31,20 +30,21 @@ from darts_pt_jax.devices import Devices
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.record import JsonLines
 from darts_pt_jax.selection import perturbation
+from experiments.config.schema import Config, frozen
 from experiments.engine import directory
 from experiments.engine.scalars import Scalars
 from experiments.engine.timing import covered
 from experiments.training.supernet import Training
 
 
-def make_config(args: argparse.Namespace) -> ConfigDict:
+def make_config(args: argparse.Namespace) -> Config:
     """The config of a run of the given sizes."""
     config = common.get_config()
     config.space = args.space
     config.supernet.cells, config.supernet.channels = args.cells, args.channels
     config.search.batch_size, config.search.gradients = args.batch, args.gradients
     config.data.mean, config.data.std = (0.5,) * 3, (0.25,) * 3
-    return config
+    return frozen(config)
 
 
 def random_images(count: int, size: int, classes: int) -> Images:
@@ -55,7 +55,7 @@ def random_images(count: int, size: int, classes: int) -> Images:
     return Images(pixels, labels, pixels[:1], labels[:1], pad=size // 8, flip=True)
 
 
-def make(config: ConfigDict, args: argparse.Namespace) -> tuple[Training, SearchState, int]:
+def make(config: Config, args: argparse.Namespace) -> tuple[Training, SearchState, int]:
     """A supernet with a fresh state, and the parameters that it had before --decided edges lost their candidates."""
     training = Training(config, random_images(args.images, args.size, args.classes), Devices.here(args.devices))
     state = training.initial_state(jax.random.key(0))
@@ -244,7 +244,7 @@ MEASUREMENTS = {
 assert tuple(MEASUREMENTS) == WHAT
 
 
-def measure(config: ConfigDict, args: argparse.Namespace, asked: Sequence[str]) -> dict:
+def measure(config: Config, args: argparse.Namespace, asked: Sequence[str]) -> dict:
     """What `asked` names, in order; `compile_s`: seconds of tracing, lowering and compiling of each, and their parts."""
     training, state, parameters = make(config, args)
     answer, meter = {"parameters": parameters, "compile_s": {}}, Meter(args.runs)

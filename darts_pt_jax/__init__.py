@@ -8,3 +8,5 @@ Sources that the docstrings name:
 - RobustDARTS: Zela et al., Understanding and Robustifying Differentiable Architecture Search, ICLR 2020.
 - NAS-Bench-201: Dong, Yang, NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture Search, ICLR 2020.
 """
+
+__version__ = "0.1.0"

@@ -29,7 +29,7 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
     from darts_pt_jax.data.sources import DataError
     from darts_pt_jax.record import RecordError, WriteError
     from experiments.config import settings
-    from experiments.engine import run
+    from experiments.engine.execute import execute
     from experiments.errors import ConfigError, RunError
     from experiments.stages import plan, report
     from experiments.stages.pipeline import pipeline
@@ -43,7 +43,7 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
             plan.show(asked, units)
         else:
             settings.join(asked)
-            run.execute(asked, units, report.write, stop)
+            execute(asked, units, report.write, stop)
     except (ConfigError, DataError) as error:
         return settings.fail(error, 2)
     except (RunError, DamagedError, RecordError, WriteError) as error:

@@ -23,7 +23,8 @@ import numpy as np
 
 from darts_pt_jax.data import sources, streams
 from darts_pt_jax.data.sources import DataError
-from darts_pt_jax.interop.export import TrainedNetwork
+from darts_pt_jax.interop.export import TrainedNetwork, plugins_of
+from experiments.config import plugins
 from experiments.config.settings import fail
 
 
@@ -35,7 +36,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("network", type=pathlib.Path, metavar="NETWORK", help="a run directory, or a StableHLO file")
     parser.add_argument("files", type=pathlib.Path, nargs="+", metavar="FILE", help="an npz, or images")
     parser.add_argument("--batch", type=int, default=100, help="images at once (default: 100)")
+    plugins.add_option(parser)
     asked = parser.parse_args(argv)
+    plugins.use(asked.plugins)
     try:
         if asked.batch < 1:
             raise DataError(f"--batch is {asked.batch}, expected at least 1")
@@ -71,6 +74,7 @@ class Classifier:
           ValueError: there is none.
         """
         if path.is_dir():
+            plugins.load(plugins_of(path))
             network = TrainedNetwork.load(path)
             logits, classes = jax.jit(network.logits), network.net.classes
             return cls(logits, network.image_shape, classes, network.crop, network.epoch)

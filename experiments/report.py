@@ -19,7 +19,7 @@ import jax
 from darts_pt_jax import record
 from darts_pt_jax.nasbench201 import TableError
 from darts_pt_jax.record import RecordError
-from experiments.config import settings
+from experiments.config import plugins, settings
 from experiments.errors import ConfigError, RunError
 from experiments.reporting import comparison, page, serving
 from experiments.reporting.records import RunRecords, config_of, read_run
@@ -28,6 +28,7 @@ from experiments.reporting.records import RunRecords, config_of, read_run
 def main(argv: Sequence[str]) -> int:
     """Writes one page, shows it if asked, and returns the exit code."""
     asked = _arguments(argv)
+    plugins.use(asked.plugins)
     jax.config.update("jax_platforms", "cpu")  # the accelerator is for the run
     one = len(asked.runs) == 1
     file = asked.out or (asked.runs[0] / "report.html" if one else pathlib.Path("comparison.html"))
@@ -57,6 +58,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--nasbench201", default="", metavar="NPZ", help="table of accuracies, if not the run's own")
     add("--serve", action="store_true", help="show the page, made anew each time, to this machine alone")
     add("--port", type=int, default=0, help="of --serve; default: any free one")
+    plugins.add_option(parser)
     return parser.parse_args(argv)
 
 
@@ -65,7 +67,7 @@ def _page(runs: Sequence[pathlib.Path], table: str) -> str:
     read = {}
     for workdir in runs:
         config = config_of(read_run(workdir))
-        config.report.nasbench201 = table or config.report.nasbench201
+        config = config.changed({"report.nasbench201": table or config.report.nasbench201})
         with _naming(workdir):
             read[str(workdir)] = config, RunRecords.read(workdir, config, finished=False)
     chosen = [genotype for _, found in read.values() for genotype in found.genotypes]

@@ -21,7 +21,7 @@ from darts_pt_jax.data.sources import DataError
 from darts_pt_jax.interop import published
 from experiments.config import settings
 from experiments.config.settings import Settings
-from experiments.engine import locks, run
+from experiments.engine import execute, locks
 from experiments.engine.interrupts import Interrupts, exit_code
 from experiments.errors import ConfigError, RunError
 from experiments.launching import launchers, scheduling, sweeps
@@ -46,7 +46,7 @@ def _sweep(argv: Sequence[str], stop: Interrupts, say: Callable[[str], None]) ->
         todo = [(name, seed) for name, seed in asked.queue if not sweeps.finished(asked.commands[name][seed])]
         config = next(iter(asked.commands.values()))[asked.seeds[0]].config
         if todo and not config.data.download:  # what is wrong is said before any run
-            run.load_images(config)
+            execute.load_images(config)
         asked.workdir.mkdir(parents=True, exist_ok=True)
         with locks.locked(asked.workdir / "lock"):
             _carry_out(asked, todo, stop, say)
@@ -137,7 +137,7 @@ def _check(first: Settings):
         what = "--plan" if first.plan else "--distributed or --coordinator"
         raise ConfigError(f"a sweep has no {what}: give it to experiments.main with the same config")
     for section, what in {"search": "searches", "retrain": "retrainings of an architecture"}.items():
-        if (seed := config[section].seed) != -1:
+        if (seed := getattr(config, section).seed) != -1:
             raise ConfigError(f"{section}.seed is {seed} in the config, so that all {what} are one: set it to -1")
     if config.select.orders > 1:
         raise ConfigError(f"select.orders is {config.select.orders}, a sweep compares single selections: set it to 1")

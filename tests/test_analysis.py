@@ -20,7 +20,7 @@ from darts_pt_jax.supernet import Supernet
 from experiments.analysis import ANALYSES, alpha_gap, strength, swaps, tables, variance
 from experiments.analysis import __main__ as analysis
 from experiments.analysis.layered import Layer, LayeredNetwork
-from experiments.config.rules import flatten
+from experiments.config.schema import flatten
 from experiments.reporting import measures
 from tests import tiny
 from tests.command import TINY, digests, lines, run, stopping_at
@@ -297,7 +297,8 @@ def test_strength_is_the_accuracy_with_an_edge_discretised(searched, tmp_path):
         for i in range(steps):
             batch = (subject.training.valid, np.arange(32 * i, 32 * i + 32), jax.random.fold_in(subject.key(0), i))
             evaluate = bilevel.make_evaluate(subject.training.net, False, False)
-            correct += int(evaluate(subject.state.variables, fixed, batch)[0].correct)
+            logits, labels = evaluate(subject.state.variables, fixed, batch)
+            correct += int((logits.argmax(-1) == labels).sum())
         assert row["accuracy"] == pytest.approx(100 * correct / (32 * steps))
 
 
@@ -399,7 +400,7 @@ def test_all_selections_are_checked_before_the_first_begins(searched, tmp_path, 
     space = dataclasses.replace(tiny.SPACE, name="s5", magnitude_ignores=())
     monkeypatch.setitem(SPACES, "s5", space)
     record.write_text(workdir / "run.json", record.sealed(content))
-    monkeypatch.setattr("experiments.analysis.subject.run.execute", None)
+    monkeypatch.setattr("experiments.analysis.subject.execute.execute", None)
     assert analysis.main(["tuning", "--run", str(workdir), "--out", str(tmp_path / "out")]) == 2
     assert "select.none_is_candidate=False is for perturbation" in capsys.readouterr().err
 
@@ -447,11 +448,11 @@ def test_tables_mark_how_each_cell_was_run(benched, tmp_path, capsys):
     cell = ("4", "nasbench201", "cifar10", "darts_pt_fixed")
     config = tables.own_config(cell)
     assert tables.cells_of(config) == [cell] and tables.differing(config, cell) == []
-    config.search.epochs, config.seed = 3, 5
+    config = config.changed({"search.epochs": 3, "seed": 5})
     assert tables.differing(config, cell) == ["search.epochs"]
-    config.curvature.every, config.retrain.epochs = 1, 3
+    config = config.changed({"curvature.every": 1, "retrain.epochs": 3})
     assert tables.differing(config, cell, looked_up=True) == ["search.epochs"]
-    config.curvature.stop = 0.75
+    config = config.changed({"curvature.stop": 0.75})
     assert "curvature.stop" in tables.differing(config, cell) and "curvature.every" in tables.differing(config, cell)
     assert (
         tables.differing(tables.own_config(("2", "darts", "cifar10", "darts")), ("4", "darts", "cifar10", "darts"))
@@ -489,8 +490,7 @@ def test_the_tables_mean_deviation_and_protocol(tmp_path, capsys):
     cell = "3", "s2", "cifar10", "darts_pt"
 
     def made(name, accuracy, **keys):
-        config = tables.own_config(cell)
-        config.update_from_flattened_dict({key.replace("__", "."): value for key, value in keys.items()})
+        config = tables.own_config(cell).changed({key.replace("__", "."): value for key, value in keys.items()})
         (tmp_path / "sweep" / name).mkdir(parents=True)
         (tmp_path / "sweep" / name / "run.json").write_text(record.sealed({"config": flatten(config)}))
         if accuracy is not None:

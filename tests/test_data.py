@@ -9,6 +9,7 @@ import pytest
 from configs import quickstart
 from darts_pt_jax.data import batches, sources
 from darts_pt_jax.devices import Devices
+from experiments.config.schema import frozen
 from experiments.training import supernet as training
 from tests import tiny
 
@@ -91,7 +92,7 @@ def test_a_class_that_the_weights_never_see_is_refused(rng):
     digits = sources.digits()
     order = np.argsort(digits.train_labels, kind="stable")
     images = dataclasses.replace(digits, train_labels=digits.train_labels[order])
-    config = quickstart.get_config()
+    config = frozen(quickstart.get_config())
     with pytest.raises(sources.DataError, match="none of them has class 5: shuffle the file"):
         training.split(config, images, Devices.here())
     train, valid = training.split(config, digits, Devices.here())

@@ -20,7 +20,7 @@ from darts_pt_jax import record
 from darts_pt_jax.genotype import Genotype
 from experiments import report
 from experiments.config import settings
-from experiments.config.rules import flatten
+from experiments.config.schema import flatten
 from experiments.engine import locks
 from experiments.reporting import measures, page, records, serving
 from experiments.reporting.records import RunRecords

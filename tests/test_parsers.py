@@ -30,7 +30,7 @@ from darts_pt_jax.record import JsonLines, RecordError, sealed
 from darts_pt_jax.selection import schedule
 from darts_pt_jax.spaces import SPACES
 from experiments import predict
-from experiments.config.rules import RULES
+from experiments.config.schema import KEYS
 from experiments.config.settings import parse
 from experiments.engine import directory
 from experiments.errors import ConfigError, RunError
@@ -211,7 +211,7 @@ def test_orders(text):
 
 @anything
 @example("report.latency", "\n")
-@given(st.sampled_from(sorted(RULES)), st.one_of(st.text(), st.integers().map(str), st.floats().map(str)))
+@given(st.sampled_from(sorted(KEYS)), st.one_of(st.text(), st.integers().map(str), st.floats().map(str)))
 def test_arguments(key, value):
     allowed(ConfigError, parse, ["main", "--config=configs/quickstart.py", f"--config.{key}={value}"])
 

@@ -6,13 +6,12 @@ import sys
 
 import pytest
 
-from configs import common
 from darts_pt_jax import record
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES, SearchSpace, dag
-from experiments.config.rules import flatten
-from experiments.reporting import decisions, measures, records, summary
+from experiments.config import schema
+from experiments.config.schema import Config
+from experiments.reporting import decisions, measures, summary
 from experiments.reporting.records import RunRecords
 
 WITHOUT_PARAMETERS = ("skip_connect", "avg_pool_3x3")
@@ -28,7 +27,7 @@ RENAMED = SearchSpace(
 @pytest.fixture
 def finished(tmp_path):
     """A finished run of NAS-Bench-201, as far as its records say."""
-    config = {**flatten(common.get_config()), "space": "nasbench201", "search.epochs": 1}
+    config = {**schema.defaults(), "space": "nasbench201", "search.epochs": 1}
     weights = {"normal": [[0.1, 0.2, 0.3, 0.4, 0.0]] * 6}
     line = {"stage": "search", "epoch": 1, "valid_accuracy": 50.0, "edge_weights": weights}
     record.write_text(tmp_path / "run.json", record.sealed({"config": config}))
@@ -57,23 +56,10 @@ print([name for name in sys.modules if name == "jax" or name.startswith("experim
     assert "--config.space=nasbench201" in command and imported == "[]"
 
 
-def test_magnitude_from_records_is_that_of_the_stage(rng):
-    for name in ("s2", "s3", "darts_none", "nasbench201"):
-        space = SPACES[name]
-        lists = {
-            kind: [rng.dirichlet([1] * len(edge.candidates)).tolist() for edge in graph.edges]
-            for kind, graph in space.cells.items()
-        }
-        weights = records.spaces.from_lists(lists, space)
-        expected = direct.magnitude(space, weights, None).genotype(space)
-        assert records.magnitude_genotype(space, lists) == expected
-
-
 @pytest.fixture
 def renamed(monkeypatch):
     monkeypatch.setitem(SPACES, "renamed", RENAMED)
-    config = common.get_config()
-    config.space = "renamed"
+    config = Config(space="renamed")
     node = (("skip_connect", 0), ("avg_pool_3x3", 1))
     genotype = Genotype({"flat": (node,), "shrink": (node,)}, {"flat": (2,), "shrink": (2,)})
     return config, genotype
@@ -85,7 +71,7 @@ def test_a_reduction_cell_is_one_by_its_graph_and_not_by_its_name(renamed):
     assert values == {"operations without parameters, flat cell": 2}
     text = "\n".join(summary._operations(RENAMED, {"perturbation": genotype}))
     assert text.count("*without parameters*") == 1 and "| flat | *without parameters* | 2 |" in text
-    config.genotype = "a file"  # then there is no space, and the network reduces in "reduce"
+    config = config.changed({"genotype": "a file"})  # then there is no space, and the network reduces in "reduce"
     given = Genotype(
         {"normal": genotype.cells["flat"], "reduce": genotype.cells["flat"]}, {"normal": (2,), "reduce": (2,)}
     )

@@ -142,17 +142,23 @@ def test_it_is_resumed_within_an_epoch_too(retrained, tmp_path, monkeypatch):
     workdir, whole = tmp_path / "parts", of_experiments.Retraining.epoch
 
     def interrupted(self, state, key, *args):
-        *args, fold = args
+        *args, begin = args
 
-        def counting(name, step, *rest):
-            def one(i, *values):
-                if i == 1:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                return step(i, *values)
+        def stopping(*loop):
+            loop = begin(*loop)
+            numbers = loop.__iter__
 
-            return fold(name, one, *rest)
+            class Stopping(type(loop)):
+                def __iter__(self):
+                    for i in numbers():
+                        if i == 1:
+                            os.kill(os.getpid(), signal.SIGTERM)
+                        yield i
 
-        return whole(self, state, key, *args, counting)
+            loop.__class__ = Stopping
+            return loop
+
+        return whole(self, state, key, *args, stopping)
 
     with monkeypatch.context() as patch:
         patch.setattr(of_experiments.Retraining, "epoch", interrupted)

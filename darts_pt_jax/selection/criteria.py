@@ -26,6 +26,7 @@ class Criterion:
       noun: what a removal costs in a sentence, such as "accuracy".
       column: the head of a table's column with the recorded values.
       unit: words that follow a lead, such as "images".
+      compares: whether `measure` looks at the logits of the unmasked supernet.
     """
 
     name: str
@@ -37,11 +38,16 @@ class Criterion:
     unit: str
     noun: str
     column: str
+    compares: bool = False
 
     @property
     def smallest_lead(self) -> int:
         """The smallest lead that is no tie: one image, or 0 for a criterion that does not count."""
         return int(self.counts)
+
+    def recorded(self, totals: np.ndarray, images: int) -> np.ndarray:
+        """What records hold of sums over so many images: the sums themselves, or the means."""
+        return totals if self.counts else totals / images
 
     def harms(self, scores: Mapping) -> np.ndarray:
         """[K], how much each of the recorded removals hurts: the larger, the more important is what was removed."""

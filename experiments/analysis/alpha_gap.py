@@ -4,9 +4,9 @@ import numpy as np
 
 from darts_pt_jax.spaces import SearchSpace
 from experiments.analysis import figures
+from experiments.analysis.interim import is_convolution
 from experiments.analysis.subject import Options, Result, Subject
 from experiments.errors import ConfigError
-from experiments.reporting.interim import is_convolution
 from experiments.reporting.measures import correlation
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from darts_pt_jax import architecture
 from experiments.analysis import figures
+from experiments.analysis.interim import is_convolution
 from experiments.analysis.subject import Options, Result, Subject
 from experiments.errors import ConfigError
-from experiments.reporting.interim import is_convolution
 from experiments.reporting.measures import correlation
 from experiments.training.supernet import Regime
 
@@ -123,5 +123,5 @@ def _discretised(subject: Subject, kind: str, edge: int, operation: int, epochs:
     rate = search.learning_rate * subject.config.select.tune_lr_factor
     for epoch in range(epochs):
         now = Regime(rate, "epoch", search.batch_size, search.epsilon)
-        state, _ = training.epoch(state, jax.random.fold_in(subject.key(1), epoch), now, subject.fold)
+        state, _ = training.epoch(state, jax.random.fold_in(subject.key(1), epoch), now, subject.loop)
     return {"accuracy_before_tuning": before, "accuracy": subject.accuracy(state) if epochs else before}

@@ -4,22 +4,24 @@ import dataclasses
 import functools
 import pathlib
 import types
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from matplotlib.figure import Figure
-from ml_collections import ConfigDict
 
 from darts_pt_jax import nasbench201, record
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.data.sources import Images
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.loops import Loop
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.spaces import SPACES
 from experiments.analysis.measured import Measured
-from experiments.config.rules import check, seed_of
+from experiments.config.rules import check
+from experiments.config.schema import Config, seed_of
 from experiments.config.settings import Settings
-from experiments.engine import run
+from experiments.engine import execute
 from experiments.engine.interrupts import Interrupts
 from experiments.engine.sources import Source
 from experiments.errors import ConfigError, RunError
@@ -49,6 +51,19 @@ class Result:
     says: str
 
 
+class _Checked(Loop):
+    """A loop that refuses a loss that is not finite when it is over."""
+
+    def __init__(self, name: str, *args):
+        super().__init__(name, *args)
+        self._name = name
+
+    def __iter__(self) -> Iterator[int]:
+        yield from super().__iter__()
+        if not np.isfinite(self.total.loss):
+            raise RunError(f"{self._name}: the loss is not finite: lower select.tune_lr_factor, or look at the data")
+
+
 class Subject:
     """A run whose search is finished.
 
@@ -71,7 +86,7 @@ class Subject:
         self.config = config_of(self._run)
         if self.config.genotype:
             raise ConfigError(f"--run {workdir}: it retrains a given architecture, and has no search")
-        self.config.update_from_flattened_dict(keys)
+        self.config = self.config.changed(keys)
         check(self.config)
         self.space = SPACES[self.config.space]
         self.metrics = record.JsonLines(workdir / "metrics.jsonl").read()
@@ -137,12 +152,11 @@ class Subject:
         """
         return Source(Settings(self._selecting(epoch), self.out, False, None, ()))
 
-    def _selecting(self, epoch: int, **keys) -> ConfigDict:
+    def _selecting(self, epoch: int, **keys) -> Config:
         """The config of a selection from this run's supernet, checked."""
-        config = ConfigDict(self.config.to_dict())
         taken = {"init_from": str(self.directory), "init_epoch": epoch, "stages": "select", "select.orders": 1}
         taken |= {"report.nasbench201": "", "devices": 1}
-        config.update_from_flattened_dict(taken | keys)
+        config = self.config.changed(taken | keys)
         check(config)
         return config
 
@@ -153,7 +167,7 @@ class Subject:
         Raises:
           ConfigError, DataError: they are not there, or are others.
         """
-        images = run.load_images(self.config)
+        images = execute.load_images(self.config)
         if images.fingerprint() != self._run["data_sha256"]:
             raise ConfigError(f"data: the images are not those of {self.directory} (SHA-256 differs)")
         return images
@@ -180,21 +194,13 @@ class Subject:
         """The root of an analysis' random numbers."""
         return jax.random.fold_in(jax.random.key(seed_of(self.config, "select")), purpose)
 
-    def fold(self, name: str, step, state, total: Metrics, steps: int, images: int):
-        """Goes through a loop, as `Run.fold` does.
-
-        Raises:
-          RunError: the loss is not finite.
-        """
-        for i in range(steps):
-            state, total = step(i, state, total)
-        if not np.isfinite(total.loss):
-            raise RunError(f"{name}: the loss is not finite: lower select.tune_lr_factor, or look at the data")
-        return state, total
+    def loop(self, name: str, state, total: Metrics, steps: int, images: int = 0) -> Loop:
+        """A loop that an interruption begins anew (`loops.Begin`)."""
+        return _Checked(name, state, total, steps, images)
 
     def accuracy(self, state: SearchState) -> float:
         """Validation accuracy in percent, as a run validates."""
-        return self.training.validate(state, self.key(0), self.fold)["valid_accuracy"]
+        return self.training.validate(state, self.key(0), self.loop)["valid_accuracy"]
 
     def selection(self, name: str, epoch: int = 0, **keys) -> Settings:
         """A selection from the supernet in a run directory of its own, checked but not begun.
@@ -212,7 +218,7 @@ class Subject:
 
     def carry_out(self, selection: Settings) -> pathlib.Path:
         """Begins a `selection`, or continues it where it was left; its run directory."""
-        run.execute(selection, pipeline(selection.config), lambda _: None, self.stop)
+        execute.execute(selection, pipeline(selection.config), lambda _: None, self.stop)
         return selection.workdir
 
     def magnitude(self, line: dict) -> Genotype:

@@ -11,7 +11,7 @@ from typing import Any
 from darts_pt_jax.record import RecordError
 from experiments.config import settings
 from experiments.config.settings import Settings
-from experiments.engine import run
+from experiments.engine import execute
 from experiments.errors import ConfigError, RunError
 from experiments.launching.base import Run
 from experiments.stages.pipeline import pipeline
@@ -134,7 +134,7 @@ def finished(command: Settings) -> bool:
     """
     units = pipeline(command.config)
     try:
-        _, done = run.progress(command, units)
+        _, done = execute.progress(command, units)
     except (RunError, RecordError):  # the run itself says what is wrong with it
         return False
-    return done >= run.goal(command, units, done) and (command.workdir / "report.md").exists()
+    return done >= execute.goal(command, units, done) and (command.workdir / "report.md").exists()

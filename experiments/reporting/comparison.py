@@ -3,19 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ml_collections import ConfigDict
-
-from experiments.engine.directory import FREE
+from experiments.config import schema
+from experiments.config.schema import Config
 from experiments.reporting import charts, render
-from experiments.reporting import interim as schema
 from experiments.reporting.charts import Chart, Table
 from experiments.reporting.measures import measure, spread
 from experiments.reporting.records import RunRecords
 
-SEEDS = ("seed", "search.seed", "select.seed", "retrain.seed", "init_from", "init_epoch")
-"""Keys in which the runs of a group may differ, besides `FREE` ones."""
-
-NAMED = ("search.alpha", "search.perturb", "search.unrolled", "select.method", "genotype", "space")
+NAMED = ("search.alpha", "search.sampler", "search.unrolled", "select.method", "genotype", "space")
 """Keys that have columns of their own."""
 
 DECISIVE = (
@@ -48,7 +43,7 @@ Groups = Mapping[Group, Sequence[str]]
 """The names of the runs in each group."""
 
 
-def build(runs: Mapping[str, tuple[ConfigDict, RunRecords]]) -> str:
+def build(runs: Mapping[str, tuple[Config, RunRecords]]) -> str:
     """The page as HTML, of runs by name."""
     values = {name: measure(config, found) for name, (config, found) in runs.items()}
     measures = list(dict.fromkeys(name for numbers in values.values() for name in numbers))
@@ -64,20 +59,21 @@ def build(runs: Mapping[str, tuple[ConfigDict, RunRecords]]) -> str:
     )
 
 
-def method_of(config: ConfigDict) -> str:
+def method_of(config: Config) -> str:
     """How the supernet is trained, as the field calls it."""
     if config.genotype:
         return "retraining"
-    names = {"none": "DARTS", "uniform": "SDARTS-RS", "gaussian": "SDARTS-RS", "adversarial": "SDARTS-ADV"}
-    name = names.get(config.search.perturb, config.search.perturb)
+    names = {"darts": "DARTS", "fixed": "DARTS, fixed alphas", "sdarts_rs": "SDARTS-RS",
+             "sdarts_rs_gaussian": "SDARTS-RS", "sdarts_adv": "SDARTS-ADV"}  # fmt: skip
+    name = names.get(config.search.sampler, config.search.sampler)
     name += ", fixed alphas" if config.search.alpha == "fixed" else ""
     return name + ("" if config.search.unrolled == "off" else ", second order")
 
 
-def _groups(configs: Mapping[str, ConfigDict]) -> dict[Group, list[str]]:
+def _groups(configs: Mapping[str, Config]) -> dict[Group, list[str]]:
     """The runs that differ in seeds alone, by space, method, selection, and the settings in which groups differ."""
     flat = {name: schema.flatten(config) for name, config in configs.items()}
-    keys = [key for key in next(iter(flat.values())) if key not in SEEDS and not key.startswith(FREE)]
+    keys = sorted(schema.compared())
     texts = {name: {key: str(values[key]) for key in keys} for name, values in flat.items()}
     unnamed = [key for key in keys if key not in NAMED]
     differing = [key for key in unnamed if len({values[key] for values in texts.values()}) > 1]
@@ -127,7 +123,7 @@ def _settings(groups: Groups) -> Table | None:
 
 
 def _runs(
-    runs: Mapping[str, tuple[ConfigDict, RunRecords]], groups: Groups, values: Values, measures: Sequence[str]
+    runs: Mapping[str, tuple[Config, RunRecords]], groups: Groups, values: Values, measures: Sequence[str]
 ) -> Table:
     """A row for each run."""
     rows = []
@@ -142,7 +138,7 @@ def _runs(
     return Table("Every run", ("run", "row", "method and selection", "seed", "state", *measures), rows)
 
 
-def _finished(config: ConfigDict, found: RunRecords) -> bool:
+def _finished(config: Config, found: RunRecords) -> bool:
     """Whether the run has the architectures, and the trained network, that its config asks for."""
     orders = 1 if config.genotype else config.select.orders
     retrains = "retrain" in config.stages.split(",")

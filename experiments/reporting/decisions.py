@@ -4,9 +4,9 @@ import dataclasses
 import string
 from collections.abc import Mapping, Sequence
 
-from darts_pt_jax.selection import noise
+from darts_pt_jax.selection import certainty
+from darts_pt_jax.selection.certainty import Contest
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
-from darts_pt_jax.selection.noise import Contest
 from darts_pt_jax.spaces import CellGraph, SearchSpace
 from experiments.reporting import charts
 from experiments.reporting.charts import Chart, Table
@@ -66,7 +66,7 @@ def described(space: SearchSpace, orders: int, record: Mapping) -> Decision:
         place = f"{record['kind']} cell, inputs of node {record['node']}"
         choice = f"keeps edges {', '.join(map(str, record['choice']))}"
     name = f"{record['order']}.{record['decision']}" if orders > 1 else str(record["decision"])
-    where, contests = f"Decision {name}, {place}", noise.contests(record)
+    where, contests = f"Decision {name}, {place}", certainty.contests(record)
     named = [(contest, _names(graph, record, contest.scores)) for contest in contests]
     figures = [_removals(record, contest, names, where) for contest, names in named]
     verdicts = [_verdict(record, contest, names) for contest, names in named]
@@ -151,7 +151,7 @@ def _roles(record: Mapping, contest: Contest, count: int) -> list[str]:
 
 def _cost(criterion: Criterion, scores: Mapping, removed: int) -> tuple[float, float | None]:
     """What a removal costs, and its paired standard error, in the unit of the charts."""
-    cost, error = noise.excess(scores, removed, None, criterion.name)
+    cost, error = certainty.excess(scores, removed, None, criterion)
     images = scores["images"]
     return criterion.shown(cost, images), None if error is None else criterion.shown(error, images)
 
@@ -168,7 +168,11 @@ def _value(criterion: Criterion, value: float) -> str:
 
 def _interval(middle: float, error: float | None) -> dict[str, float]:
     """The ends of a point's interval, if its error is known."""
-    return {} if error is None else {"low": middle - noise.NOISE * error, "high": middle + noise.NOISE * error}
+    return (
+        {}
+        if error is None
+        else {"low": middle - certainty.WITHIN_NOISE * error, "high": middle + certainty.WITHIN_NOISE * error}
+    )
 
 
 def _weights(graph: CellGraph, record: Mapping, where: str) -> Chart:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from ml_collections import ConfigDict
+from experiments.config.schema import Config
 
 
-def ended(config: ConfigDict, lines: Sequence[dict]) -> bool:
+def ended(config: Config, lines: Sequence[dict]) -> bool:
     """Whether the search is over: the last of its lines is of the last epoch, or of the one that stopped it."""
     return bool(lines) and (lines[-1]["epoch"] == config.search.epochs or "returned_to" in lines[-1])
 

@@ -3,17 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from ml_collections import ConfigDict
 from scipy import stats
 
 from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.spaces import SPACES, SearchSpace
+from experiments.config.schema import Config
 from experiments.reporting.lines import end_of_search, ended
 from experiments.reporting.records import RunRecords
 
 
-def measure(config: ConfigDict, records: RunRecords) -> dict[str, float]:
+def measure(config: Config, records: RunRecords) -> dict[str, float]:
     """The numbers of a run by name; of an unfinished run, those that are there."""
     values = {}
     if result := records.retrained:

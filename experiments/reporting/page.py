@@ -7,15 +7,15 @@ import shlex
 from collections.abc import Sequence
 
 import matplotlib
-from ml_collections import ConfigDict
 
 from darts_pt_jax import draw
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.selection import noise
+from darts_pt_jax.selection import certainty
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.spaces import SPACES, SearchSpace
+from experiments.config import schema
+from experiments.config.schema import Config
 from experiments.reporting import charts, decisions, measures, records, render
-from experiments.reporting import interim as schema
 from experiments.reporting.charts import Chart, Table
 from experiments.reporting.decisions import Decision
 from experiments.reporting.lines import end_of_search
@@ -28,7 +28,7 @@ SELECTION_NOTE = (
 )
 
 
-def build(config: ConfigDict, found: RunRecords) -> str:
+def build(config: Config, found: RunRecords) -> str:
     """The page as HTML; equal records give equal bytes.
 
     Raises:
@@ -62,7 +62,7 @@ def build(config: ConfigDict, found: RunRecords) -> str:
     )
 
 
-def _title(config: ConfigDict, found: RunRecords) -> str:
+def _title(config: Config, found: RunRecords) -> str:
     if config.genotype:
         name = config.genotype if len(config.genotype) < 80 else "an architecture"
         return f"Retraining {name}, seed {schema.seed_of(config, 'retrain')}"
@@ -73,7 +73,7 @@ Answer = tuple[str, str, str]
 """A question, its answer, and an explanation."""
 
 
-def _answers(config: ConfigDict, found: RunRecords, taken: Sequence[Decision], benchmark) -> list[Answer]:
+def _answers(config: Config, found: RunRecords, taken: Sequence[Decision], benchmark) -> list[Answer]:
     """What was chosen, how sure that is, and how good."""
     answers = [("Chosen", *_progress(config, found))]
     if taken:
@@ -93,7 +93,7 @@ def _answers(config: ConfigDict, found: RunRecords, taken: Sequence[Decision], b
     return answers
 
 
-def _how_sure(config: ConfigDict, taken: Sequence[Decision]) -> Answer:
+def _how_sure(config: Config, taken: Sequence[Decision]) -> Answer:
     """How many decisions have a scoring within noise, and how many one without a recorded error."""
     if not any(decision.contests for decision in taken):
         how = "at random" if config.select.method == "random" else "by the alphas"
@@ -102,7 +102,7 @@ def _how_sure(config: ConfigDict, taken: Sequence[Decision]) -> Answer:
     within, unknown = (sum(value in of_decision for of_decision in verdicts) for value in (True, None))
     text = f"{within} of {len(taken)} decisions within noise"
     if not unknown:
-        return "How sure", text, f"a runner-up is less than {noise.NOISE:g} paired standard errors behind"
+        return "How sure", text, f"a runner-up is less than {certainty.WITHIN_NOISE:g} paired standard errors behind"
     why = f"{unknown} of {len(taken)} decisions were made by an earlier version, which recorded no error"
     return "How sure", "Error not recorded" if unknown == len(taken) else text, why
 
@@ -113,7 +113,7 @@ def _search(found: RunRecords) -> list[dict]:
     return [m for m in lines if m["epoch"] <= end_of_search(lines)["epoch"]] if lines else []
 
 
-def _progress(config: ConfigDict, found: RunRecords) -> tuple[str, str]:
+def _progress(config: Config, found: RunRecords) -> tuple[str, str]:
     """The chosen operations, or how far the run is; and an explanation."""
     searched, retrained = (len(found.stage(stage)) for stage in ("search", "retrain"))
     if found.genotypes:
@@ -180,7 +180,7 @@ def _selection(found: RunRecords, order: int) -> list[tuple[int, str, float]]:
     """The accuracies of an order's selection: how many decisions came before, series, percent."""
     values = []
     for decision in found.decisions:
-        contests = noise.contests(decision) if decision["order"] == order else []
+        contests = certainty.contests(decision) if decision["order"] == order else []
         if contests:
             scores = contests[0].scores
             accuracy = 100 * scores["baseline"]["correct"] / scores["images"]
@@ -207,7 +207,7 @@ def _curves(values: Sequence[tuple[int, str, float]], x: str, says: str) -> Char
     return Chart(charts.lines(points, x, "accuracy, %", "series"), f"{says}: accuracy in percent", table)
 
 
-def _alphas(space: SearchSpace, config: ConfigDict, found: RunRecords) -> list[tuple[str, Chart]]:
+def _alphas(space: SearchSpace, config: Config, found: RunRecords) -> list[tuple[str, Chart]]:
     """Edge weights over the epochs of the search and, after them, of the first order's tuning: heading and chart."""
     lines = _search(found) + [m for m in found.stage("select") if m["order"] == 1]
     history = [m["edge_weights"] for m in lines if "edge_weights" in m]
@@ -247,7 +247,7 @@ def _times(found: RunRecords) -> Chart | None:
     return Chart(charts.bars(points, "phase", "seconds", "part"), "Seconds of every phase", table)
 
 
-def _facts(config: ConfigDict, found: RunRecords) -> list[tuple[str, str]]:
+def _facts(config: Config, found: RunRecords) -> list[tuple[str, str]]:
     """Seeds, data, devices and versions."""
     run = found.run
     parts = ("retrain",) if config.genotype else ("search", "select", "retrain")

@@ -8,15 +8,15 @@ import json
 import pathlib
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from darts_pt_jax import record
+from darts_pt_jax import record, spaces
 from darts_pt_jax.genotype import Genotype, genotype_of
+from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES, SearchSpace
+from experiments.config import plugins, schema
+from experiments.config.schema import Config
+from experiments.config.versions import refuse_newer
 from experiments.errors import ConfigError, RunError
-from experiments.reporting import interim as direct
-from experiments.reporting import interim as schema
-from experiments.reporting import interim as spaces
 from experiments.reporting.lines import end_of_search, genotype_name
 
 
@@ -39,7 +39,7 @@ class RunRecords:
     retrained: dict | None
 
     @classmethod
-    def read(cls, workdir: pathlib.Path, config: ConfigDict, finished: bool = True) -> "RunRecords":
+    def read(cls, workdir: pathlib.Path, config: Config, finished: bool = True) -> "RunRecords":
         """Reads a run directory; a last line that is still being written is left out.
 
         Args:
@@ -63,7 +63,7 @@ class RunRecords:
         """The lines of metrics.jsonl that a stage wrote."""
         return [m for m in self.metrics if m["stage"] == stage]
 
-    def architectures(self, config: ConfigDict) -> dict[str, Genotype]:
+    def architectures(self, config: Config) -> dict[str, Genotype]:
         """The architectures by the method that chose them, and what magnitude would have chosen."""
         select = config.select
         if config.genotype:
@@ -89,7 +89,7 @@ def read_run(workdir: pathlib.Path) -> dict:
     """The content of run.json. Earlier versions sealed it with no digest; theirs is taken as it is.
 
     Raises:
-      ConfigError: the directory has none: it is not a run directory.
+      ConfigError: the directory has none: it is not a run directory; or it is of a newer format.
       RunError: it is damaged.
     """
     file = workdir / "run.json"
@@ -101,9 +101,10 @@ def read_run(workdir: pathlib.Path) -> dict:
         content = record.unsealed(text) if "sha256" in content else dict(content)
         if not isinstance(content.get("config"), dict):
             raise ValueError("it names no config")
-        return content
     except (ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{file} is damaged ({error}): put it back") from error
+    refuse_newer(content, file)
+    return content
 
 
 def read_genotype(workdir: pathlib.Path, order: int = 0) -> Genotype:
@@ -115,37 +116,36 @@ def read_genotype(workdir: pathlib.Path, order: int = 0) -> Genotype:
     return Genotype.from_json((workdir / f"{genotype_name(order)}.json").read_text())
 
 
-def config_of(run: dict) -> ConfigDict:
-    """The config in the content of run.json; keys that are newer than the run have their defaults.
+def config_of(run: dict) -> Config:
+    """The config in the content of run.json, its plugins imported; keys that are newer than the run have their defaults.
 
     Raises:
-      ConfigError: its space is not among `SPACES`.
+      ConfigError: a plugin is missing or fails, or its space is not among `SPACES`.
     """
     config = schema.from_flat(run["config"])
+    config = config.changed({"plugins": plugins.load(config.plugins)})
     if config.space not in SPACES:
-        raise ConfigError(f"space is {config.space!r}, expected one of {', '.join(SPACES)}: it is defined elsewhere")
+        raise ConfigError(
+            f"space is {config.space!r}, expected one of {', '.join(SPACES)}: it is defined elsewhere: name the file that "
+            "defines it by --config.plugins=FILE"
+        )
     return config
 
 
 def changed_keys(run: dict) -> dict:
     """The keys of a run's config that differ from the defaults, with their values."""
-    defaults = schema.defaults()
-    return {key: value for key, value in run["config"].items() if value != defaults.get(key)}
+    return schema.not_default(schema.from_flat(run["config"]))
 
 
 def command(records: RunRecords) -> list[str]:
     """The arguments of a command that makes such a run: all stages that it has begun, from configs/common.py."""
-    config, defaults = records.run["config"], schema.defaults()
-    begun = {m["stage"] for m in records.metrics}
-    if config.get("init_from"):
+    config, begun = schema.from_flat(records.run["config"]), {m["stage"] for m in records.metrics}
+    if config.init_from:
         begun -= {"search"}  # these lines come from the run that trained the supernet
-    begun |= set(config["stages"].split(","))
-    values = {**changed_keys(records.run), "stages": ",".join(stage for stage in schema.STAGES if stage in begun)}
-    options = [
-        f"--config.{key}={tuple(value) if isinstance(value, list) else value}"
-        for key, value in values.items()
-        if key in defaults and value != defaults[key]
-    ]
+    begun |= set(config.stages.split(","))
+    config = config.changed({"stages": ",".join(stage for stage in schema.STAGES if stage in begun)})
+    values = {key: schema.value(config, key) for key in schema.not_default(config)}
+    options = [f"--config.{key}={value}" for key, value in values.items()]
     return ["python", "-m", "experiments.main", "--config=configs/common.py", *options]
 
 

@@ -4,20 +4,20 @@ import collections
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.selection import methods
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.spaces import SPACES, SearchSpace
-from experiments.reporting import interim as methods
-from experiments.reporting import interim as schema
+from experiments.config import schema
+from experiments.config.schema import Config
 from experiments.reporting.lines import end_of_search
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.measures import benchmark, plain_kinds, without_parameters
 from experiments.reporting.records import RunRecords
 
 
-def build(config: ConfigDict, records: RunRecords, networks: Sequence[str]) -> tuple[str, str]:
+def build(config: Config, records: RunRecords, networks: Sequence[str]) -> tuple[str, str]:
     """Summary and details as Markdown; `networks` are the lines of the section about the discrete networks."""
     if config.genotype:
         return _retrained_only(config, records, networks), ""
@@ -25,7 +25,7 @@ def build(config: ConfigDict, records: RunRecords, networks: Sequence[str]) -> t
     return _summary(config, records, networks, genotypes), _details(config, records, genotypes)
 
 
-def _retrained_only(config: ConfigDict, records: RunRecords, networks: Sequence[str]) -> str:
+def _retrained_only(config: Config, records: RunRecords, networks: Sequence[str]) -> str:
     """The report of a run that retrains a given architecture."""
     (genotype,) = records.genotypes
     lines = [f"# Retrained with seed {schema.seed_of(config, 'retrain')}"]
@@ -36,9 +36,7 @@ def _retrained_only(config: ConfigDict, records: RunRecords, networks: Sequence[
     return "\n".join(lines)
 
 
-def _summary(
-    config: ConfigDict, records: RunRecords, networks: Sequence[str], genotypes: Mapping[str, Genotype]
-) -> str:
+def _summary(config: Config, records: RunRecords, networks: Sequence[str], genotypes: Mapping[str, Genotype]) -> str:
     space, select, first = SPACES[config.space], config.select, records.genotypes[0]
     seeds = f"seed {schema.seed_of(config, 'search')}, selected with seed {schema.seed_of(config, 'select')}"
     lines = [f"# {space.name}, {seeds}", "", *_accuracies(records), *_stopped(records), *_retraining(config, records)]
@@ -53,10 +51,10 @@ def _summary(
     return "\n".join(lines)
 
 
-def _details(config: ConfigDict, records: RunRecords, genotypes: Mapping[str, Genotype]) -> str:
+def _details(config: Config, records: RunRecords, genotypes: Mapping[str, Genotype]) -> str:
     space = SPACES[config.space]
     lines = ["## Operations", "", *_operations(space, genotypes), ""]
-    if methods.scores_images(config.select.method):
+    if methods.METHODS[config.select.method].scores:
         lines += [_agreement(config, records), ""]
     for method, genotype in genotypes.items():
         lines += [f"By {method}:", "", "```", genotype.text(space.notation), "```", ""]
@@ -92,7 +90,7 @@ def _stopped(records: RunRecords) -> list[str]:
     ]
 
 
-def _retraining(config: ConfigDict, records: RunRecords) -> list[str]:
+def _retraining(config: Config, records: RunRecords) -> list[str]:
     """The discrete network's accuracy on the test set, if it has been trained to its end."""
     result = records.retrained
     if not result:
@@ -166,7 +164,7 @@ def _operations(space: SearchSpace, genotypes: Mapping[str, Genotype]) -> list[s
     return lines
 
 
-def _agreement(config: ConfigDict, records: RunRecords) -> str:
+def _agreement(config: Config, records: RunRecords) -> str:
     """How many decisions were ties, and how many agree with the alphas."""
     edge_weights = end_of_search(records.metrics)["edge_weights"]
     taken = [d for d in records.decisions if d["type"] == "operation"]

@@ -4,9 +4,8 @@ import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from ml_collections import ConfigDict
-
 from darts_pt_jax import record
+from experiments.config.schema import Config
 from experiments.reporting import measures
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.records import RunRecords
@@ -15,7 +14,7 @@ Results = Mapping[str, Mapping[int, Mapping]]
 """What `result` says of each finished run, by selection or architecture, and seed."""
 
 
-def result(workdir: pathlib.Path, config: ConfigDict) -> dict:
+def result(workdir: pathlib.Path, config: Config) -> dict:
     """What the table says of a finished run: "values", its measures by name, and "genotype", its text."""
     records = RunRecords.read(workdir, config)
     genotype = (workdir / "genotype.txt").read_text().strip()
