@@ -26,7 +26,7 @@ from benchmarks.programs import Meter, with_decided
 from darts_pt_jax import architecture, record
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.checkpoints import Checkpoints
-from darts_pt_jax.data.sources import DataError
+from darts_pt_jax.data.images import DataError
 from darts_pt_jax.metrics import Metrics
 from experiments.config import settings
 from experiments.engine import large_pages, machine, run

@@ -25,7 +25,7 @@ from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data import batches
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.record import JsonLines

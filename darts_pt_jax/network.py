@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from darts_pt_jax import kernels, ops
+from darts_pt_jax import counting, kernels, ops
 from darts_pt_jax.genotype import Genotype, Node
 from darts_pt_jax.spaces import RESIDUAL_BLOCK, darts_layout, nasbench201_layout
 
@@ -197,34 +197,19 @@ def parameters(params: dict) -> int:
 
 
 def multiply_adds(net: Network, image_shape: Sequence[int]) -> int:
-    """The second of `size`."""
+    """Multiply-adds for one image [H, W, C], as `size` counts them."""
     return size(net, image_shape)[1]
 
 
 def size(net: Network, image_shape: Sequence[int]) -> tuple[int, int]:
-    """Parameters, and multiply-adds of convolutions and head for one image [H, W, C], as NAS-Bench-201 counts "FLOPs".
+    """Parameters, and multiply-adds for one image [H, W, C], as NAS-Bench-201 counts "FLOPs"; no auxiliary head.
 
-    Without the auxiliary head. Programs that count BatchNorm and pools too say more.
+    Convolutions and products of matrices count. Programs that also count BatchNorm and pooling give larger numbers.
     """
-    total = 0
-
-    def count(call, args, kwargs, context):
-        nonlocal total
-        out, module = call(*args, **kwargs), context.module
-        if not isinstance(module, ops.Conv | ops.SeparableConv | ops.Linear):
-            return out
-        pixels = out.size // len(out) // out.shape[-1]
-        if isinstance(module, ops.SeparableConv):
-            total += pixels * args[0].shape[-1] * (module.kernel**2 + module.channels)
-        elif isinstance(module, ops.Conv):
-            total += pixels * args[0].shape[-1] * module.kernel**2 * module.channels
-        elif isinstance(module, ops.Linear):
-            total += (args[0].shape[-1] + 1) * module.features
-        return out
-
-    with nn.intercept_methods(count):
-        variables = abstract_variables(net.clone(auxiliary=False), image_shape)
-    return parameters(variables["params"]), total
+    rngs = dict.fromkeys(("params", "noise"), jax.random.key(0))
+    program = lambda image: net.clone(auxiliary=False).init_with_output(rngs, image, False)  # noqa: E731
+    products, (_, variables) = counting.multiply_adds(program, (1, *image_shape))
+    return parameters(variables["params"]), products
 
 
 def latency(net: Network, image_shape: Sequence[int], calls: int = 30) -> float:

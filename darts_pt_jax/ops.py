@@ -1,12 +1,12 @@
 """Candidate operations and the fixed blocks around them (DARTS, section 3.1; NAS-Bench-201, section 2.1).
 
-Every operation is a Flax module over images [B, H, W, C] with the attributes of `Operation`, called as
-`operation(x, batch_statistics)`. `OPERATIONS` names them: a new operation is a new row.
+An operation is a Flax module with the attributes of `Operation`, called as `operation(x, batch_statistics)` on images
+[B, H, W, C]. `OPERATIONS` names them: a new operation is a new row. The functions below the table say what an operation
+is, and find it out from the registered value itself.
 """
 
 import functools
-from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import flax.errors
 import flax.linen as nn
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from darts_pt_jax import kernels
+from darts_pt_jax import counting, kernels
 
 torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """PyTorch's default for convolutions and linear layers: U(-b, b) with b = 1/sqrt(fan_in)."""
@@ -23,8 +23,8 @@ torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 class Norm(nn.Module):
     """BatchNorm as PyTorch computes it: epsilon 1e-5, running statistics with momentum 0.1.
 
-    The running variance is the biased one, as in Flax. Without `affine` it has no parameters. Statistics are float32
-    whatever the images are.
+    The running variance is the biased one, as in Flax. Without `affine` it has no parameters. Statistics are float32 for
+    images of every type.
     """
 
     affine: bool = False
@@ -49,14 +49,17 @@ class Norm(nn.Module):
 
 
 class Operation(nn.Module):
-    """What every operation is built from.
+    """Base class of the operations.
 
     Attributes:
-      channels: channels of input and output.
+      channels: C, of input and output.
       stride: 1, or 2 to halve height and width (rounding up).
-      affine: whether BatchNorm has scale and bias (the retrained network has them, the supernet has not).
+      affine: whether BatchNorm has scale and bias; the retrained network's has, the supernet's has not.
       pool_norm: whether BatchNorm follows pooling.
-      stacks: whether the operations of several edges that read the same images are faster computed as one, by vmap.
+
+    Attributes of the class:
+      stacks: whether vmap over the edges that read the same images is faster than one edge after the other.
+      convolution: whether it counts as a convolution (`is_convolution`); None: it does if it has multiply-adds.
     """
 
     channels: int
@@ -65,6 +68,7 @@ class Operation(nn.Module):
     pool_norm: bool = True
 
     stacks: ClassVar[bool] = False
+    convolution: ClassVar[bool | None] = None
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -86,9 +90,12 @@ class Conv(nn.Module):
         shape = (self.kernel, self.kernel, x.shape[-1], self.channels)
         return convolve(x, self.param("kernel", torch_uniform, shape), self.stride)
 
+    def multiply_adds(self, x: jax.Array, y: jax.Array) -> int:
+        return y.size * x.shape[-1] * self.kernel**2
+
 
 class Linear(nn.Module):
-    """Linear layer with bias, in float32; both begin as in PyTorch."""
+    """Linear layer with bias, in float32, initialised as in PyTorch."""
 
     features: int
 
@@ -101,9 +108,12 @@ class Linear(nn.Module):
         )
         return x.astype(jnp.float32) @ kernel + bias
 
+    def multiply_adds(self, x: jax.Array, y: jax.Array) -> int:
+        return y.size * (x.shape[-1] + 1)
+
 
 class SeparableConv(nn.Module):
-    """Depthwise k x k, then pointwise convolution."""
+    """Depthwise k x k convolution, then pointwise convolution."""
 
     channels: int
     kernel: int
@@ -118,9 +128,13 @@ class SeparableConv(nn.Module):
         x = kernels.depthwise(x, depthwise[:, :, 0].astype(x.dtype), self.stride, self.dilation)
         return convolve(x, pointwise)
 
+    def multiply_adds(self, x: jax.Array, y: jax.Array) -> int:
+        depthwise = y.size // self.channels * x.shape[-1] * self.kernel**2
+        return depthwise + y.size * x.shape[-1]
+
 
 def average_pool(x: jax.Array, stride: int) -> jax.Array:
-    """3 x 3 average pooling of [B, H, W, C] over the pixels inside the image: padding is not counted."""
+    """3 x 3 average pooling of [B, H, W, C] over the pixels inside the image: padding does not count."""
     total = kernels.depthwise(x, jnp.ones((3, 3, x.shape[-1]), x.dtype), stride)
     rows, columns = (np.convolve(np.ones(n), np.ones(3))[1:-1:stride] for n in x.shape[1:3])
     return total / np.asarray(np.outer(rows, columns)[:, :, None], x.dtype)
@@ -141,9 +155,9 @@ class ReLUConvNorm(nn.Module):
 
 
 class FactorizedReduce(nn.Module):
-    """ReLU, two strided 1x1 convolutions on even and on odd pixels, concatenated, BatchNorm.
+    """ReLU, strided 1x1 convolutions of the even and of the odd pixels, concatenated, BatchNorm.
 
-    An odd height or width is padded by one zero at the end of the odd pixels, so that both halves have the same size.
+    The odd pixels are padded with one zero at the end of each row and column, so that both halves have the same size.
     """
 
     channels: int
@@ -160,7 +174,7 @@ class FactorizedReduce(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """The down-sampling block between the stages of NAS-Bench-201: doubles channels, halves the size."""
+    """The down-sampling block between the stages of NAS-Bench-201: doubles the channels, halves height and width."""
 
     channels: int
 
@@ -182,7 +196,7 @@ class Zero(Operation):
 
 
 class Noise(Operation):
-    """noise: fresh N(0, 1) that does not depend on the input, in training and in evaluation (S4)."""
+    """noise: N(0, 1) drawn anew in every pass, in training and in evaluation, whatever the input (S4)."""
 
     @nn.compact
     def __call__(self, x: jax.Array, batch_statistics: bool) -> jax.Array:
@@ -201,7 +215,7 @@ class Skip(Operation):
 
 
 class Pool(Operation):
-    """3 x 3 max or average pooling (padding is never the maximum nor counted), then BatchNorm if `pool_norm`."""
+    """3 x 3 max or average pooling over the pixels inside the image, then BatchNorm if `pool_norm`."""
 
     average: bool = False
 
@@ -210,9 +224,12 @@ class Pool(Operation):
         x = average_pool(x, self.stride) if self.average else kernels.max_pool(x, self.stride)
         return Norm(self.affine, name="norm")(x, batch_statistics) if self.pool_norm else x
 
+    def multiply_adds(self, x: jax.Array, y: jax.Array) -> int:
+        return 0
+
 
 class SepConv(Operation):
-    """sep_conv: twice ReLU, separable convolution, BatchNorm; the stride stands in the first."""
+    """sep_conv: ReLU, separable convolution, BatchNorm, twice; the first convolution has the stride."""
 
     kernel: int = 3
     stacks: ClassVar[bool] = True
@@ -248,7 +265,17 @@ class NorConv(Operation):
         return block(x, batch_statistics)
 
 
-OPERATIONS: dict[str, Callable[..., nn.Module]] = {
+class MakeOperation(Protocol):
+    """Makes an operation's module: a subclass of `Operation`, or a `functools.partial` of one."""
+
+    def __call__(
+        self, channels: int, stride: int = 1, affine: bool = False, pool_norm: bool = True, **attributes
+    ) -> nn.Module:
+        """See `Operation`; `attributes` are Flax's `name` and `parent`."""
+        ...
+
+
+OPERATIONS: dict[str, MakeOperation] = {
     "none": Zero,
     "noise": Noise,
     "skip_connect": Skip,
@@ -261,44 +288,67 @@ OPERATIONS: dict[str, Callable[..., nn.Module]] = {
     "nor_conv_1x1": functools.partial(NorConv, kernel=1),
     "nor_conv_3x3": functools.partial(NorConv, kernel=3),
 }
-"""Operations by name; a value makes the module from the attributes of `Operation`."""
+"""Operations by name."""
 
 
-@functools.partial(jax.jit, static_argnames=("name", "channels", "stride", "pool_norm"))
-def init(key: jax.Array, name: str, channels: int, stride: int = 1, pool_norm: bool = True) -> dict:
-    """Variables of an operation of the supernet, whose BatchNorm is not affine: "params" and "batch_stats"."""
-    operation = OPERATIONS[name](channels, stride, pool_norm=pool_norm)
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _init(key: jax.Array, make: MakeOperation, channels: int, stride: int, pool_norm: bool) -> dict:
+    operation = make(channels, stride, pool_norm=pool_norm)
     variables = operation.init({"params": key, "noise": key}, jnp.zeros((1, 4, 4, channels)), True)
     return {"params": {}, "batch_stats": {}, **variables}
 
 
+def init(key: jax.Array, name: str, channels: int, stride: int = 1, pool_norm: bool = True) -> dict:
+    """Variables of an operation of the supernet, whose BatchNorm is not affine: "params" and "batch_stats"."""
+    return _init(key, OPERATIONS[name], channels, stride, pool_norm)
+
+
 @functools.cache
-def _shapes(name: str, stride: int, pool_norm: bool = True) -> dict:
-    return jax.eval_shape(lambda: init(jax.random.key(0), name, 2, stride, pool_norm))
+def _shapes(make: MakeOperation, stride: int, pool_norm: bool = True) -> dict:
+    """`init`'s shapes. What is cached is cached by the registered value: a name may be registered anew."""
+    return jax.eval_shape(lambda: _init(jax.random.key(0), make, 2, stride, pool_norm))
 
 
 def has_parameters(name: str, stride: int = 1) -> bool:
-    """Whether an operation has parameters without affine BatchNorm."""
-    return bool(_shapes(name, stride)["params"])
-
-
-def differs_by_edge(name: str, stride: int = 1) -> bool:
-    """Whether an operation gives another output on each edge that leaves a state: it has parameters, or draws."""
-    return has_parameters(name, stride) or draws(name)
+    """Whether an operation has parameters when its BatchNorm is not affine."""
+    return bool(_shapes(OPERATIONS[name], stride)["params"])
 
 
 def has_statistics(name: str, stride: int, pool_norm: bool) -> bool:
     """Whether an operation has running statistics."""
-    return bool(_shapes(name, stride, pool_norm)["batch_stats"])
+    return bool(_shapes(OPERATIONS[name], stride, pool_norm)["batch_stats"])
+
+
+def draws(name: str) -> bool:
+    """Whether an operation draws random numbers."""
+    return _draws(OPERATIONS[name])
+
+
+def differs_by_edge(name: str, stride: int = 1) -> bool:
+    """Whether an operation differs between edges that read the same state: it has parameters, or draws."""
+    return has_parameters(name, stride) or draws(name)
+
+
+def is_convolution(name: str) -> bool:
+    """Whether an operation is a convolution at stride 1: `Operation.convolution`, or else whether it has multiply-adds."""
+    return _is_convolution(OPERATIONS[name])
 
 
 @functools.cache
-def draws(name: str) -> bool:
-    """Whether an operation draws random numbers."""
-    x = jnp.zeros((1, 4, 4, 2))
-    apply = functools.partial(OPERATIONS[name](2).apply, batch_statistics=True, mutable=["batch_stats"])
+def _draws(make: MakeOperation) -> bool:
+    apply = functools.partial(make(2).apply, batch_statistics=True, mutable=["batch_stats"])
     try:
-        jax.eval_shape(apply, _shapes(name, 1), x)
+        jax.eval_shape(apply, _shapes(make, 1), jnp.zeros((1, 4, 4, 2)))
     except flax.errors.InvalidRngError:
         return True
     return False
+
+
+@functools.cache
+def _is_convolution(make: MakeOperation) -> bool:
+    operation, rngs = make(2), dict.fromkeys(("params", "noise"), jax.random.key(0))
+    said = getattr(operation, "convolution", None)
+    if said is not None:
+        return said
+    program = functools.partial(operation.init_with_output, rngs, batch_statistics=True)
+    return counting.multiply_adds(program, (1, 4, 4, 2))[0] > 0

@@ -26,7 +26,7 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
 
     from darts_pt_jax import hosts
     from darts_pt_jax.checkpoints import DamagedError
-    from darts_pt_jax.data.sources import DataError
+    from darts_pt_jax.data.images import DataError
     from darts_pt_jax.record import RecordError, WriteError
     from experiments.config import settings
     from experiments.engine.execute import execute

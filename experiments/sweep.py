@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from darts_pt_jax.data.sources import DataError
+from darts_pt_jax.data.images import DataError
 from darts_pt_jax.interop import published
 from experiments.config import settings
 from experiments.config.settings import Settings

@@ -11,6 +11,7 @@ from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.ops import Operation
 from darts_pt_jax.spaces import SearchSpace, dag
+from experiments.training import loops
 from tests.command import TINY, run
 
 HUGE = {**TINY, "search.alpha": "fixed", "select.method": "perturbation", "search.learning_rate": 1e25}
@@ -104,3 +105,18 @@ def test_from_the_first_bad_step_on_a_state_stays_as_it_was(bad):
         state, total = guard(state, total, *of_batch, {}, 0.5)
         np.testing.assert_array_equal(state["w"], [1, 0.5, 0])
         assert np.isnan(total.loss) and (int(total.correct), int(total.images)) == (1, 4)
+
+
+def test_a_gradient_that_is_finite_and_too_long_is_said_to_be_so():
+    """Its norm overflows, which the guard sees as not finite."""
+    guard = jax.jit(bilevel.guarded(lambda state, gradients, stats: gradients["params"], "params"))
+    gradients, metrics = {"params": {"w": jnp.full(4, 2e19)}}, Metrics(jnp.float32(2), jnp.int32(1), jnp.int32(4))
+    state, total = guard({"w": jnp.zeros(4)}, Metrics.zero(), gradients, metrics, {})
+    assert np.isnan(total.loss) and not state["w"].any()
+    tensors = [("the training loss", metrics.loss), ("the gradient", gradients)]
+    said = (
+        r"training step 1: the gradient's norm is 4e\+19 and overflows, as any above 1.8e\+19 does: lower the rate, or"
+    )
+    with pytest.raises(FloatingPointError, match=said), loops.explained(lambda i, state: tensors, 4, "the rate"):
+        raise loops.Diverged("diverged", state, total)
+    assert loops.too_long([("short", {"w": jnp.full(4, 9e18)})]) is None

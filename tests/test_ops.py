@@ -1,9 +1,16 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from darts_pt_jax import ops
+from darts_pt_jax import network, ops
+from darts_pt_jax.genotype import example
+from darts_pt_jax.network import Network
+from darts_pt_jax.ops import Operation
+from darts_pt_jax.spaces import SearchSpace, dag, darts_like
+from darts_pt_jax.supernet import Supernet
+from tests import tiny
 
 
 def run(module, x, key, batch_statistics=True):
@@ -74,6 +81,83 @@ def test_operations_without_parameters_are_known():
 
 def test_operations_that_draw_are_known():
     assert [name for name in ops.OPERATIONS if ops.draws(name)] == ["noise"]
+
+
+def test_convolutions_are_known_by_what_they_are_unless_they_say_it(monkeypatch):
+    assert [name for name in ops.OPERATIONS if ops.is_convolution(name) != ("conv" in name)] == []
+
+    class Gate(Operation):
+        @nn.compact
+        def __call__(self, x, batch_statistics):
+            return x * nn.sigmoid(nn.Dense(self.channels)(x))
+
+    class NoConvolution(Gate):
+        convolution = False
+
+    for name, operation, expected in (("a", Gate, True), ("unconventional", NoConvolution, False)):
+        monkeypatch.setitem(ops.OPERATIONS, name, operation)
+        assert ops.is_convolution(name) is expected
+
+
+def test_an_operation_registered_anew_is_the_new_one(monkeypatch, key):
+    """The caches are of the registered value, not of its name."""
+
+    def registered(size):
+        class Mine(Operation):
+            @nn.compact
+            def __call__(self, x, batch_statistics):
+                return ops.Conv(self.channels, size, self.stride)(x)
+
+        class Drawing(ops.Noise):
+            pass
+
+        monkeypatch.setitem(ops.OPERATIONS, "mine", Mine if size else Drawing)
+        graph = dag(1, 1, ("skip_connect", "mine"))
+        net = Supernet(SearchSpace("mine", {"normal": graph}, lambda cells: ("normal",), stem_multiplier=1), 1, 4, 3)
+        state = tiny.state(net, key)
+        rngs = {"noise": key}
+        logits = net.apply(state.variables, jnp.zeros((2, 8, 8, 2)), tiny.weights(net, state), False, rngs=rngs)
+        assert logits.shape == (2, 3)
+        return ops.draws("mine"), [leaf.shape for leaf in jax.tree.leaves(state.params.get("cells_0", {}))]
+
+    assert registered(1) == (False, [(1, 1, 1, 4, 4)])
+    assert registered(3) == (False, [(1, 3, 3, 4, 4)])
+    assert registered(0) == (True, [])
+
+
+@pytest.mark.parametrize("form", ["Conv", "DenseGeneral", "ConvTranspose", "einsum", "scan"])
+def test_multiply_adds_of_ones_own_operation_count(form, monkeypatch):
+    class Product(Operation):
+        @nn.compact
+        def __call__(self, x, batch_statistics):
+            x = x[:, :: self.stride, :: self.stride]
+            if form == "Conv":
+                return nn.Conv(self.channels, (1, 1), use_bias=False)(x)
+            if form == "DenseGeneral":
+                return nn.DenseGeneral(self.channels, use_bias=False)(x)
+            if form == "ConvTranspose":
+                return nn.ConvTranspose(self.channels, (1, 1), use_bias=False)(x)
+            kernel = self.param("kernel", nn.initializers.orthogonal(), (x.shape[-1], self.channels))
+            if form == "einsum":
+                return jnp.einsum("bhwc,cd->bhwd", x, kernel)
+            return jnp.moveaxis(jax.lax.map(lambda row: row @ kernel, jnp.moveaxis(x, 1, 0)), 0, 1)
+
+    class Known(Operation):
+        @nn.compact
+        def __call__(self, x, batch_statistics):
+            return ops.Conv(self.channels, 1, self.stride)(x)
+
+    class Silent(Product):
+        def multiply_adds(self, x, y):
+            return 0
+
+    def size(operation):
+        monkeypatch.setitem(ops.OPERATIONS, "mine", operation)
+        genotype = example(darts_like("mine", ("mine",)))
+        return network.size(Network(genotype, "cifar", 3, 4, 3), (8, 8, 3))
+
+    assert size(Product) == size(Known)
+    assert size(Silent)[1] < size(Known)[1] - 10_000
 
 
 def test_noise_depends_on_the_key_alone(key):

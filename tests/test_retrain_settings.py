@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop import published
 from darts_pt_jax.loops import Loop

@@ -29,7 +29,7 @@ class TrainedNetwork:
       variables: "params" and "batch_stats".
       image_shape: (H, W, C).
       mean, std: float [C], of pixels scaled to [0, 1].
-      crop: whether its test images are the `streams.middle` of pictures, not whole ones.
+      crop: whether its test images are the `pictures.middle` of pictures, not whole ones.
       epoch: how many epochs it has been trained; None where that is not known.
       plugins: modules and files that define its operations, comma-separated (the config's `plugins`).
     """

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from darts_pt_jax import architecture
+from darts_pt_jax import architecture, ops
 from experiments.analysis import figures
-from experiments.analysis.interim import is_convolution
 from experiments.analysis.subject import Options, Result, Subject
 from experiments.errors import ConfigError
 from experiments.reporting.measures import correlation
@@ -67,7 +66,7 @@ def run(subject: Subject, options: Options) -> Result:
         of_edge = [row for row in rows if (row["kind"], row["edge"]) == edge]
         one.set_title(f"{edge[0]} edge {edge[1]}", fontsize=8)
         for row in of_edge:
-            colour = figures.COLOURS[0] if is_convolution(row["operation"]) else figures.GREY
+            colour = figures.COLOURS[0] if ops.is_convolution(row["operation"]) else figures.GREY
             one.plot(row["weight"], row["accuracy"], "o", color=colour, markersize=4)
             one.annotate(
                 row["operation"], (row["weight"], row["accuracy"]), (3, 3), textcoords="offset points", fontsize=6

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from darts_pt_jax import nasbench201, record
 from darts_pt_jax.bilevel import SearchState
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.loops import Loop
 from darts_pt_jax.metrics import Metrics

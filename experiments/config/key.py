@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Collection
 from typing import Any, Literal
 
-from experiments.config.spelling import guess
+from darts_pt_jax.naming import guess
 
 Affects = Literal["results", "seed", "rounding", "records", "nothing"]
 """What a key changes: the results; the random numbers; the last bits of results; what is recorded or kept; nothing."""

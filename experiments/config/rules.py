@@ -4,11 +4,11 @@ from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.data import sources
 from darts_pt_jax.genotype import example
 from darts_pt_jax.interop import published
+from darts_pt_jax.naming import guess
 from darts_pt_jax.selection import schedule, sgas
 from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.config.schema import KEYS, Config, seed_of, value
-from experiments.config.spelling import guess
 from experiments.errors import ConfigError
 
 
@@ -35,16 +35,16 @@ def check(config: Config):
 
 
 def _check_data(config: Config):
-    data = config.data
+    data, source = config.data, sources.find(config.data.source)
     if bool(data.mean) != bool(data.std):
         raise ConfigError("data.mean and data.std are given together or not at all")
     if not data.crop:
-        if data.source == "folder":
+        if not source.read:
             raise ConfigError(
-                "data.source is 'folder', whose pictures may be of any size: set data.crop to that of the images"
+                f"data.source is {data.source!r}, whose pictures may be of any size: set data.crop to that of the images"
             )
         return
-    if data.source in sources.SOURCES:
+    if not source.stream:
         raise ConfigError(
             f"data.crop is {data.crop}, but data.source={data.source!r} is kept in memory: set it to 0, or take a folder "
             "or a tensorflow-datasets name"

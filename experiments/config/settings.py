@@ -12,10 +12,12 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from darts_pt_jax import hosts
+from darts_pt_jax.data import sources
+from darts_pt_jax.naming import guess
 from experiments.config import plugins, reference
 from experiments.config.rules import check
 from experiments.config.schema import KEYS, Config, frozen, renamed, seed_of
-from experiments.config.spelling import guess, nearest
+from experiments.config.spelling import nearest
 from experiments.errors import ConfigError
 
 
@@ -64,9 +66,11 @@ def parse(argv: Sequence[str]) -> Settings:
     workdir = pathlib.Path(options.workdir or _default_workdir(config, options.config))
     config = _with_plugins(config, options.config, workdir)
     check(config)
-    if config.data.source not in ("npz", "folder") and any(o.startswith("--config.data.path=") for o in overrides):
+    given = any(override.startswith("--config.data.path=") for override in overrides)
+    if given and not sources.find(config.data.source).takes_path:
+        fit = " or ".join(name for name, source in sources.SOURCES.items() if source.takes_path)
         raise ConfigError(
-            f"data.path is given, but data.source is {config.data.source!r}: add --config.data.source=npz or folder"
+            f"data.path is given, but data.source is {config.data.source!r}: add --config.data.source={fit}"
         )
     if config.init_from and workdir.resolve() == pathlib.Path(config.init_from).resolve():
         raise ConfigError(f"--workdir {workdir} is the run that init_from names, which is only read: name another")

@@ -4,12 +4,6 @@ import difflib
 from collections.abc import Iterable
 
 
-def guess(word: str, words: Iterable[str]) -> str:
-    """The end of an error that asks whether the most similar of `words` was meant; empty if none is similar."""
-    near = difflib.get_close_matches(word, words, 1)
-    return f": did you mean {near[0]}?" if near else ""
-
-
 def nearest(name: str, known: Iterable[str]) -> str:
     """Asks which key was meant: by its whole name, by its last part, or by its section; lists all if none is similar."""
     known = list(known)

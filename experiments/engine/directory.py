@@ -10,7 +10,7 @@ from importlib import metadata
 
 from darts_pt_jax import hosts, record
 from darts_pt_jax.checkpoints import Checkpoints
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
 from experiments.config.schema import Config, flatten, from_flat

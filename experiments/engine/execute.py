@@ -4,8 +4,8 @@ import contextlib
 import io
 
 from darts_pt_jax import hosts
-from darts_pt_jax.data import sources, streams
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data import sources
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.genotype import example
@@ -52,7 +52,7 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
     worked = done < goal(settings, pipeline, done)
     if worked:
         source = Source.named(settings, before)
-        if settings.config.data.download and settings.config.data.source not in sources.SOURCES:
+        if settings.config.data.download and sources.find(settings.config.data.source).downloads:
             screen.say("tensorflow-datasets downloads the data if they are not there yet")
         with one_line("start", lambda: "lower data.examples, data.size or supernet.channels"):
             devices = devices_of(settings.config)
@@ -136,10 +136,7 @@ def _refuse_another_architecture(settings: Settings):
 def load_images(config: Config, download: bool = False) -> Images | Stream:
     """The images that the config names."""
     data = config.data
-    if data.crop:
-        of_folder = data.source == "folder"
-        return streams.folder(data.path, data.crop) if of_folder else streams.tfds(data.source, data.dir, data.crop)
-    return sources.load(data.source, data.path, data.size, data.examples, data.dir, download)
+    return sources.load_images(data.source, data.path, data.size, data.examples, data.dir, download, data.crop)
 
 
 def _loaded(config: Config) -> Images | Stream:

@@ -18,7 +18,7 @@ from darts_pt_jax import bilevel, hosts, record
 from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.checkpoints import Checkpoints, size_of
-from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.data.images import DataError, Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
 from experiments.config import schema

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.checkpoints import size_of
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.selection.methods import METHODS

@@ -1,12 +1,13 @@
 """What a config has to be for the images, the devices and the network of a run."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from darts_pt_jax.data import batches
 from darts_pt_jax.data.batches import Dataset, Recipe
-from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.data.images import DataError, Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.selection import sgas
@@ -86,7 +87,7 @@ def split(config: Config, images: Images, devices: Devices) -> tuple[Dataset, Da
       DataError: a half has fewer images than a batch, or the settings do not fit the images.
     """
     data, count = config.data, len(images.train_images)
-    border = int(data.train_fraction * count)
+    border = math.ceil(data.train_fraction * count - 0.5)  # the nearest whole number; a half is rounded down
     smallest = min(border, count - border)
     if smallest < config.search.batch_size:
         raise DataError(

@@ -1,6 +1,7 @@
 """What the loops of training share: failure explained, metrics summed up."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -40,8 +41,11 @@ def explained(tensors: Callable[[int, Any], list], batch_size: int, key: str) ->
         yield
     except Diverged as error:
         i = error.total.images.item() // batch_size
+        named = tensors(i, error.state)
         what = (
-            not_finite(tensors(i, error.state)) or "a loss or gradient is not finite, but is when the step is repeated"
+            not_finite(named)
+            or too_long(named)
+            or "a loss or gradient was not finite, but is when the step is repeated"
         )
         raise FloatingPointError(f"training step {i + 1}: {what}: lower {key}, or look at the data") from error
 
@@ -54,6 +58,19 @@ def not_finite(tensors: Sequence) -> str | None:
             if bad := np.count_nonzero(~np.isfinite(values)):
                 return f"{name}{jax.tree_util.keystr(path)} is not finite in {bad:,} of {values.size:,} values"
     return None
+
+
+def too_long(tensors: Sequence) -> str | None:
+    """The first of named arrays, or trees of them, whose squares overflow in float32, as the norm of a guard does."""
+    for name, tree in tensors:
+        norm = math.sqrt(sum(np.square(np.asarray(leaf, np.float64)).sum() for leaf in jax.tree.leaves(tree)))
+        if norm >= LONGEST:
+            return f"{name}'s norm is {norm:.2g} and overflows, as any above {LONGEST:.2g} does"
+    return None
+
+
+LONGEST = math.sqrt(np.finfo(np.float32).max)
+"""The largest norm whose square is a float32."""
 
 
 def donated(config: Config) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from darts_pt_jax import bilevel, network, supervised
 from darts_pt_jax.data import feeds
-from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.data.images import DataError, Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.genotype import Genotype

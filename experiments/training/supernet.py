@@ -14,7 +14,7 @@ from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.bilevel import Batch, SearchState
 from darts_pt_jax.data import batches
 from darts_pt_jax.data.batches import Dataset
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.loops import Begin
 from darts_pt_jax.metrics import Metrics
