@@ -8,6 +8,7 @@ import pytest
 
 from darts_pt_jax import record
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.spaces import SPACES, SearchSpace, dag
 from experiments.config import schema
 from experiments.config.schema import Config
@@ -86,3 +87,42 @@ def test_how_many_decisions_a_run_takes(method, pairs):
     taken = [{"pruned": []}] if method == "sgas" else [{}]
     assert decisions.in_all(SPACES["s3"], 1, taken) == 2 * pairs
     assert decisions.in_all(SPACES["s3"], 3, taken) == 6 * pairs
+
+
+@pytest.fixture
+def criterion(monkeypatch):
+    """A criterion of one's own: how sure the supernet is, as a mean."""
+    row = Criterion("sure", None, "sureness", False, False, "drop in sureness", "in sureness", "sureness", "sureness")
+    monkeypatch.setitem(CRITERIA, "sure", row)
+    return row
+
+
+def test_the_page_and_the_markdown_take_their_words_from_the_criterion(criterion):
+    space, n = SPACES["s2"], 100
+    scored = {
+        "images": n, "correct": [40, 48], "loss": [1.5, 1.25], "sureness": [0.25, 0.75],
+        "baseline": {"correct": 50, "loss": 1.0, "sureness": 0.875},
+        "paired": {name: [[0, 20, 16], [20, 0, 18], [16, 18, 0]] for name in ("correct", "loss", "sureness")},
+    }  # fmt: skip
+    taken = {
+        "type": "operation", "kind": "normal", "edge": 0, "order": 1, "decision": 1, "criterion": "sure",
+        "candidates": ["skip_connect", "sep_conv_3x3"], "eligible": [0, 1], "choice": "skip_connect", "choice_index": 0,
+        "margin": 0.5, **scored,
+    }  # fmt: skip
+    decision = decisions.described(space, 1, taken)
+    (verdict,), (figure,) = decision.verdicts, decision.figures
+    assert (verdict.choice, verdict.runner_up, verdict.lead, verdict.unit) == (
+        "skip_connect",
+        "sep_conv_3x3",
+        "0.5",
+        "in sureness",
+    )
+    harms = ["accuracy drop, points", "rise in loss", "drop in sureness"]
+    assert list(figure.table.head) == ["removed", "right", harms[0], "loss", harms[1], "sureness", harms[2], ""]
+    assert figure.table.caption.endswith("100 images, right and mean loss and mean sureness after each removal")
+    skip = figure.table.rows[1]
+    assert (skip[1], skip[2][:5], skip[5], skip[6][:6], skip[7]) == ("40", "10.00", "0.2500", "0.6250", "kept")
+    assert [point["drop in sureness"] for point in figure.spec["datasets"]["rows"]] == [0.625, 0.125]
+    leads = decisions.leads(criterion, [decision])
+    assert leads.table.head[4] == "lead in sureness" and leads.spec["datasets"]["rows"][0]["lead in sureness"] == 0.5
+    assert summary._lead(taken) == "0.5 in sureness"
