@@ -28,11 +28,11 @@ class GatedConv(Operation):
 
 
 def sampled(space, weights, rng):
-    """Draws each operation with its edge weight as the probability, and inputs evenly."""
+    """Operations drawn with the probabilities that the edge weights are, inputs drawn evenly."""
     operations, kept = {}, {}
     for kind, graph in space.cells.items():
-        allowed = np.where(graph.candidate_mask, weights[kind], 0).astype(float)
-        operations[kind] = np.array([rng.choice(graph.width, p=row / row.sum()) for row in allowed])
+        allowed = np.where(graph.candidate_mask, weights[kind], 0)
+        operations[kind] = np.array([rng.choice(graph.width, p=row / row.sum()) for row in allowed.astype(float)])
         kept[kind] = np.ones(len(graph.edges), bool)
         for node in space.choosable_nodes(kind):
             edges = graph.incoming(node)

@@ -66,6 +66,7 @@ class Training:
       image_shape: (H, W, C).
       weight_optimizer, alpha_optimizer: the optimisers.
       steps: how many steps an epoch of the search has.
+      programs: the programs of a step.
     """
 
     def __init__(self, config, images: Images, devices: Devices | None = None):
@@ -93,7 +94,7 @@ class Training:
         self.net = net
         self.scorer = functools.cache(self._scorer)
         optimizers = self.weight_optimizer, self.alpha_optimizer
-        self._steps = Steps(
+        self.programs = Steps(
             net, self.sampler, self._penalty(), self.config.search, self.devices, optimizers, self._scans(),
             donated(self.config),
         )  # fmt: skip
@@ -196,14 +197,14 @@ class Training:
         level = self.sampler.schedule(regime.progress)
         epoch = Epoch(self.train, train, self.valid, valid, step_key, regime.learning_rate, level)
         images = (2 if self.sampler.learns else 1) * batch_size
-        count, per_step = (1, images * steps) if self._steps.scans else (steps, images)
+        count, per_step = (1, images * steps) if self.programs.scans else (steps, images)
         loop = begin("training", state, Metrics.zero(), count, per_step)
-        with explained(lambda i, state: self._steps.tensors(i, state, epoch), batch_size, "search.learning_rate"):
+        with explained(lambda i, state: self.programs.tensors(i, state, epoch), batch_size, "search.learning_rate"):
             for i in loop:
-                if self._steps.scans:
-                    loop.state, loop.total = self._steps.epoch(loop.state, loop.total, epoch)
+                if self.programs.scans:
+                    loop.state, loop.total = self.programs.epoch(loop.state, loop.total, epoch)
                 else:
-                    loop.state, loop.total = self._steps.step(i, loop.state, loop.total, epoch)
+                    loop.state, loop.total = self.programs.step(i, loop.state, loop.total, epoch)
         return loop.state, summary(loop.total, "train")
 
     def validate(self, state: SearchState, key: jax.Array, begin: Begin) -> dict:
