@@ -324,6 +324,11 @@ def draws(name: str) -> bool:
     return _draws(OPERATIONS[name])
 
 
+def stacks(name: str) -> bool:
+    """Whether an operation is computed by vmap over the edges that read the same state: `Operation.stacks`."""
+    return getattr(OPERATIONS[name](2), "stacks", False) and not draws(name)
+
+
 def differs_by_edge(name: str, stride: int = 1) -> bool:
     """Whether an operation differs between edges that read the same state: it has parameters, or draws."""
     return has_parameters(name, stride) or draws(name)
