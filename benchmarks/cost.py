@@ -26,13 +26,15 @@ from benchmarks.programs import Meter, with_decided
 from darts_pt_jax import architecture, record
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.checkpoints import Checkpoints
-from darts_pt_jax.data.sources import DataError
+from darts_pt_jax.data.images import DataError
+from darts_pt_jax.loops import Loop
 from darts_pt_jax.metrics import Metrics
 from experiments.config import settings
-from experiments.engine import large_pages, machine, run
-from experiments.engine.run import Unit
+from experiments.engine import execute, large_pages, machine
+from experiments.engine.units import Unit
 from experiments.errors import ConfigError
 from experiments.stages import search, select
+from experiments.training.steps import Epoch
 from experiments.training.supernet import Training
 
 PHASES = {"epoch": "search", "tuning epoch": "tuning", "decision": "scoring"}
@@ -49,19 +51,20 @@ def programs(training: Training, state: SearchState, meter: Meter) -> dict[str, 
         masks = np.ones((training.masks(kind), len(graph.edges), graph.width), np.float32)
         batch = training.valid, valid[0], key
         seconds[kind] = meter.seconds(functools.partial(training.scorer(kind), state.variables, weights, masks, batch))
+    epoch = Epoch(training.train, train, training.valid, valid, key, 0.025, 0.0)
     current = state, Metrics.zero()
 
     def step():
         nonlocal current
-        current = training.step(0, *current, training.train, train, training.valid, valid, key, 0.025, 0.0)
+        current = training.programs.step(0, *current, epoch)
         return current
 
     return seconds | {"step": meter.seconds(step)}
 
 
-def _one_step(name, step, state, total, steps, images):
-    """Stands for `Run.fold`: the first step only."""
-    return step(0, state, total)
+def _one_step(name, state, total, steps, images=0) -> Loop:
+    """A loop that ends after its first step."""
+    return Loop(name, state, total, 1, images)
 
 
 def checkpoint(state: SearchState, meter: Meter) -> float:
@@ -146,7 +149,7 @@ def prepared(args: argparse.Namespace) -> Training:
     try:
         config = settings.parse(["cost", f"--config={args.config}", *args.overrides]).config
         machine.prepare(config)
-        return Training(config, run.load_images(config))
+        return Training(config, execute.load_images(config))
     except (ConfigError, DataError) as error:
         raise measure.Failure(str(error)) from error
 

@@ -14,7 +14,7 @@ import time
 import numpy as np
 from PIL import Image
 
-from darts_pt_jax.data import streams
+from darts_pt_jax.data import folders
 
 
 def draw(root: pathlib.Path, count: int = 256):
@@ -42,7 +42,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         draw(pathlib.Path(folder))
         for threads in map(int, asked.threads.split(",")):
-            stream, rates, of_cpu = streams.folder(folder, 224, threads), [], []
+            stream, rates, of_cpu = folders.folder(folder, 224, threads), [], []
             for run in range(asked.runs + 1):
                 wall, cpu = time.perf_counter(), time.process_time()
                 count = sum(len(images) for images, _ in stream.training(run, 64))

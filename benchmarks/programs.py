@@ -18,33 +18,35 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from benchmarks.ours import WHAT
 from configs import common
 from darts_pt_jax import architecture, bilevel
-from darts_pt_jax.bilevel import SearchState
+from darts_pt_jax.bilevel import Batch, SearchState
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data import batches
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.record import JsonLines
-from darts_pt_jax.selection import perturbation
+from darts_pt_jax.selection import scoring, strategies
+from darts_pt_jax.spaces import as_lists
+from experiments.config.schema import Config, frozen
 from experiments.engine import directory
 from experiments.engine.scalars import Scalars
 from experiments.engine.timing import covered
+from experiments.training.steps import Epoch
 from experiments.training.supernet import Training
 
 
-def make_config(args: argparse.Namespace) -> ConfigDict:
+def make_config(args: argparse.Namespace) -> Config:
     """The config of a run of the given sizes."""
     config = common.get_config()
     config.space = args.space
     config.supernet.cells, config.supernet.channels = args.cells, args.channels
     config.search.batch_size, config.search.gradients = args.batch, args.gradients
     config.data.mean, config.data.std = (0.5,) * 3, (0.25,) * 3
-    return config
+    return frozen(config)
 
 
 def random_images(count: int, size: int, classes: int) -> Images:
@@ -55,7 +57,7 @@ def random_images(count: int, size: int, classes: int) -> Images:
     return Images(pixels, labels, pixels[:1], labels[:1], pad=size // 8, flip=True)
 
 
-def make(config: ConfigDict, args: argparse.Namespace) -> tuple[Training, SearchState, int]:
+def make(config: Config, args: argparse.Namespace) -> tuple[Training, SearchState, int]:
     """A supernet with a fresh state, and the parameters that it had before --decided edges lost their candidates."""
     training = Training(config, random_images(args.images, args.size, args.classes), Devices.here(args.devices))
     state = training.initial_state(jax.random.key(0))
@@ -139,12 +141,12 @@ def step(training: Training, state: SearchState, args: argparse.Namespace, meter
     train = training.indices(keys[0], training.train, "independent", 1 + meter.runs)
     valid = training.indices(keys[1], training.valid, "independent", 1 + meter.runs)
     split = training.devices.split
-    data = training.train, split(train), training.valid, split(valid), keys[2], 0.025, 0.0
+    epoch = Epoch(training.train, split(train), training.valid, split(valid), keys[2], 0.025, 0.0)
     number, current = iter(range(1 + meter.runs)), (state, Metrics.zero())
 
     def run():
         nonlocal current
-        current = training.step(next(number), *current, *data)
+        current = training.programs.step(next(number), *current, epoch)
         return current
 
     return {"bilevel_step_s": meter.seconds(run)}
@@ -152,9 +154,9 @@ def step(training: Training, state: SearchState, args: argparse.Namespace, meter
 
 def score(kind: str, training: Training, state: SearchState, args: argparse.Namespace, meter: Meter) -> dict:
     """score_s, by kind: all removals of its last edge and the unmasked supernet in one call, on one batch."""
-    masks = architecture.without_operations(training.space, kind, len(training.space.cells[kind].edges) - 1)
+    masks = strategies.without_operations(training.space, kind, len(training.space.cells[kind].edges) - 1)
     masks = np.concatenate([np.ones_like(masks[:1]), masks])
-    masks = jnp.asarray(perturbation.filled_up(masks, training.masks(kind)))
+    masks = jnp.asarray(scoring.filled_up(masks, training.masks(kind)))
     weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
     indices = training.indices(jax.random.key(1), training.valid, "epoch", 1)[0]
     batch = training.valid, indices, jax.random.key(2)
@@ -178,7 +180,7 @@ def records(training: Training, state: SearchState, args: argparse.Namespace, me
     """records_s: what ends an epoch: its lines of metrics and times, TensorBoard's scalars, a checkpoint."""
     weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
     entry = {"stage": "search", "learning_rate": 0.025, "train_loss": 1.5, "train_accuracy": 50.5, "valid_loss": 1.5,
-             "valid_accuracy": 50.5, "edge_weights": architecture.as_lists(weights, training.space)}  # fmt: skip
+             "valid_accuracy": 50.5, "edge_weights": as_lists(weights, training.space)}  # fmt: skip
     time_entry = {"stage": "search", "type": "epoch", "number": "1/50", "seconds": 1.5, "images": 50000}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -203,14 +205,14 @@ def collectives(training: Training, state: SearchState, args: argparse.Namespace
     indices = training.devices.split(np.arange(args.batch))
     batch = training.train, indices, jax.random.key(1)
     found = {}
-    for of in ("params", "alphas"):
-        gradient = bilevel.make_gradient(training.net, of)
+    for name in ("params", "alphas"):
+        gradient = bilevel.make_gradient(training.net, (name,))
 
         def of_batch(state, dataset, indices, key, gradient=gradient):
             augment_key, noise_key = jax.random.split(key)
-            return gradient(state, *batches.batch(dataset, indices, augment_key), noise_key)
+            return gradient(state, Batch(*batches.batch(dataset, indices, augment_key), noise_key))
 
-        found[f"gradient of {of}"] = in_program(training.devices.jit(of_batch).trace(state, *batch))
+        found[f"gradient of {name}"] = in_program(training.devices.jit(of_batch).trace(state, *batch))
     weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
     for kind, graph in training.space.cells.items():
         masks = np.ones((training.masks(kind), len(graph.edges), graph.width), np.float32)
@@ -244,7 +246,7 @@ MEASUREMENTS = {
 assert tuple(MEASUREMENTS) == WHAT
 
 
-def measure(config: ConfigDict, args: argparse.Namespace, asked: Sequence[str]) -> dict:
+def measure(config: Config, args: argparse.Namespace, asked: Sequence[str]) -> dict:
     """What `asked` names, in order; `compile_s`: seconds of tracing, lowering and compiling of each, and their parts."""
     training, state, parameters = make(config, args)
     answer, meter = {"parameters": parameters, "compile_s": {}}, Meter(args.runs)

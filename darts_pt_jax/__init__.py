@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from darts_pt_jax.architecture import Decisions
     from darts_pt_jax.bilevel import (
+        Batch,
         SearchState,
         alpha_optimizer,
         init_state,
@@ -31,9 +32,12 @@ if TYPE_CHECKING:
     from darts_pt_jax.metrics import Metrics
     from darts_pt_jax.network import Network
     from darts_pt_jax.ops import OPERATIONS
+    from darts_pt_jax.samplers import SAMPLERS, Sampler
     from darts_pt_jax.selection.criteria import CRITERIA
+    from darts_pt_jax.selection.methods import METHODS
     from darts_pt_jax.selection.perturbation import select
     from darts_pt_jax.selection.schedule import decision_points
+    from darts_pt_jax.selection.strategies import STRATEGIES
     from darts_pt_jax.spaces import SPACES, SearchSpace, dag
     from darts_pt_jax.supernet import Supernet
 
@@ -46,10 +50,13 @@ _MODULES = {
     "data.batches": ("Dataset",),
     "metrics": ("Metrics",),
     "bilevel": (
-        "SearchState", "alpha_optimizer", "init_state", "make_alpha_update", "make_evaluate", "make_gradient",
+        "Batch", "SearchState", "alpha_optimizer", "init_state", "make_alpha_update", "make_evaluate", "make_gradient",
         "make_weight_update", "weight_optimizer",
     ),
+    "samplers": ("SAMPLERS", "Sampler"),
     "selection.criteria": ("CRITERIA",),
+    "selection.methods": ("METHODS",),
+    "selection.strategies": ("STRATEGIES",),
     "selection.schedule": ("decision_points",),
     "selection.perturbation": ("select",),
     "architecture": ("Decisions",),

@@ -1,4 +1,4 @@
-"""The architecture side of the search: alphas, decisions and masks, and the edge weights they make."""
+"""The architecture side of the search: alphas and decisions, and the edge weights that they make."""
 
 from collections.abc import Mapping
 
@@ -14,6 +14,9 @@ UNDECIDED = -1
 
 Alphas = dict[str, jax.Array]
 """float32 [E, O] by cell kind; entries without a candidate are never used."""
+
+EdgeWeights = Mapping[str, jax.Array]
+"""float [E, O] by cell kind; entry [e, o] multiplies candidate o of edge e in every cell of the kind."""
 
 
 @flax.struct.dataclass
@@ -60,10 +63,7 @@ class Decisions:
     @classmethod
     def from_lists(cls, value: Mapping) -> "Decisions":
         """The inverse of `to_lists`."""
-        types = {"operations": jnp.int32, "kept": bool}
-        return cls(
-            **{name: {k: jnp.asarray(row, type_) for k, row in value[name].items()} for name, type_ in types.items()}
-        )
+        return chosen(value["operations"], value["kept"])
 
     def candidates(self, space: SearchSpace) -> dict[str, np.ndarray]:
         """bool [E, O] by cell kind: the candidates that can still have a weight, for `SearchSpace.restricted`."""
@@ -87,6 +87,14 @@ class Decisions:
             if open_edges.size:
                 raise ValueError(f"{kind} edges {open_edges.tolist()} are undecided")
         return genotype_of(space, operations, kept)
+
+
+def chosen(operations: Mapping[str, np.ndarray], kept: Mapping[str, np.ndarray]) -> Decisions:
+    """All decisions at once, from int [E] and bool [E] by cell kind (`selection.direct.Choice`)."""
+    return Decisions(
+        {kind: jnp.asarray(row, jnp.int32) for kind, row in operations.items()},
+        {kind: jnp.asarray(row, bool) for kind, row in kept.items()},
+    )
 
 
 def undecided(space: SearchSpace) -> Decisions:
@@ -130,39 +138,3 @@ def decided(weights: Mapping[str, jax.Array], decisions: Decisions) -> dict[str,
         kept = jnp.where(decisions.kept[kind][:, None], one_hot, 0.0)
         rows[kind] = jnp.where(decisions.open(kind)[:, None], row, kept)
     return rows
-
-
-def without_operations(space: SearchSpace, kind: str, edge: int) -> np.ndarray:
-    """float32 masks [O, E, O], one for each candidate of an edge: the candidate's entry is 0, all others are 1."""
-    graph = space.cells[kind]
-    masks = np.ones((len(graph.edges[edge].candidates), len(graph.edges), graph.width), np.float32)
-    for o in range(len(masks)):
-        masks[o, edge, o] = 0
-    return masks
-
-
-def without_edges(space: SearchSpace, kind: str, edges) -> np.ndarray:
-    """float32 masks [len(edges), E, O], one for each of `edges`: the edge's row is 0, all others are 1."""
-    graph = space.cells[kind]
-    masks = np.ones((len(edges), len(graph.edges), graph.width), np.float32)
-    masks[np.arange(len(edges)), np.asarray(edges)] = 0
-    return masks
-
-
-def as_lists(weights: Mapping[str, jax.Array], space: SearchSpace) -> dict[str, list[list[float]]]:
-    """Edge weights as plain lists, each row as long as its edge has candidates."""
-    return {
-        kind: [
-            row[: len(edge.candidates)]
-            for row, edge in zip(np.asarray(weights[kind]).tolist(), graph.edges, strict=True)
-        ]
-        for kind, graph in space.cells.items()
-    }
-
-
-def from_lists(weights: Mapping[str, list[list[float]]], space: SearchSpace) -> dict[str, np.ndarray]:
-    """The inverse of `as_lists`: float32 [E, O] by cell kind, 0 where there is no candidate."""
-    return {
-        kind: np.array([row + [0.0] * (graph.width - len(row)) for row in weights[kind]], np.float32)
-        for kind, graph in space.cells.items()
-    }

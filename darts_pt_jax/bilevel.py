@@ -10,10 +10,11 @@ import numpy as np
 import optax
 
 from darts_pt_jax import architecture
-from darts_pt_jax.architecture import Alphas, Decisions
+from darts_pt_jax.architecture import Alphas, Decisions, EdgeWeights
 from darts_pt_jax.data import batches
 from darts_pt_jax.metrics import Evaluate, Gradient, Metrics, Update
-from darts_pt_jax.supernet import EdgeWeights, Supernet
+from darts_pt_jax.samplers.base import Sampler
+from darts_pt_jax.supernet import Supernet
 
 
 @flax.struct.dataclass
@@ -27,6 +28,7 @@ class SearchState:
       weight_optimizer: state of `weight_optimizer`.
       alpha_optimizer: state of `alpha_optimizer`.
       decisions: what selection has fixed.
+      sampler: the sampler's own state, a pytree; most samplers have none.
     """
 
     params: dict
@@ -35,6 +37,7 @@ class SearchState:
     weight_optimizer: optax.OptState
     alpha_optimizer: optax.OptState
     decisions: Decisions
+    sampler: Any = ()
 
     @property
     def variables(self) -> dict:
@@ -42,10 +45,33 @@ class SearchState:
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
+@flax.struct.dataclass
+class Batch:
+    """A batch of a training step.
+
+    Attributes:
+      images: float32 [B, H, W, C], augmented and normalised.
+      labels: int32 [B].
+      noise_key: of what operations draw.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    noise_key: jax.Array
+
+
+@flax.struct.dataclass
+class Draw:
+    """What a sampler draws the edge weights of a step from: a key, and the level of its schedule."""
+
+    key: jax.Array
+    level: jax.Array | float
+
+
 def weight_optimizer(
     momentum: float = 0.9, weight_decay: float = 3e-4, clip: float = 5.0
 ) -> optax.GradientTransformation:
-    """SGD on the weights, less the learning rate: clip by global norm, then coupled decay, then momentum (DARTS, section 3.1)."""
+    """SGD on the weights, before the learning rate: clip by global norm, coupled decay, momentum (DARTS, section 3.1)."""
     return optax.chain(optax.clip_by_global_norm(clip), optax.add_decayed_weights(weight_decay), optax.trace(momentum))
 
 
@@ -61,18 +87,30 @@ def init_state(
     weights: optax.GradientTransformation,
     alphas: optax.GradientTransformation,
     alpha_scale: float = 1e-3,
+    sampler: Sampler = Sampler(),  # noqa: B008
 ) -> SearchState:
-    """A fresh state for images of `image_shape` [H, W, C]."""
+    """A fresh state for images of `image_shape` [H, W, C].
+
+    Args:
+      net: the supernet.
+      key: of weights and alphas.
+      image_shape: (H, W, C).
+      weights: the weights' optimiser.
+      alphas: the alphas' optimiser.
+      alpha_scale: standard deviation of the initial alphas.
+      sampler: makes the alphas and its own state.
+    """
     weight_key, alpha_key = jax.random.split(key)
-    initial_alphas = architecture.init_alphas(net.space, alpha_key, alpha_scale)
+    initial_alphas = sampler.init(net.space, alpha_key, alpha_scale)
     decisions = architecture.undecided(net.space)
-    mixture = architecture.edge_weights(net.space, initial_alphas, decisions)
+    edge_weights = sampler.weights(net.space, initial_alphas, decisions)
     rngs = {"params": weight_key, "noise": weight_key}
-    variables = net.init(rngs, jnp.zeros((1, *image_shape)), mixture, batch_statistics=True)
+    variables = net.init(rngs, jnp.zeros((1, *image_shape)), edge_weights, batch_statistics=True)
     params = variables["params"]
     return SearchState(
-        params, variables["batch_stats"], initial_alphas, weights.init(params), alphas.init(initial_alphas), decisions
-    )
+        params, variables["batch_stats"], initial_alphas, weights.init(params), alphas.init(initial_alphas), decisions,
+        sampler.init_own(net.space),
+    )  # fmt: skip
 
 
 def forward(
@@ -84,9 +122,9 @@ def forward(
     noise_key: jax.Array,
     batch_statistics: bool,
 ) -> tuple[Metrics, dict]:
-    """One pass over a batch: its metrics, and the running statistics it leaves behind."""
+    """One pass over a batch: the sums of its metrics, and the running statistics that it leaves."""
     logits, stats = _pass(net, variables, edge_weights, images, noise_key, batch_statistics)
-    return _of_each(logits, labels).sum(), stats
+    return Metrics.of_each(logits, labels).sum(), stats
 
 
 def _pass(net, variables, edge_weights, images, noise_key, batch_statistics) -> tuple[jax.Array, dict]:
@@ -97,62 +135,86 @@ def _pass(net, variables, edge_weights, images, noise_key, batch_statistics) -> 
     return logits, updated["batch_stats"]
 
 
-def _of_each(logits: jax.Array, labels: jax.Array) -> Metrics:
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    correct = (logits.argmax(-1) == labels).astype(jnp.int32)
-    return Metrics(loss, correct, jnp.ones_like(correct))
-
-
 def make_evaluate(net: Supernet, batch_statistics: bool, augment: bool) -> Evaluate:
     """An `Evaluate` of `Supernet`, whose batch is (`Dataset`, image indices [B], key of augmentation and noise).
 
     Running statistics are left alone.
     """
 
-    def evaluate(variables: dict, edge_weights: EdgeWeights, batch) -> tuple[Metrics, Metrics]:
+    def evaluate(variables: dict, edge_weights: EdgeWeights, batch) -> tuple[jax.Array, jax.Array]:
         dataset, indices, key = batch
         augment_key, noise_key = jax.random.split(key)
         images, labels = batches.batch(dataset, indices, augment_key if augment else None)
-        logits, _ = _pass(net, variables, edge_weights, images, noise_key, batch_statistics)
-        # apart, so that the sums are computed as they are without the others, to the bit
-        return _of_each(logits, labels).sum(), _of_each(jax.lax.optimization_barrier(logits), labels)
+        return _pass(net, variables, edge_weights, images, noise_key, batch_statistics)[0], labels
 
     return evaluate
 
 
-def make_gradient(net: Supernet, *of: str) -> Gradient:
-    """The gradient of the mean loss over a batch in those of "params" and "alphas" that `of` names.
+def make_gradient(
+    net: Supernet,
+    names: tuple[str, ...],
+    sampler: Sampler = Sampler(),  # noqa: B008
+    penalty: Callable[[Alphas], jax.Array] | None = None,
+) -> Gradient:
+    """The gradient of the mean loss over a batch: `gradient(state, batch, edge_weights=None, draw=None)`.
 
-    One gradient of both serves alpha steps and weight steps with half the compilation; each alone computes less. Its
-    batch is images, labels, the key of what operations draw, and, in place of the edge weights that alphas and decisions
-    make, others.
+    One gradient in both weights and alphas serves alpha steps and weight steps with half the compilation; each alone
+    computes less. The pass is taken under `edge_weights` where they are given, under a sample of `draw` where that is
+    given, and else under the sampler's mean.
+
+    Args:
+      net: the supernet.
+      names: what it is in: "params", "alphas", or both.
+      sampler: makes edge weights of the alphas.
+      penalty: a regulariser of the alphas, added to the loss.
     """
 
-    def gradient(state: SearchState, images, labels, noise_key, edge_weights: EdgeWeights | None = None):
+    def gradient(state: SearchState, batch: Batch, edge_weights: EdgeWeights | None = None, draw: Draw | None = None):
         def mean_loss(values):
             variables = {"params": values.get("params", state.params), "batch_stats": state.batch_stats}
-            weights = edge_weights
-            if weights is None:
-                weights = architecture.edge_weights(net.space, values.get("alphas", state.alphas), state.decisions)
-            metrics, stats = forward(net, variables, weights, images, labels, noise_key, True)
-            return metrics.loss / labels.shape[0], (metrics, stats)
+            alphas, weights = values.get("alphas", state.alphas), edge_weights
+            if draw is not None:
+                sample = sampler.sample(net.space, alphas, draw.key, draw.level, state.sampler)
+                weights = architecture.decided(sample, state.decisions)
+            elif weights is None:
+                weights = sampler.weights(net.space, alphas, state.decisions)
+            metrics, stats = forward(net, variables, weights, batch.images, batch.labels, batch.noise_key, True)
+            loss = metrics.loss / batch.labels.shape[0]
+            if penalty is not None and "alphas" in values:
+                loss += penalty(alphas)
+            return loss, (metrics, stats)
 
-        gradients, (metrics, stats) = jax.grad(mean_loss, has_aux=True)({name: getattr(state, name) for name in of})
+        values = {name: getattr(state, name) for name in names}
+        gradients, (metrics, stats) = jax.grad(mean_loss, has_aux=True)(values)
         return gradients, metrics, stats
 
     return gradient
 
 
-def guarded(update: Update, of: str) -> Callable[..., tuple[Any, Metrics]]:
+def make_sample(space, sampler: Sampler) -> Callable[[SearchState, Draw], EdgeWeights]:
+    """`sample(state, draw)`: the edge weights of a weight step, with the rows of decided and removed edges."""
+
+    def sample(state: SearchState, draw: Draw) -> EdgeWeights:
+        drawn = sampler.sample(space, state.alphas, draw.key, draw.level, state.sampler)
+        return architecture.decided(drawn, state.decisions)
+
+    return sample
+
+
+def guarded(update: Update, name: str) -> Callable[..., tuple[Any, Metrics]]:
     """An update that stops at numbers that are not finite: `guarded(state, total, gradients, metrics, stats, ...)`.
 
-    Besides the state it gives the total with the metrics of the batch. From the first call on whose loss or gradient
-    (that named `of`) is not finite, state and total stay as they were, but for the total's loss, which is NaN.
+    It returns the state, and the total with the metrics of the batch. From the first call on whose loss or gradient is
+    not finite, state and total stay as they were, but for the total's loss, which is NaN.
+
+    Args:
+      update: the update.
+      name: of the gradient that is looked at, "params" or "alphas".
     """
 
     def guard(state, total: Metrics, gradients: dict, metrics: Metrics, *args):
         before, after = (state, total), (update(state, gradients, *args), total + metrics)
-        finite = jnp.isfinite(after[1].loss) & jnp.isfinite(optax.tree.norm(gradients[of]))
+        finite = jnp.isfinite(after[1].loss) & jnp.isfinite(optax.tree.norm(gradients[name]))
         state, total = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
         return state, total.replace(loss=jnp.where(finite, total.loss, jnp.nan))
 
@@ -191,9 +253,13 @@ def make_weight_update(optimizer: optax.GradientTransformation) -> Update:
 
 
 def restrict(state: SearchState, whole: Supernet, part: Supernet, like: SearchState) -> SearchState:
-    """What a supernet of fewer candidates has of a state: the leaves of `like`, by name, and the rows of its groups.
+    """The part of a state that a smaller supernet uses: the leaves of `like`, by name, and the rows of its groups.
 
-    `state` is of `whole`, `like` of `part`. Any part of a state will do, such as gradients.
+    Args:
+      state: of `whole`; any part of a state will do, such as gradients.
+      whole: the supernet.
+      part: the same with fewer candidates.
+      like: a state of `part`, for its structure.
     """
     leaves = dict(jax.tree_util.tree_leaves_with_path(state))
 

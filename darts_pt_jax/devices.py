@@ -150,3 +150,9 @@ def shards(batch: jax.Array) -> tuple[int | None, int]:
     of = jax.sharding.get_abstract_mesh().shape
     size = batch.shape[0]  # a symbol, which `len` refuses, while a network is exported
     return of.get(MASKS), 1 if size % of.get(DATA, 1) else of.get(DATA, 1)
+
+
+def traced_platform() -> str | None:
+    """The platform ("cpu", "gpu", "tpu") of the mesh that a program is being traced for; None without a mesh."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return None if device is None else device.platform

@@ -1,16 +1,21 @@
-"""What is measured of a network on a batch, and the functions that measure it."""
+"""What is measured of a network on a batch, and the types of the functions that take steps.
 
-from collections.abc import Callable
-from typing import Any
+A batch is whatever its user makes of it: only `evaluate` and `gradient` functions look inside.
+"""
+
+from typing import Any, Protocol
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import optax
+
+from darts_pt_jax.architecture import EdgeWeights
 
 
 @flax.struct.dataclass
 class Metrics:
-    """Cross-entropy (float32), correct predictions (int32), images (int32): sums over images, or [B] of each."""
+    """Cross-entropy (float32), correct predictions (int32), images (int32): sums over images, or [B] of each image."""
 
     loss: jax.Array
     correct: jax.Array
@@ -21,22 +26,37 @@ class Metrics:
         """The sums over no image."""
         return cls(jnp.float32(0), jnp.int32(0), jnp.int32(0))
 
+    @classmethod
+    def of_each(cls, logits: jax.Array, labels: jax.Array) -> "Metrics":
+        """The metrics [B] of each image, from logits [B, classes] and labels [B]."""
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        correct = (logits.argmax(-1) == labels).astype(jnp.int32)
+        return cls(loss, correct, jnp.ones_like(correct))
+
     def __add__(self, other: "Metrics") -> "Metrics":
         return jax.tree.map(jnp.add, self, other)
 
     def sum(self) -> "Metrics":
-        """The sums, of those of each image."""
+        """The sums over the images."""
         return jax.tree.map(lambda values: values.sum(dtype=values.dtype), self)
 
 
-Evaluate = Callable[..., tuple[Metrics, Metrics]]
-"""`evaluate(variables, edge_weights, batch)`: a supernet on one batch, whatever a batch is: the sums over it, and the
-metrics [B] of each image."""
+class Evaluate(Protocol):
+    """A supernet on one batch. Selection asks nothing else of a supernet."""
+
+    def __call__(self, variables: Any, edge_weights: EdgeWeights, batch: Any) -> tuple[jax.Array, jax.Array]:
+        """Returns logits [B, classes] and labels [B]."""
 
 
-Gradient = Callable[..., tuple[dict, Metrics, dict]]
-"""`gradient(state, *batch)`: gradients by name, metrics, the running statistics of the pass, whatever a batch is."""
+class Gradient(Protocol):
+    """The gradient of the mean loss over a batch."""
+
+    def __call__(self, state: Any, *batch: Any) -> tuple[dict, Metrics, dict]:
+        """Returns gradients by name ("params", "alphas"), the batch's metrics, and BatchNorm's running statistics."""
 
 
-Update = Callable[..., Any]
-"""`update(state, gradients, stats, ...) -> state`."""
+class Update(Protocol):
+    """One step of an optimiser."""
+
+    def __call__(self, state: Any, gradients: dict, stats: dict, *schedule: Any) -> Any:
+        """Returns the state after the step; `stats` are the running statistics of the pass."""

@@ -190,6 +190,25 @@ def dag(
     return CellGraph(inputs, nodes, edges, tuple(outputs or range(inputs, inputs + nodes)), reduction)
 
 
+def as_lists(weights: Mapping[str, np.ndarray], space: SearchSpace) -> dict[str, list[list[float]]]:
+    """Edge weights [E, O] by cell kind as plain lists, each row as long as its edge has candidates."""
+    return {
+        kind: [
+            row[: len(edge.candidates)]
+            for row, edge in zip(np.asarray(weights[kind]).tolist(), graph.edges, strict=True)
+        ]
+        for kind, graph in space.cells.items()
+    }
+
+
+def from_lists(weights: Mapping[str, list[list[float]]], space: SearchSpace) -> dict[str, np.ndarray]:
+    """The inverse of `as_lists`: float32 [E, O] by cell kind, 0 where there is no candidate."""
+    return {
+        kind: np.array([row + [0.0] * (graph.width - len(row)) for row in weights[kind]], np.float32)
+        for kind, graph in space.cells.items()
+    }
+
+
 def darts_layout(cells: int) -> tuple[str, ...]:
     """Reduction cells at one third and two thirds of the depth (DARTS, section 3.1)."""
     return tuple("reduce" if i in (cells // 3, 2 * cells // 3) else "normal" for i in range(cells))

@@ -21,18 +21,20 @@ space = dpt.SearchSpace("small", {"normal": cell}, layout=lambda cells: ("normal
 net, key = dpt.Supernet(space, cells=1, channels=4, classes=2), jax.random.key(0)
 of_weights, of_alphas = dpt.weight_optimizer(), dpt.alpha_optimizer()
 state = dpt.init_state(net, key, (8, 8, 3), of_weights, of_alphas)
-gradient = jax.jit(dpt.make_gradient(net, "params", "alphas"))
+gradient = jax.jit(dpt.make_gradient(net, ("params", "alphas")))
 weight_step, alpha_step = jax.jit(dpt.make_weight_update(of_weights)), jax.jit(dpt.make_alpha_update(of_alphas))
 
 for _ in range(20):  # weights learn from the first half of the images, alphas from the second
-    gradients, _, stats = gradient(state, images[32:], labels[32:], key)
+    gradients, _, stats = gradient(state, dpt.Batch(images[32:], labels[32:], key))
     state = alpha_step(state, gradients, stats)
-    gradients, metrics, stats = gradient(state, images[:32], labels[:32], key)
+    gradients, metrics, stats = gradient(state, dpt.Batch(images[:32], labels[:32], key))
     state = weight_step(state, gradients, stats, 0.025)
 print(f"training loss {metrics.loss / metrics.images:.3f}")
 
 points = dpt.decision_points(space, order="random", pairing="both", rng=rng)
 evaluate = dpt.make_evaluate(net, batch_statistics=True, augment=False)
 batches = [(dataset, np.arange(32, 64), key)]  # the images on which every removal is scored
-decisions, records, _ = dpt.select(space, points, evaluate, state.variables, state.alphas, batches, criterion="loss")
+decisions, records, _ = dpt.select(
+    space, points, evaluate, state.variables, state.alphas, batches, criterion=dpt.CRITERIA["loss"]
+)
 print(decisions.genotype(space).to_json())

@@ -7,13 +7,12 @@ compared on one supernet: --config.stages=select,report --config.init_from=RUN_D
 """
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 
 from configs import quickstart
-from darts_pt_jax import architecture
 from darts_pt_jax.ops import OPERATIONS, Conv, Norm, Operation
-from darts_pt_jax.selection.direct import SELECTORS
+from darts_pt_jax.selection.direct import Choice
+from darts_pt_jax.selection.methods import METHODS, Method
 from darts_pt_jax.spaces import SPACES, darts_like
 
 
@@ -30,20 +29,20 @@ class GatedConv(Operation):
 
 def sampled(space, weights, rng):
     """Operations drawn with the probabilities that the edge weights are, inputs drawn evenly."""
-    decisions = architecture.undecided(space)
+    operations, kept = {}, {}
     for kind, graph in space.cells.items():
         allowed = np.where(graph.candidate_mask, weights[kind], 0)
-        drawn = [rng.choice(graph.width, p=row / row.sum()) for row in allowed.astype(float)]
-        decisions = decisions.replace(operations={**decisions.operations, kind: jnp.asarray(drawn, jnp.int32)})
+        operations[kind] = np.array([rng.choice(graph.width, p=row / row.sum()) for row in allowed.astype(float)])
+        kept[kind] = np.ones(len(graph.edges), bool)
         for node in space.choosable_nodes(kind):
             edges = graph.incoming(node)
-            decisions = decisions.remove(kind, rng.choice(edges, len(edges) - space.inputs_per_node, replace=False))
-    return decisions
+            kept[kind][rng.choice(edges, len(edges) - space.inputs_per_node, replace=False)] = False
+    return Choice(operations, kept)
 
 
 OPERATIONS["gated_conv_1x1"] = GatedConv
 SPACES["gated"] = darts_like("gated", ("skip_connect", "avg_pool_3x3", "gated_conv_1x1"))
-SELECTORS["sampled"] = sampled
+METHODS["sampled"] = Method("sampled", "operations drawn by their edge weights", selector=sampled)
 
 
 def get_config():

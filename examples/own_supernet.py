@@ -4,8 +4,10 @@
 
 The supernet below is a plain function without Flax: a fully connected network on handwritten digits whose hidden
 states are joined by edges of three candidates each. All that the selection asks of a supernet is a function of
-(variables, edge weights, batch) that gives `Metrics`, summed and of each image.
+(variables, edge weights, batch) that gives logits and labels; a criterion says what a removal costs.
 """
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +16,8 @@ import optax
 
 from darts_pt_jax import architecture
 from darts_pt_jax.data import sources
-from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.selection import perturbation, schedule
+from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.spaces import SearchSpace, dag
 
 OPERATIONS = ("noise", "skip", "dense")
@@ -48,7 +50,7 @@ def normalise(x):
 
 
 def evaluate(parameters, edge_weights, batch):
-    """The supernet and its loss, cross-entropy with smoothed labels, on a batch (images, labels, key)."""
+    """The supernet on a batch (images, labels, key): logits [B, 10] and labels [B]."""
     images, labels, key = batch
     states = [normalise(images @ parameters["stem"])]
     for node in GRAPH.node_states:
@@ -59,15 +61,16 @@ def evaluate(parameters, edge_weights, batch):
             dense = normalise(jax.nn.relu(x) @ parameters["dense"][e])
             total += jnp.tensordot(edge_weights["cell"][e], jnp.stack([noise, x, dense]), 1)
         states.append(total)
-    logits = normalise(states[-1]) @ parameters["head"]
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, 10), 0.1)
-    each = Metrics(
-        loss=optax.softmax_cross_entropy(logits, targets),
-        correct=jnp.int32(logits.argmax(-1) == labels),
-        images=jnp.ones_like(labels),
-    )
-    return each.sum(), each
+    return normalise(states[-1]) @ parameters["head"], labels
 
+
+def smoothed(logits, labels, unmasked=None):
+    """The loss [B] of each image: cross-entropy with smoothed labels."""
+    return optax.softmax_cross_entropy(logits, optax.smooth_labels(jax.nn.one_hot(labels, 10), 0.1))
+
+
+# What a removal costs is measured by that loss.
+SMOOTHED = dataclasses.replace(CRITERIA["loss"], name="smoothed", record="smoothed", measure=smoothed)
 
 optimizer = optax.adam(1e-2)
 
@@ -81,9 +84,8 @@ def train(parameters, edge_weights, images, labels, key):
         index_key, noise_key = jax.random.split(jax.random.fold_in(key, i))
         rows = jax.random.choice(index_key, len(images), (128,), replace=False)
         batch = images[rows], labels[rows], noise_key
-        updates, state = optimizer.update(
-            jax.grad(lambda p: evaluate(p, edge_weights, batch)[0].loss)(parameters), state
-        )
+        gradient = jax.grad(lambda p: smoothed(*evaluate(p, edge_weights, batch)).sum())(parameters)
+        updates, state = optimizer.update(gradient, state)
         return optax.apply_updates(parameters, updates), state
 
     return jax.lax.fori_loop(0, 200, step, (parameters, optimizer.init(parameters)))[0]
@@ -101,8 +103,8 @@ def main(seed: int = 0):
         return train(parameters, architecture.edge_weights(SPACE, alphas, decisions), *training, key), alphas
 
     def accuracy(parameters, decisions):
-        metrics = evaluate(parameters, architecture.edge_weights(SPACE, alphas, decisions), validation)[0]
-        return float(100 * metrics.correct / metrics.images)
+        logits, labels = evaluate(parameters, architecture.edge_weights(SPACE, alphas, decisions), validation)
+        return float(100 * (logits.argmax(-1) == labels).mean())
 
     key, undecided = jax.random.key(seed), architecture.undecided(SPACE)
     parameters, _ = tune(init(key), alphas, undecided)
@@ -110,7 +112,7 @@ def main(seed: int = 0):
 
     points = schedule.decision_points(SPACE, "random", "both", np.random.RandomState(seed))
     decisions, records, parameters = perturbation.select(
-        SPACE, points, evaluate, parameters, alphas, [validation], tune, criterion="loss"
+        SPACE, points, evaluate, parameters, alphas, [validation], tune, SMOOTHED
     )
     for record in records:
         what = f"edge {record['edge']}" if record["type"] == "operation" else f"node {record['node']} keeps edges"

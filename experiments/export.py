@@ -15,7 +15,8 @@ import sys
 from collections.abc import Sequence
 
 from darts_pt_jax import record
-from darts_pt_jax.interop.export import TrainedNetwork
+from darts_pt_jax.interop.export import TrainedNetwork, plugins_of
+from experiments.config import plugins
 from experiments.config.settings import fail
 
 
@@ -25,9 +26,12 @@ def main(argv: Sequence[str]) -> int:
         prog="python -m experiments.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=pathlib.Path, metavar="RUN_DIR", help="of a run that has retrained")
+    plugins.add_option(parser)
     asked = parser.parse_args(argv)
+    plugins.use(asked.plugins)
     file = asked.run / "network.stablehlo"
     try:
+        plugins.load(plugins_of(asked.run))
         network = TrainedNetwork.load(asked.run)
         record.write_bytes(file, network.stablehlo())
     except ValueError as error:

@@ -26,13 +26,12 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
 
     from darts_pt_jax import hosts
     from darts_pt_jax.checkpoints import DamagedError
-    from darts_pt_jax.data.sources import DataError
+    from darts_pt_jax.data.images import DataError
     from darts_pt_jax.record import RecordError, WriteError
     from experiments.config import settings
-    from experiments.engine import run
+    from experiments.engine.execute import execute
     from experiments.errors import ConfigError, RunError
-    from experiments.reporting import summary
-    from experiments.stages import plan
+    from experiments.stages import plan, report
     from experiments.stages.pipeline import pipeline
 
     logging.set_verbosity(logging.FATAL)  # what orbax logs, it raises too
@@ -44,7 +43,7 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
             plan.show(asked, units)
         else:
             settings.join(asked)
-            run.execute(asked, units, summary.write, stop)
+            execute(asked, units, report.write, stop)
     except (ConfigError, DataError) as error:
         return settings.fail(error, 2)
     except (RunError, DamagedError, RecordError, WriteError) as error:

@@ -1,16 +1,17 @@
 """Test or use a retrained network: `python -m experiments.predict NETWORK FILE...`.
 
-NETWORK is a run directory, whose network is that of the last epoch that is done, or a network.stablehlo that
-experiments.export has written. FILE is an npz as a config's data.path takes it, whose test images are classified and
-counted, or image files, whose classes and probabilities are printed, a JSON line each. Images of another size are resized
-(those of an npz only to squares); where NETWORK is the run directory of a network that was trained with data.crop, their
-middle is cut out as in its tests.
+NETWORK is a run directory, whose network after the last finished epoch is used, or a network.stablehlo that
+experiments.export wrote. FILE is an npz in the format of a config's data.path, or a picture. Of an npz, the accuracy on
+its test images is printed; of a picture, its class and the probabilities; one JSON line each. Images of another size are
+resized as in training (those of an npz only to squares). If NETWORK is the run directory of a network that was trained
+with data.crop, the middle of a picture is cut out as in its tests.
 
 Exit codes: 0 done, 2 a setting or a file is wrong.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import pathlib
 import signal
@@ -21,9 +22,10 @@ import jax
 import jax.export
 import numpy as np
 
-from darts_pt_jax.data import sources, streams
-from darts_pt_jax.data.sources import DataError
-from darts_pt_jax.interop.export import TrainedNetwork
+from darts_pt_jax.data import pictures, sources
+from darts_pt_jax.data.images import DataError
+from darts_pt_jax.interop.export import TrainedNetwork, plugins_of
+from experiments.config import plugins
 from experiments.config.settings import fail
 
 
@@ -35,7 +37,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("network", type=pathlib.Path, metavar="NETWORK", help="a run directory, or a StableHLO file")
     parser.add_argument("files", type=pathlib.Path, nargs="+", metavar="FILE", help="an npz, or images")
     parser.add_argument("--batch", type=int, default=100, help="images at once (default: 100)")
+    plugins.add_option(parser)
     asked = parser.parse_args(argv)
+    plugins.use(asked.plugins)
     try:
         if asked.batch < 1:
             raise DataError(f"--batch is {asked.batch}, expected at least 1")
@@ -52,9 +56,13 @@ def main(argv: Sequence[str]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """What is asked: `logits`, float32 [B, classes], of uint8 images [B, *image_shape].
+    """A network to test or use.
 
-    `crop` and `epoch` are as of `TrainedNetwork`.
+    Attributes:
+      logits: takes uint8 images [B, *image_shape], gives float32 [B, classes].
+      image_shape: (H, W, C).
+      classes: number of classes.
+      crop, epoch: see `TrainedNetwork`.
     """
 
     logits: Callable[[np.ndarray], jax.Array]
@@ -65,12 +73,13 @@ class Classifier:
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Classifier":
-        """From a run directory or a StableHLO file.
+        """Reads a run directory or a StableHLO file.
 
         Raises:
-          ValueError: there is none.
+          ValueError: it is neither.
         """
         if path.is_dir():
+            plugins.load(plugins_of(path))
             network = TrainedNetwork.load(path)
             logits, classes = jax.jit(network.logits), network.net.classes
             return cls(logits, network.image_shape, classes, network.crop, network.epoch)
@@ -78,7 +87,7 @@ class Classifier:
             exported = jax.export.deserialize(bytearray(path.read_bytes()))
             ((_, *image_shape),) = (aval.shape for aval in exported.in_avals)
             ((_, classes),) = (aval.shape for aval in exported.out_avals)
-        except Exception as error:  # flatbuffers raises whatever the bytes lead it to
+        except Exception as error:  # flatbuffers raises errors of many types for other files
             raise ValueError(f"{path}: no run directory and no StableHLO of experiments.export") from error
         return cls(exported.call, tuple(image_shape), classes)
 
@@ -87,7 +96,7 @@ def evaluate(network: Classifier, file: pathlib.Path, batch: int) -> dict:
     """Accuracy in percent on the test images of an npz.
 
     Raises:
-      DataError: they do not fit.
+      DataError: the images or classes do not fit the network.
     """
     height, width, _ = network.image_shape
     images = sources.npz(str(file))
@@ -110,32 +119,20 @@ def evaluate(network: Classifier, file: pathlib.Path, batch: int) -> dict:
 
 
 def classify(network: Classifier, file: pathlib.Path) -> dict:
-    """Class and probabilities of an image file.
+    """Class and probabilities of a picture.
 
     Raises:
       DataError: it cannot be read.
     """
-    try:
-        from PIL import Image
-    except ImportError:
-        raise DataError(f"{file}: reading images needs pillow: pip install pillow") from None
     height, width, channels = network.image_shape
-    try:
-        with Image.open(file) as opened:
-            picture = opened.convert("L" if channels == 1 else "RGB")
-            cut = (
-                streams.middle(picture, height)
-                if network.crop
-                else picture.resize((width, height), Image.Resampling.BOX)
-            )
-            pixels = np.asarray(cut)
-    except Exception as error:  # each of Pillow's codecs has its own for a file that it cannot read
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise DataError(f"{file}: not a readable image ({reason})") from error
-    probabilities = jax.nn.softmax(network.logits(pixels.reshape(1, height, width, channels)))[0]
+    cut = functools.partial(pictures.middle, side=height) if network.crop else None
+    with pictures.named(str(file)):
+        pixels = pictures.decoded(file, channels, cut)
+    images = pictures.resized(pixels[None], height, width)
+    probabilities = jax.nn.softmax(network.logits(images))[0]
     return {"class": int(probabilities.argmax()), "probabilities": [round(p, 6) for p in probabilities.tolist()]}
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends in silence when the reader of a pipe does
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends silently when the reader of a pipe does
     sys.exit(main(sys.argv[1:]))

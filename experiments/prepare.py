@@ -15,7 +15,8 @@ import sys
 import numpy as np
 
 from darts_pt_jax.data import from_tfds, official, sources
-from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.data.images import ARRAYS, DataError, Images
+from darts_pt_jax.naming import guess
 from experiments.config.settings import fail
 
 
@@ -60,7 +61,7 @@ def read(name: str, directory: str, download: bool, checksums: str) -> tuple[Ima
         except from_tfds.Unknown as error:
             known = False
             if name not in official.RELEASES:
-                near = sources.guess(name, [*official.RELEASES, *from_tfds.names()])
+                near = guess(name, [*official.RELEASES, *from_tfds.names()])
                 reasons.append(f"{error}; from official files there are {', '.join(official.RELEASES)}{near}")
         except from_tfds.NotPrepared as error:
             reasons.append(f"{error} (--download does it)")
@@ -97,7 +98,7 @@ def write(images: Images, path: pathlib.Path) -> bool:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(part, "wb") as stream:
-            np.savez(stream, **{name: getattr(images, name) for name in sources.ARRAYS})
+            np.savez(stream, **{name: getattr(images, name) for name in ARRAYS})
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

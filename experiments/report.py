@@ -1,4 +1,4 @@
-"""The stage `report`: what was found, from the records of the run alone. As a command, the page of a run, or of several.
+"""The report page of a run, or a page that compares several, from their records alone.
 
     python -m experiments.report RUN_DIR              writes RUN_DIR/report.html, also while the run goes on
     python -m experiments.report RUN_DIR RUN_DIR...   compares runs: methods, selections, mean and spread over seeds
@@ -12,32 +12,23 @@ import contextlib
 import functools
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 
 from darts_pt_jax import record
 from darts_pt_jax.nasbench201 import TableError
 from darts_pt_jax.record import RecordError
-from experiments.config import settings
+from experiments.config import plugins, settings
 from experiments.errors import ConfigError, RunError
 from experiments.reporting import comparison, page, serving
-from experiments.reporting.records import Records, config_of, of_run
+from experiments.reporting.records import RunRecords, config_of, read_run
 
 
 def main(argv: Sequence[str]) -> int:
     """Writes one page, shows it if asked, and returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN_DIR")
-    parser.add_argument("--out", type=pathlib.Path, metavar="FILE", help="default: RUN_DIR/report.html; of several runs comparison.html")  # fmt: skip
-    parser.add_argument("--nasbench201", default="", metavar="NPZ", help="table of accuracies, if not the run's own")
-    parser.add_argument(
-        "--serve", action="store_true", help="shows the page, made anew each time, to this machine alone"
-    )
-    parser.add_argument("--port", type=int, default=0, help="of --serve; default: any that is free")
-    asked = parser.parse_args(argv)
+    asked = _arguments(argv)
+    plugins.use(asked.plugins)
     jax.config.update("jax_platforms", "cpu")  # the accelerator is for the run
     one = len(asked.runs) == 1
     file = asked.out or (asked.runs[0] / "report.html" if one else pathlib.Path("comparison.html"))
@@ -51,29 +42,44 @@ def main(argv: Sequence[str]) -> int:
         return settings.fail(error, 2)
     except (RunError, RecordError, OSError) as error:
         return settings.fail(error, 1)
-    except OverflowError as error:  # of --port
+    except OverflowError as error:  # from --port
         return settings.fail(error, 2)
     return 0
 
 
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    prog, look = "python -m experiments.report", argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=look)
+    add = parser.add_argument
+    add("runs", nargs="+", type=pathlib.Path, metavar="RUN_DIR")
+    add(
+        "--out", type=pathlib.Path, metavar="FILE", help="default: RUN_DIR/report.html; of several runs comparison.html"
+    )
+    add("--nasbench201", default="", metavar="NPZ", help="table of accuracies, if not the run's own")
+    add("--serve", action="store_true", help="show the page, made anew each time, to this machine alone")
+    add("--port", type=int, default=0, help="of --serve; default: any free one")
+    plugins.add_option(parser)
+    return parser.parse_args(argv)
+
+
 def _page(runs: Sequence[pathlib.Path], table: str) -> str:
-    """What the records say now."""
+    """The page of what the records say now."""
     read = {}
     for workdir in runs:
-        config = config_of(of_run(workdir))
-        config.report.nasbench201 = table or config.report.nasbench201
-        with _named(workdir):
-            read[str(workdir)] = config, Records.read(workdir, config, finished=False)
-    chosen = [g for _, found in read.values() for g in found.genotypes]
+        config = config_of(read_run(workdir))
+        config = config.changed({"report.nasbench201": table or config.report.nasbench201})
+        with _naming(workdir):
+            read[str(workdir)] = config, RunRecords.read(workdir, config, finished=False)
+    chosen = [genotype for _, found in read.values() for genotype in found.genotypes]
     if table and chosen and all(genotype.notation != "nasbench201" for genotype in chosen):
         raise ConfigError(f"--nasbench201 {table}: no run has chosen an architecture of NAS-Bench-201: leave it out")
-    with _named(", ".join(read)):
+    with _naming(", ".join(read)):
         return page.build(*next(iter(read.values()))) if len(runs) == 1 else comparison.build(read)
 
 
 @contextlib.contextmanager
-def _named(runs):
-    """Says whose records do not hold what a run writes."""
+def _naming(runs: pathlib.Path | str) -> Iterator[None]:
+    """Names the runs whose records do not hold what a run writes."""
     try:
         yield
     except (ConfigError, TableError):

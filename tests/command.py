@@ -11,7 +11,8 @@ import numpy as np
 from tensorboardX.proto.event_pb2 import Event
 
 from darts_pt_jax.checkpoints import Checkpoints
-from darts_pt_jax.selection import perturbation
+from darts_pt_jax.selection import strategies
+from darts_pt_jax.selection.criteria import CRITERIA
 from experiments import main
 
 TINY = {
@@ -100,12 +101,12 @@ def same_results(one, two):
 
 def recomputed(decision):
     """The choice of a decision, from its line alone."""
+    criterion = CRITERIA[decision["criterion"]]
     if decision["type"] == "operation":
-        args = decision["correct"], decision["loss"], decision["criterion"], decision["eligible"]
-        return decision["candidates"][perturbation.most_harmful(*args)[0]]
+        return decision["candidates"][strategies.most_harmful(criterion.harms(decision), decision["eligible"])[0]]
     edges = list(decision["passes"][0]["edges"])
     for one in decision["passes"]:
         assert one["edges"] == edges
-        dropped = perturbation.least_harmful(one["correct"], one["loss"], decision["criterion"])[0]
+        dropped = strategies.least_harmful(criterion.harms(one))[0]
         assert edges.pop(dropped) == one["removed"]
     return edges

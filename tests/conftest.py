@@ -24,7 +24,7 @@ import pytest
 
 from darts_pt_jax import spaces
 from experiments.analysis import subject
-from experiments.config import rules
+from experiments.config import schema
 from experiments.engine import run
 from tests import tiny
 
@@ -39,11 +39,6 @@ def forget():
     jax.clear_caches()
 
 
-UNREAD = "stages", "init_", "select.", "sgas.", "checkpoint.", "report.", "retrain.", "tensorboard"
-READ = "select.bn", "select.augment", "select.mask_batch"
-"""Keys that a supernet's programs depend on: all others than those that begin with one of `UNREAD`, and these."""
-
-
 @pytest.fixture(scope="module")
 def one_training():
     """A run whose supernet, data and steps are those of the run before shares its `Training`, which keeps no state.
@@ -54,8 +49,8 @@ def one_training():
     made, make = {}, run.Training
 
     def training(config, images, devices=None):
-        read = {key: value for key, value in rules.flatten(config).items() if not key.startswith(UNREAD) or key in READ}
-        of = images.fingerprint(), str(devices), str(spaces.SPACES[config.space]), str(read)
+        read = {key: schema.value(config, key) for key in schema.of_programs()}
+        of = images.fingerprint(), str(devices), str(spaces.SPACES[config.space]), str(sorted(read.items()))
         if of not in made:
             made.clear()
             gc.collect()

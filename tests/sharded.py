@@ -11,10 +11,11 @@ from benchmarks.programs import in_program
 from darts_pt_jax import architecture, bilevel, kernels
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.devices import Devices
-from darts_pt_jax.selection import perturbation
+from darts_pt_jax.selection import perturbation, scoring, strategies
 from experiments import main
 from experiments.engine.timing import Stopwatch
 from experiments.training import supernet as training
+from experiments.training.steps import _batch
 from tests import test_training
 from tests.command import CELL, TINY, arguments, run
 from tests.test_retrain_settings import pictures, two_epochs  # noqa: F401
@@ -84,7 +85,7 @@ def test_scores_and_choices_are_the_same_on_any_number_of_devices(mask_batch, ar
         found[devices] = []
         for kind in ("normal", "reduce"):
             scorer = functools.partial(one.scorer(kind), state.variables, weights)
-            score = perturbation.make_score(scorer, one.masks(kind), batches)
+            score = scoring.make_score(scorer, one.masks(kind), batches)
             found[devices] += [perturbation.decide_operation(score, one.space, kind, edge) for edge in range(9)]
     assert any(decision["margin"] > 1 for decision in found[1])
     assert tuple(one.for_scoring("normal").mesh.shape.values()) == arranged
@@ -118,8 +119,8 @@ def test_devices_tell_each_other_sums_alone():
     one = on(8, space="nasbench201", **ONE_STEP)
     state = one.initial_state(jax.random.key(1))
     indices = one.devices.split(one.indices(jax.random.key(3), one.train, "epoch", 1))
-    batch = one._batch(one.train, indices, 0, jax.random.key(4))
-    found = in_program(one.devices.jit(bilevel.make_gradient(one.net, "params")).trace(state, *batch))
+    batch = _batch(one.train, indices, 0, jax.random.key(4))
+    found = in_program(one.devices.jit(bilevel.make_gradient(one.net, ("params",))).trace(state, batch))
     gradients, statistics = (sum(x.size for x in jax.tree.leaves(of)) for of in (state.params, state.batch_stats))
     channels = statistics // 2
     assert set(found) == {"all-reduce"}
@@ -133,7 +134,7 @@ def test_scoring_leaves_images_where_they_are(space, cells, on_cpu, monkeypatch)
     one = on(8, space=space, **{"supernet.cells": cells, "search.batch_size": 16, "data.examples": 128, "data.size": 8})
     state = one.initial_state(jax.random.key(1))
     weights = architecture.edge_weights(one.space, state.alphas, state.decisions)
-    masks = architecture.without_operations(one.space, "normal", 1)
+    masks = strategies.without_operations(one.space, "normal", 1)
     masks = np.resize(masks, (one.masks("normal"), *masks.shape[1:]))
     monkeypatch.setattr(kernels, "_on_cpu", lambda: on_cpu)
     scorer, batch = one._scorer("normal"), (one.valid, np.arange(16), jax.random.key(2))
@@ -142,9 +143,9 @@ def test_scoring_leaves_images_where_they_are(space, cells, on_cpu, monkeypatch)
     assert max(found["all-gather"]) == 4 * len(masks) * 16, "a loss, or whether it is right, of every image"
     channels = sum(x.size for x in jax.tree.leaves(state.batch_stats)) // 2
     assert sum(found["all-reduce"]) <= 4 * len(masks) * (3 * channels + 2)
-    sums, _ = scorer(state.variables, weights, masks, batch)
-    alone = jax.jit(perturbation.make_scorer(bilevel.make_evaluate(one.net, True, True), "normal"))
-    expected, _ = alone(*jax.device_get((state.variables, weights, masks)), jax.device_put(batch, jax.devices()[0]))
+    sums, *_ = scorer(state.variables, weights, masks, batch)
+    alone = jax.jit(scoring.make_scorer(bilevel.make_evaluate(one.net, True, True), "normal"))
+    expected, *_ = alone(*jax.device_get((state.variables, weights, masks)), jax.device_put(batch, jax.devices()[0]))
     np.testing.assert_allclose(sums.loss, expected.loss, rtol=LOSSES)
 
 

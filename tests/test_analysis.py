@@ -1,8 +1,10 @@
 """The paper's analyses: their arithmetic against plain, slow computations, and their commands on a tiny search."""
 
 import csv
+import dataclasses
 import itertools
 import json
+import shutil
 import signal
 
 import jax
@@ -18,7 +20,7 @@ from darts_pt_jax.supernet import Supernet
 from experiments.analysis import ANALYSES, alpha_gap, strength, swaps, tables, variance
 from experiments.analysis import __main__ as analysis
 from experiments.analysis.layered import Layer, LayeredNetwork
-from experiments.config.rules import flatten
+from experiments.config.schema import flatten
 from experiments.reporting import measures
 from tests import tiny
 from tests.command import TINY, digests, lines, run, stopping_at
@@ -295,7 +297,8 @@ def test_strength_is_the_accuracy_with_an_edge_discretised(searched, tmp_path):
         for i in range(steps):
             batch = (subject.training.valid, np.arange(32 * i, 32 * i + 32), jax.random.fold_in(subject.key(0), i))
             evaluate = bilevel.make_evaluate(subject.training.net, False, False)
-            correct += int(evaluate(subject.state.variables, fixed, batch)[0].correct)
+            logits, labels = evaluate(subject.state.variables, fixed, batch)
+            correct += int((logits.argmax(-1) == labels).sum())
         assert row["accuracy"] == pytest.approx(100 * correct / (32 * steps))
 
 
@@ -347,6 +350,61 @@ def test_selections_side_by_side(searched, tmp_path, capsys):
     assert lines(tmp_path / "tuning" / "magnitude_tuned", "decisions.jsonl")
 
 
+def without(workdir, *names):
+    """Drops values from the lines of the search."""
+    stripped = [
+        {k: v for k, v in m.items() if k not in names} if m["stage"] == "search" else m
+        for m in lines(workdir, "metrics.jsonl")
+    ]
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in stripped))
+
+
+@pytest.mark.xdist_group("analysis-unvalidated")
+def test_a_start_that_the_search_did_not_validate_is_measured(tmp_path):
+    """As where a selection takes the supernet of an epoch between two validations, or of a PyTorch checkpoint."""
+    keys = {**SEARCH, "space": "cell", "search.epochs": 3, "eval.every": 3}
+    assert run(tmp_path / "search", {**keys, "stages": "search"}) == 0
+    asked = {"stages": "select", "init_from": tmp_path / "search", "init_epoch": 1, "select.method": "magnitude"}
+    assert run(tmp_path / "run", {**keys, **asked}) == 0
+    assert not any("valid_accuracy" in m for m in lines(tmp_path / "run", "metrics.jsonl") if m["stage"] == "search")
+    numbers, rows = analysed("tuning", tmp_path / "run", tmp_path / "out")
+    assert run(tmp_path / "again", {**keys, "stages": "search", "search.epochs": 1, "search.schedule_epochs": 3,
+                                    "eval.every": 1, "checkpoint.snapshots": "()"}) == 0  # fmt: skip
+    (validated,) = lines(tmp_path / "again", "metrics.jsonl")
+    assert numbers["at_the_end_of_the_search"] == pytest.approx(validated["valid_accuracy"])
+    tuned = [row for row in rows if row["tuning_epoch"]]
+    assert len(tuned) == 2 * 6 and all(row["valid_accuracy"] is not None for row in tuned), "after every decision"
+
+
+@pytest.mark.xdist_group("analysis")
+def test_what_the_records_lack_is_said_before_any_work(searched, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("experiments.analysis.subject.Training", None)  # nothing is computed
+    for number, (name, lacking) in enumerate(
+        [("alpha_gap", "valid_accuracy"), ("alpha_gap", "edge_weights"), ("cells", "edge_weights")]
+    ):
+        workdir = tmp_path / str(number)
+        shutil.copytree(searched, workdir, ignore=shutil.ignore_patterns("checkpoints"))
+        without(workdir, lacking)
+        assert analysis.main([name, "--run", str(workdir), "--out", str(tmp_path / f"out{number}")]) == 2
+        said = capsys.readouterr().err
+        assert f"the records of its search have no {lacking}: take" in said and said.count("\n") == 1
+
+
+@pytest.mark.xdist_group("analysis")
+def test_all_selections_are_checked_before_the_first_begins(searched, tmp_path, capsys, monkeypatch):
+    """Without "none" among its candidates perturbation can select, magnitude cannot."""
+    workdir = tmp_path / "run"
+    shutil.copytree(searched, workdir)
+    content = record.unsealed((workdir / "run.json").read_bytes())
+    content["config"] |= {"select.none_is_candidate": False, "space": "s5"}
+    space = dataclasses.replace(tiny.SPACE, name="s5", magnitude_ignores=())
+    monkeypatch.setitem(SPACES, "s5", space)
+    record.write_text(workdir / "run.json", record.sealed(content))
+    monkeypatch.setattr("experiments.analysis.subject.run.execute", None)
+    assert analysis.main(["tuning", "--run", str(workdir), "--out", str(tmp_path / "out")]) == 2
+    assert "select.none_is_candidate=False is for perturbation" in capsys.readouterr().err
+
+
 @pytest.mark.xdist_group("analysis-bench")
 def test_what_the_table_knows(benched, tmp_path, capsys):
     workdir, table, accuracies = benched
@@ -390,11 +448,11 @@ def test_tables_mark_how_each_cell_was_run(benched, tmp_path, capsys):
     cell = ("4", "nasbench201", "cifar10", "darts_pt_fixed")
     config = tables.own_config(cell)
     assert tables.cells_of(config) == [cell] and tables.differing(config, cell) == []
-    config.search.epochs, config.seed = 3, 5
+    config = config.changed({"search.epochs": 3, "seed": 5})
     assert tables.differing(config, cell) == ["search.epochs"]
-    config.curvature.every, config.retrain.epochs = 1, 3
+    config = config.changed({"curvature.every": 1, "retrain.epochs": 3})
     assert tables.differing(config, cell, looked_up=True) == ["search.epochs"]
-    config.curvature.stop = 0.75
+    config = config.changed({"curvature.stop": 0.75})
     assert "curvature.stop" in tables.differing(config, cell) and "curvature.every" in tables.differing(config, cell)
     assert (
         tables.differing(tables.own_config(("2", "darts", "cifar10", "darts")), ("4", "darts", "cifar10", "darts"))
@@ -432,8 +490,7 @@ def test_the_tables_mean_deviation_and_protocol(tmp_path, capsys):
     cell = "3", "s2", "cifar10", "darts_pt"
 
     def made(name, accuracy, **keys):
-        config = tables.own_config(cell)
-        config.update_from_flattened_dict({key.replace("__", "."): value for key, value in keys.items()})
+        config = tables.own_config(cell).changed({key.replace("__", "."): value for key, value in keys.items()})
         (tmp_path / "sweep" / name).mkdir(parents=True)
         (tmp_path / "sweep" / name / "run.json").write_text(record.sealed({"config": flatten(config)}))
         if accuracy is not None:

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import cost, measure
 from benchmarks.measure import Row
 from experiments.config import settings
-from experiments.engine import run as runs
+from experiments.engine import execute as runs
 from experiments.stages import search, select
 from experiments.training.supernet import Training
 from tests.command import TINY, arguments, lines, run

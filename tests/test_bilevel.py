@@ -5,6 +5,7 @@ import optax
 import pytest
 
 from darts_pt_jax import bilevel, ops
+from darts_pt_jax.bilevel import Batch
 from tests import tiny
 
 
@@ -43,7 +44,7 @@ def step(gradient, update):
     """A compiled step: the next state, and the metrics of its pass."""
 
     def one(state, images, labels, key, *args):
-        gradients, metrics, stats = gradient(state, images, labels, key)
+        gradients, metrics, stats = gradient(state, Batch(images, labels, key))
         return update(state, gradients, stats, *args), metrics
 
     return jax.jit(one)
@@ -51,12 +52,12 @@ def step(gradient, update):
 
 def test_one_gradient_of_both_sides_is_that_of_each_alone(key):
     net, data = tiny.supernet("tiny"), tiny.dataset()
-    state, images = tiny.state(net, key), (data.images / 255.0 - 0.5) * 2
+    state, batch = tiny.state(net, key), Batch((data.images / 255.0 - 0.5) * 2, data.labels, key)
 
     @jax.jit
     def gradients(state):
         sides = ("params", "alphas"), ("params",), ("alphas",)
-        return [bilevel.make_gradient(net, *of)(state, images, data.labels, key) for of in sides]
+        return [bilevel.make_gradient(net, names)(state, batch) for names in sides]
 
     both, *alone = gradients(state)
     assert both[0].keys() == {"params", "alphas"}
@@ -72,11 +73,11 @@ def test_each_step_moves_its_own_side_and_both_lower_the_loss(key):
     state = bilevel.init_state(net, key, (8, 8, 2), weight_optimizer, alpha_optimizer)
     state = state.replace(decisions=state.decisions.choose("normal", 1, 0))
     images = (data.images / 255.0 - 0.5) * 2
-    gradient = bilevel.make_gradient(net, "params", "alphas")
+    gradient = bilevel.make_gradient(net, ("params", "alphas"))
 
     def stepping(update):
         def step(state, images, labels, key, *args):
-            gradients, metrics, stats = gradient(state, images, labels, key)
+            gradients, metrics, stats = gradient(state, Batch(images, labels, key))
             return update(state, gradients, stats, *args), metrics
 
         return jax.jit(step)

@@ -7,6 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from darts_pt_jax import bilevel, curvature
+from darts_pt_jax.bilevel import Batch
 from experiments.stages import search
 from experiments.training.supernet import Training
 from tests import tiny
@@ -30,19 +31,19 @@ def test_the_largest_eigenvalue_is_that_of_the_dense_matrix(rng):
 def test_products_are_those_of_the_dense_hessian_of_a_supernet(key):
     # so few and small images that no ReLU bends within the differences
     net, data = tiny.supernet("nasbench201", channels=2), tiny.dataset(4, 4)
-    state, batch = tiny.state(net, key, 4), ((data.images / 255.0 - 0.5) * 2, data.labels, key)
-    gradient = bilevel.make_gradient(net, "alphas")
+    state, batch = tiny.state(net, key, 4), Batch((data.images / 255.0 - 0.5) * 2, data.labels, key)
+    gradient = bilevel.make_gradient(net, ("alphas",))
     product = jax.jit(curvature.make_product(gradient))
     flat, unravel = ravel_pytree(state.alphas)
-    slope = jax.jit(lambda flat: ravel_pytree(gradient(state.replace(alphas=unravel(flat)), *batch)[0])[0])
+    slope = jax.jit(lambda flat: ravel_pytree(gradient(state.replace(alphas=unravel(flat)), batch)[0])[0])
     hessian = np.asarray(jax.jit(jax.jacfwd(slope))(flat))
     direction = jax.random.normal(key, flat.shape)
-    image = ravel_pytree(product(state, unravel(direction), batch))[0]
+    image = ravel_pytree(product(state, unravel(direction), (batch,)))[0]
     np.testing.assert_allclose(image, hessian @ direction, rtol=1e-3, atol=1e-4 * abs(hessian).max())
     radius = 1e-3 / np.linalg.norm(direction)
     differences = (slope(flat + radius * direction) - slope(flat - radius * direction)) / (2 * radius)
     np.testing.assert_allclose(image, differences, rtol=0.1, atol=0.02 * float(abs(image).max()))
-    value = curvature.dominant_eigenvalue(lambda d: product(state, d, batch), state.alphas)
+    value = curvature.dominant_eigenvalue(lambda d: product(state, d, (batch,)), state.alphas)
     assert value == pytest.approx(np.linalg.eigvalsh((hessian + hessian.T) / 2)[-1], rel=0.01)
 
 

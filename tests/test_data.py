@@ -8,7 +8,9 @@ import pytest
 
 from configs import quickstart
 from darts_pt_jax.data import batches, sources
+from darts_pt_jax.data.images import DataError
 from darts_pt_jax.devices import Devices
+from experiments.config.schema import frozen
 from experiments.training import supernet as training
 from tests import tiny
 
@@ -61,7 +63,7 @@ def test_a_wrong_npz_is_one_clear_line(tmp_path, rng, message):
     content = arrays(rng)
     WRONG[message](content)
     np.savez(tmp_path / "a.npz", **content)
-    with pytest.raises(sources.DataError, match=message) as error:
+    with pytest.raises(DataError, match=message) as error:
         sources.load("npz", str(tmp_path / "a.npz"))
     assert "\n" not in str(error.value) and "a.npz" in str(error.value)
 
@@ -76,14 +78,14 @@ def test_a_damaged_or_missing_file_is_one_clear_line(tmp_path, rng):
     packed[200:900] = bytes(700)
     (tmp_path / "d.npz").write_bytes(packed)
     for path in ("a.npz", "b.npz", "c.npy", "d.npz"):
-        with pytest.raises(sources.DataError, match=r"not a readable npz|no such file"):
+        with pytest.raises(DataError, match=r"not a readable npz|no such file"):
             sources.load("npz", str(tmp_path / path))
-    with pytest.raises(sources.DataError, match=r"data.path is empty"):
+    with pytest.raises(DataError, match=r"data.path is empty"):
         sources.load("npz")
-    with pytest.raises(sources.DataError, match=r"data.examples is 2000, but digits has 1437"):
+    with pytest.raises(DataError, match=r"data.examples is 2000, but digits has 1437"):
         sources.load("digits", examples=2000)
     np.savez(tmp_path / "e.npz", **arrays(rng))
-    with pytest.raises(sources.DataError, match=r"data.examples is 3, but these lack the last of 4 classes"):
+    with pytest.raises(DataError, match=r"data.examples is 3, but these lack the last of 4 classes"):
         sources.load("npz", str(tmp_path / "e.npz"), examples=3)
 
 
@@ -91,8 +93,8 @@ def test_a_class_that_the_weights_never_see_is_refused(rng):
     digits = sources.digits()
     order = np.argsort(digits.train_labels, kind="stable")
     images = dataclasses.replace(digits, train_labels=digits.train_labels[order])
-    config = quickstart.get_config()
-    with pytest.raises(sources.DataError, match="none of them has class 5: shuffle the file"):
+    config = frozen(quickstart.get_config())
+    with pytest.raises(DataError, match="none of them has class 5: shuffle the file"):
         training.split(config, images, Devices.here())
     train, valid = training.split(config, digits, Devices.here())
     assert (train.size, valid.size) == (718, 719)
@@ -175,5 +177,5 @@ def test_what_declares_more_than_the_memory_is_refused_before_it_is_read(tmp_pat
     with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
         archive.filelist[0].file_size = 2**50
         archive._didModify = True  # so that closing writes the directory anew
-    with pytest.raises(sources.DataError, match=r"a.npz: its arrays need 1,125,[0-9,]+ bytes, this machine has"):
+    with pytest.raises(DataError, match=r"a.npz: its arrays need 1,125,[0-9,]+ bytes, this machine has"):
         sources.load("npz", str(tmp_path / "a.npz"))

@@ -1,7 +1,7 @@
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from darts_pt_jax.genotype import genotype_of
 from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES
 
@@ -12,7 +12,7 @@ def test_magnitude_keeps_the_strongest_edges_and_never_chooses_none():
     weights = {kind: np.tile(row, (14, 1)) for kind in space.cells}
     weights["normal"][[3, 4]] = [0.1, 0.2, 0.7], [0.0, 0.5, 0.5]
     weights["normal"][13] = [0.0, 0.9, 0.1]
-    cells = direct.magnitude(space, weights, None).genotype(space).cells["normal"]
+    cells = genotype_of(space, *direct.magnitude(space, weights, None)).cells["normal"]
     skip, conv = "skip_connect", "sep_conv_3x3"
     assert cells == (((skip, 0), (skip, 1)), ((conv, 1), (skip, 2)), ((skip, 0), (skip, 1)), ((skip, 0), (skip, 4)))
 
@@ -20,14 +20,14 @@ def test_magnitude_keeps_the_strongest_edges_and_never_chooses_none():
 def test_magnitude_may_choose_none_in_nasbench201():
     space = SPACES["nasbench201"]
     weights = {"normal": np.eye(5)[[0, 1, 2, 3, 4, 0]]}
-    text = direct.magnitude(space, weights, None).genotype(space).text("nasbench201")
+    text = genotype_of(space, *direct.magnitude(space, weights, None)).text("nasbench201")
     assert text == "|none~0|+|skip_connect~0|nor_conv_1x1~1|+|nor_conv_3x3~0|avg_pool_3x3~1|none~2|"
 
 
 @pytest.mark.parametrize("space", ["darts", "s3", "nasbench201", "tiny"])
 def test_random_architectures_are_complete_and_repeat_by_seed(space):
     table = SPACES[space]
-    make = lambda seed: direct.random(table, {}, np.random.RandomState(seed)).genotype(table)  # noqa: E731
+    make = lambda seed: genotype_of(table, *direct.random(table, {}, np.random.RandomState(seed)))  # noqa: E731
     assert make(0) == make(0) and len({make(s).to_json() for s in range(5)}) > 1
     for kind, graph in table.cells.items():
         chosen = make(0).operations(kind)
@@ -40,6 +40,6 @@ def test_random_architectures_are_complete_and_repeat_by_seed(space):
 
 def test_magnitude_ignores_places_without_a_candidate():
     space = SPACES["tiny"]
-    weights = {kind: jnp.zeros(graph.candidate_mask.shape) for kind, graph in space.cells.items()}
-    decisions = direct.magnitude(space, weights, None)
-    assert np.asarray(decisions.operations["normal"]).tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0]
+    weights = {kind: np.zeros(graph.candidate_mask.shape) for kind, graph in space.cells.items()}
+    choice = direct.magnitude(space, weights, None)
+    assert choice.operations["normal"].tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0]

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.patches import Circle, FancyArrowPatch
 
 from darts_pt_jax import draw, ops
-from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.genotype import Genotype, genotype_of
 from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES
 
@@ -20,7 +20,7 @@ TOPOLOGY = {"type": "topology", "kind": "reduce"}
 
 
 def random_genotype(space: str, seed: int) -> Genotype:
-    return direct.random(SPACES[space], {}, np.random.RandomState(seed)).genotype(SPACES[space])
+    return genotype_of(SPACES[space], *direct.random(SPACES[space], {}, np.random.RandomState(seed)))
 
 
 def labels(figure) -> list:

@@ -4,7 +4,7 @@ import pytest
 
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.ops import OPERATIONS
-from darts_pt_jax.selection.direct import SELECTORS
+from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import SPACES
 from experiments import main
 
@@ -22,7 +22,7 @@ def test_selection_on_a_supernet_and_a_loss_of_ones_own(seed, capsys):
 @pytest.fixture
 def tables():
     """Puts the tables back as they were."""
-    before = [(table, dict(table)) for table in (OPERATIONS, SPACES, SELECTORS)]
+    before = [(table, dict(table)) for table in (OPERATIONS, SPACES, METHODS)]
     yield
     for table, rows in before:
         table.clear()

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.genotype import Genotype, genotype_of
 from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES
 
@@ -44,7 +44,7 @@ def test_the_text_is_that_of_the_darts_code():
 def test_json_and_text_read_back_equal():
     for space in SPACES.values():
         for seed in range(5):
-            genotype = direct.random(space, {}, np.random.RandomState(seed)).genotype(space)
+            genotype = genotype_of(space, *direct.random(space, {}, np.random.RandomState(seed)))
             assert Genotype.from_json(genotype.to_json()) == genotype
             assert Genotype.from_text(genotype.text(space.notation)) == genotype
 

@@ -13,8 +13,8 @@ import pytest
 
 from experiments import sweep
 from experiments.engine.interrupts import Interrupts
-from experiments.launching import launchers
-from experiments.launching.launchers import Run
+from experiments.launching import launchers, scheduling
+from experiments.launching.base import Run
 from tests import fake_slurm
 
 ENGINES = {"local": [], "slurm": ["cluster=local"], "ray": ["num_cpus=1"]}
@@ -66,7 +66,7 @@ def test_what_is_killed_or_fails_is_tried_again_unless_a_setting_is_wrong(name, 
     with Interrupts() as stop:
         launcher = launch(name)
         assert signal.getsignal(signal.SIGTERM) == stop._receive, "Ray has one of its own"
-        failed = launchers.carry_out(runs, launcher, 2, stop, said.append)
+        failed = scheduling.carry_out(runs, launcher, 2, stop, said.append)
     remote = name != "local"
     assert failed == {
         tmp_path / "wrong": "exit code 2" + f", see {tmp_path / 'wrong.log'}" * remote,
@@ -99,14 +99,14 @@ def driver(name, given, runs, workdir):
     program = f"""
 import pathlib, sys
 from pathlib import PosixPath
-from experiments import launchers
-from experiments.interrupts import exit_code
-from experiments.launchers import Run
+from experiments.engine.interrupts import exit_code
+from experiments.launching import launchers, scheduling
+from experiments.launching.base import Run
 
 def say(text): print(text, flush=True)
 
 launcher = launchers.launcher({name!r}, launchers.options({given}), pathlib.Path({str(workdir)!r}), say)
-sys.exit(exit_code(lambda stop: bool(launchers.carry_out({runs!r}, launcher, 2, stop, say))))
+sys.exit(exit_code(lambda stop: bool(scheduling.carry_out({runs!r}, launcher, 2, stop, say))))
 """
     command = [sys.executable, "-c", program]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

@@ -49,9 +49,9 @@ PROGRAM = """
 import json, sys
 import jax
 from configs import quickstart
-from experiments import machine
-config = quickstart.get_config()
-config.update(json.loads(sys.argv[1]))
+from experiments.config.schema import frozen
+from experiments.engine import machine
+config = frozen(quickstart.get_config()).changed(json.loads(sys.argv[1]))
 machine.prepare(config)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.jit(lambda x: x @ x + 1)(jax.numpy.ones((3, 3)))

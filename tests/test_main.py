@@ -116,7 +116,7 @@ def test_a_second_process_on_the_same_directory_is_refused(tmp_path):
 
 
 def test_what_another_process_did_meanwhile_is_not_done_again(tmp_path, monkeypatch):
-    from experiments.engine import run as module
+    from experiments.engine import execute as module
 
     load = module.load_images
 

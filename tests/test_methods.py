@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from darts_pt_jax.checkpoints import Checkpoints
-from darts_pt_jax.methods.sdarts import PERTURBATIONS
 from darts_pt_jax.selection import sgas
 from darts_pt_jax.spaces import SPACES, dag
 from darts_pt_jax.unrolled import ALPHA_GRADIENTS
@@ -40,7 +39,7 @@ FACTORS = {
     "select.method": ("perturbation", "magnitude_tuned", "magnitude", "random", "sgas", "sgas_perturbation"),
     "search.alpha": ("learned", "fixed"),
     "search.unrolled": tuple(ALPHA_GRADIENTS),
-    "search.perturb": tuple(PERTURBATIONS),
+    "search.sampler": ("darts", "sdarts_rs", "sdarts_rs_gaussian", "sdarts_adv"),
 }
 
 

@@ -17,7 +17,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from darts_pt_jax.data import official, sources
+from darts_pt_jax.data import images, official, sources
 from tests.command import lines
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -100,7 +100,7 @@ def said(notebook, name):
 @pytest.mark.parametrize("devices", [1, 8])
 def test_all_cells_run(notebook, execute, devices, tmp_path):
     digits = sources.digits()
-    np.savez(tmp_path / "small.npz", **{name: getattr(digits, name) for name in sources.ARRAYS})
+    np.savez(tmp_path / "small.npz", **{name: getattr(digits, name) for name in images.ARRAYS})
     execute(devices, DATA=str(tmp_path / "small.npz"), QUICKSTART=SMALL, SEARCH=[*SMALL, "--config.search.epochs=5"])
     checkout, run = tmp_path / "content/darts-pt-jax", tmp_path / "drive/search"
     assert f"jax=={metadata.version('jax')}" in said(notebook, "install").split()

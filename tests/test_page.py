@@ -20,10 +20,10 @@ from darts_pt_jax import record
 from darts_pt_jax.genotype import Genotype
 from experiments import report
 from experiments.config import settings
-from experiments.config.rules import flatten
+from experiments.config.schema import flatten
 from experiments.engine import locks
 from experiments.reporting import measures, page, records, serving
-from experiments.reporting.records import Records
+from experiments.reporting.records import RunRecords
 from tests.command import TINY, digests, lines, run
 
 KEYS = {**TINY, "data.size": 4, "supernet.channels": 2, "tensorboard": False}
@@ -55,8 +55,8 @@ def change(workdir, **values):
 
 
 def built(workdir):
-    config = records.config_of(records.of_run(workdir))
-    return page.build(config, Records.read(workdir, config, finished=False))
+    config = records.config_of(records.read_run(workdir))
+    return page.build(config, RunRecords.read(workdir, config, finished=False))
 
 
 def rewritten(workdir, name, alter):
@@ -96,8 +96,8 @@ def test_the_command_makes_the_page_of_the_stage_and_touches_nothing_else(whole,
 
 @shared
 def test_the_command_on_the_page_makes_the_run_s_config(whole):
-    config = records.config_of(records.of_run(whole))
-    command = records.command(Records.read(whole, config))
+    config = records.config_of(records.read_run(whole))
+    command = records.command(RunRecords.read(whole, config))
     assert flatten(settings.parse(command[2:]).config) == flatten(config)
 
 
@@ -395,13 +395,13 @@ def test_a_page_that_cannot_be_made_is_told():
 @shared
 def test_a_search_that_goes_on_has_no_accuracy_at_its_end(copy):
     name = "validation accuracy at the end of the search, %"
-    config = records.config_of(records.of_run(copy))
-    whole = measures.measure(config, Records.read(copy, config))
+    config = records.config_of(records.read_run(copy))
+    whole = measures.measure(config, RunRecords.read(copy, config))
     assert whole[name] == lines(copy, "metrics.jsonl")[1]["valid_accuracy"]
     first = (copy / "metrics.jsonl").read_text().splitlines()[0]
     (copy / "metrics.jsonl").write_text(first + "\n")
     (copy / "genotype.json").unlink()
-    assert name not in measures.measure(config, Records.read(copy, config, finished=False))
+    assert name not in measures.measure(config, RunRecords.read(copy, config, finished=False))
 
 
 @shared

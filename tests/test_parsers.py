@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from darts_pt_jax import network
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data import nasbench201_files, sources
-from darts_pt_jax.data.sources import DataError
+from darts_pt_jax.data.images import DataError, from_arrays
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop import published
 from darts_pt_jax.interop.export import TrainedNetwork
@@ -30,7 +30,7 @@ from darts_pt_jax.record import JsonLines, RecordError, sealed
 from darts_pt_jax.selection import schedule
 from darts_pt_jax.spaces import SPACES
 from experiments import predict
-from experiments.config.rules import RULES
+from experiments.config.schema import KEYS
 from experiments.config.settings import parse
 from experiments.engine import directory
 from experiments.errors import ConfigError, RunError
@@ -158,7 +158,7 @@ def test_images(content):
 def test_labels_of_any_size(labels):
     arrays = {"train_images": np.zeros((4, 8, 8, 3), np.uint8), "train_labels": np.array(labels)}
     arrays |= {"test_images": arrays["train_images"], "test_labels": np.array(labels)}
-    images = allowed(DataError, sources.from_arrays, "here", arrays)
+    images = allowed(DataError, from_arrays, "here", arrays)
     assert images is None or sorted(set(labels)) == list(range(images.classes))
 
 
@@ -211,7 +211,7 @@ def test_orders(text):
 
 @anything
 @example("report.latency", "\n")
-@given(st.sampled_from(sorted(RULES)), st.one_of(st.text(), st.integers().map(str), st.floats().map(str)))
+@given(st.sampled_from(sorted(KEYS)), st.one_of(st.text(), st.integers().map(str), st.floats().map(str)))
 def test_arguments(key, value):
     allowed(ConfigError, parse, ["main", "--config=configs/quickstart.py", f"--config.{key}={value}"])
 

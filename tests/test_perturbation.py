@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from darts_pt_jax import architecture
 from darts_pt_jax.bilevel import forward, make_evaluate
 from darts_pt_jax.data import batches
 from darts_pt_jax.metrics import Metrics
-from darts_pt_jax.selection import noise, perturbation
+from darts_pt_jax.selection import certainty, scoring, strategies
+from darts_pt_jax.selection.criteria import CRITERIA
 from tests import tiny
 
 
@@ -27,12 +27,12 @@ def score_all(space, kind, masks, size, augment=True, batch_statistics=True):
     scorer = jax.jit(make_scorer(net, kind, batch_statistics, augment))
     indices = batches.epoch_indices(jax.random.key(1), data.size, 2, 16)
     keys = jax.random.split(jax.random.key(2), 2)
-    bound = lambda m, batch: scorer(state.variables, weights, m, batch)  # noqa: E731
-    return perturbation.score_masks(bound, masks, size, [(data, *b) for b in zip(indices, keys, strict=True)])
+    bound = lambda m, batch, unmasked: scorer(state.variables, weights, m, batch, unmasked)  # noqa: E731
+    return scoring.score_masks(bound, masks, size, [(data, *b) for b in zip(indices, keys, strict=True)])
 
 
 def make_scorer(net, kind, batch_statistics=True, augment=True):
-    return perturbation.make_scorer(make_evaluate(net, batch_statistics, augment), kind)
+    return scoring.make_scorer(make_evaluate(net, batch_statistics, augment), kind)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def make_scorer(net, kind, batch_statistics=True, augment=True):
 )
 def test_scores_of_one_call_are_those_of_separate_passes(space, kind, batch_statistics):
     net, state, weights, data = prepared(space)
-    masks = architecture.without_operations(net.space, kind, 1)
+    masks = strategies.without_operations(net.space, kind, 1)
     scores = score_all(space, kind, masks, len(masks), batch_statistics=batch_statistics)
     indices = batches.epoch_indices(jax.random.key(1), data.size, 2, 16)
 
@@ -66,7 +66,7 @@ def test_scores_of_one_call_are_those_of_separate_passes(space, kind, batch_stat
 
 
 def test_masks_in_several_calls_score_as_in_one():
-    masks = architecture.without_edges(tiny.SPACE, "normal", [2, 3, 4])
+    masks = strategies.without_edges(tiny.SPACE, "normal", [2, 3, 4])
     whole = score_all("tiny", "normal", masks, 3)
     parts = score_all("tiny", "normal", masks, 2)
     np.testing.assert_array_equal(whole.correct, parts.correct)
@@ -77,12 +77,12 @@ def test_masks_in_several_calls_score_as_in_one():
 def test_the_paired_error_is_that_of_the_images_one_by_one(size, rng):
     outcomes = [(rng.random((4, 25)).astype(np.float32), rng.integers(0, 2, (4, 25), np.int32)) for _ in range(3)]
 
-    def scorer(masks, batch):  # a mask holds its own number
+    def scorer(masks, batch, unmasked):  # a mask holds its own number
         loss, correct = (values[np.asarray(masks).ravel()] for values in batch)
-        images = Metrics(loss, correct, np.ones_like(correct))
-        return Metrics(*(values.sum(1) for values in (loss, correct, images.images))), images
+        sums = Metrics(*(values.sum(1) for values in (loss, correct, np.ones_like(correct))))
+        return sums, {"loss": loss, "correct": correct}, None
 
-    score = perturbation.make_score(scorer, size, outcomes)
+    score = scoring.make_score(scorer, size, outcomes)
     scores = score(np.array([1, 2, 3]).reshape(3, 1, 1))
     loss, correct = (np.concatenate(parts, 1, dtype=np.float64) for parts in zip(*outcomes, strict=True))
     loss, correct = (values[[1, 1, 2, 3]] for values in (loss, correct))  # all ones stands for the unmasked supernet
@@ -90,13 +90,16 @@ def test_the_paired_error_is_that_of_the_images_one_by_one(size, rng):
         rows = one + 1, 0 if other is None else other + 1
         for criterion, values, scale in (("acc", -correct, 75), ("loss", loss, 1)):
             differences = values[rows[0]] - values[rows[1]]
-            excess, error = noise.excess(scores, one, other, criterion)
+            excess, error = certainty.excess(scores, one, other, CRITERIA[criterion])
             assert excess == pytest.approx(differences.mean() * scale, abs=1e-6)
             assert error == pytest.approx(differences.std() / 75**0.5 * scale, abs=1e-6)
         only_one, only_other = ((correct[a] > correct[b]).sum() for a, b in (rows, rows[::-1]))
         assert scores["paired"]["correct"][rows[0]][rows[1]] == only_one + only_other
     del scores["paired"]
-    assert noise.excess(scores, 1, None, "acc") == (scores["baseline"]["correct"] - scores["correct"][1], None)
+    assert certainty.excess(scores, 1, None, CRITERIA["acc"]) == (
+        scores["baseline"]["correct"] - scores["correct"][1],
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,10 +122,10 @@ def test_a_lead_that_mcnemar_s_test_takes_for_chance_is_within_noise(differing, 
         "type": "operation", "criterion": "acc", "eligible": [0, 1], "choice_index": 0, "images": 1000,
         "baseline": {"correct": 900}, "correct": [880, 880 + lead],
     } | ({} if differing is None else {"paired": {"correct": pairs}})  # fmt: skip
-    (contest,) = noise.contests(record)
+    (contest,) = certainty.contests(record)
     assert (contest.winner, contest.runner_up, contest.lead, contest.within_noise) == (0, 1, lead, within)
     dropped = {"type": "topology", "criterion": "acc", "passes": [{**record, "edges": [5, 7], "removed": 7}]}
-    (contest,) = noise.contests(dropped)
+    (contest,) = certainty.contests(dropped)
     assert (contest.winner, contest.runner_up, contest.lead, contest.within_noise) == (1, 0, lead, within)
 
 
@@ -141,8 +144,8 @@ def test_the_scorer_has_no_loop_and_one_set_of_convolutions_for_all_candidates()
         args = (state.variables, weights, jnp.asarray(masks), (data, jnp.arange(8), jax.random.key(0)))
         return list(primitives(jax.make_jaxpr(score)(*args).jaxpr))
 
-    five = equations(architecture.without_operations(net.space, "normal", 1))
-    two = equations(architecture.without_operations(net.space, "normal", 1)[:2])
+    five = equations(strategies.without_operations(net.space, "normal", 1))
+    two = equations(strategies.without_operations(net.space, "normal", 1)[:2])
     assert {"scan", "while"}.isdisjoint({e.primitive.name for e in five})
     count = [sum(e.primitive.name == "conv_general_dilated" for e in equations) for equations in (five, two)]
     assert count[0] == count[1] > 0
@@ -165,13 +168,13 @@ def test_one_compilation_serves_all_edges_of_a_kind():
     net, state, weights, data = prepared("tiny")
     scorer = jax.jit(make_scorer(net, "normal"))
     for edge in (0, 4):
-        masks = architecture.without_operations(net.space, "normal", edge)[:2]
+        masks = strategies.without_operations(net.space, "normal", edge)[:2]
         scorer(state.variables, weights, jnp.asarray(masks), (data, jnp.arange(8), jax.random.key(0)))
     assert scorer._cache_size() == 1
 
 
 def test_masking_none_changes_nothing_and_noise_is_shared_by_the_masks():
-    masks = architecture.without_operations(prepared("nasbench201")[0].space, "normal", 3)
+    masks = strategies.without_operations(prepared("nasbench201")[0].space, "normal", 3)
     scores = score_all("nasbench201", "normal", np.concatenate([np.ones_like(masks[:1]), masks]), 6)
     np.testing.assert_allclose(scores.loss[1], scores.loss[0], rtol=1e-6)
     same = score_all("tiny", "normal", np.ones((3, 9, 4), np.float32), 3)
@@ -189,20 +192,22 @@ def test_masking_none_changes_nothing_and_noise_is_shared_by_the_masks():
     ],
 )
 def test_the_operation_kept_is_the_first_of_the_most_missed(criterion, eligible, choice, margin):
-    kept = perturbation.most_harmful([9, 5, 5, 7], [2.0, 1.5, 1.0, 1.5], criterion, eligible)
+    harms = CRITERIA[criterion].harms({"correct": [9, 5, 5, 7], "loss": [2.0, 1.5, 1.0, 1.5]})
+    kept = strategies.most_harmful(harms, eligible)
     assert kept == (choice, pytest.approx(margin))
 
 
 @pytest.mark.parametrize(("criterion", "position", "margin"), [("acc", 2, 0.0), ("loss", 3, 0.25)])
 def test_the_edge_dropped_is_the_last_of_the_least_missed(criterion, position, margin):
-    dropped = perturbation.least_harmful([4, 8, 8, 1], [1.5, 1.25, 1.25, 1.0], criterion)
+    harms = CRITERIA[criterion].harms({"correct": [4, 8, 8, 1], "loss": [1.5, 1.25, 1.25, 1.0]})
+    dropped = strategies.least_harmful(harms)
     assert dropped == (position, pytest.approx(margin))
 
 
 def test_masks_remove_one_thing_each():
-    masks = architecture.without_operations(tiny.SPACE, "normal", 4)
+    masks = strategies.without_operations(tiny.SPACE, "normal", 4)
     assert masks.shape == (4, 9, 4)
     for o, mask in enumerate(masks):
         assert mask[4, o] == 0 and mask.sum() == 35
-    masks = architecture.without_edges(tiny.SPACE, "normal", [2, 4])
+    masks = strategies.without_edges(tiny.SPACE, "normal", [2, 4])
     assert masks.shape == (2, 9, 4) and not masks[1, 4].any() and masks.sum((1, 2)).tolist() == [32, 32]

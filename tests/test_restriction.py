@@ -7,7 +7,8 @@ import pytest
 
 from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.architecture import Decisions
-from darts_pt_jax.selection import perturbation
+from darts_pt_jax.bilevel import Batch
+from darts_pt_jax.selection import scoring
 from darts_pt_jax.supernet import Supernet
 from tests import tiny
 
@@ -51,13 +52,13 @@ def test_what_decisions_exclude_may_be_left_out(space, key):
     masks[1, 2, 1] = 0
 
     def steps(net):
-        gradient = bilevel.make_gradient(net, "params", "alphas")
+        gradient = bilevel.make_gradient(net, ("params", "alphas"))
         update, alpha_update = bilevel.make_weight_update(optimizer), bilevel.make_alpha_update(alphas)
-        scorer = perturbation.make_scorer(bilevel.make_evaluate(net, True, True), "normal")
+        scorer = scoring.make_scorer(bilevel.make_evaluate(net, True, True), "normal")
 
         @jax.jit
         def step(state):
-            gradients, metrics, stats = gradient(state, images, data.labels, key)
+            gradients, metrics, stats = gradient(state, Batch(images, data.labels, key))
             return (gradients, metrics), alpha_update(update(state, gradients, stats, 0.1), gradients, stats)
 
         def two_steps(state):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from darts_pt_jax import supervised
 from darts_pt_jax.data import batches, sources
+from darts_pt_jax.data.images import ARRAYS
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop import published
 from darts_pt_jax.interop.export import TrainedNetwork
@@ -71,7 +72,7 @@ def test_the_report_tells_size_and_latency_which_is_measured_once(retrained, tmp
 @of_one_run
 def test_what_is_kept_gives_the_accuracy_that_was_reported_on_every_test_image(retrained, tmp_path, capsys):
     digits = sources.digits()
-    np.savez(tmp_path / "digits.npz", **{name: getattr(digits, name) for name in sources.ARRAYS})
+    np.savez(tmp_path / "digits.npz", **{name: getattr(digits, name) for name in ARRAYS})
     Image.fromarray(np.kron(digits.test_images[0, :, :, 0], np.ones((4, 4), np.uint8))).save(tmp_path / "digit.png")
     assert predict.main([str(retrained), str(tmp_path / "digits.npz"), str(tmp_path / "digit.png")]) == 0
     whole, one = map(json.loads, capsys.readouterr().out.splitlines())
@@ -142,17 +143,23 @@ def test_it_is_resumed_within_an_epoch_too(retrained, tmp_path, monkeypatch):
     workdir, whole = tmp_path / "parts", of_experiments.Retraining.epoch
 
     def interrupted(self, state, key, *args):
-        *args, fold = args
+        *args, begin = args
 
-        def counting(name, step, *rest):
-            def one(i, *values):
-                if i == 1:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                return step(i, *values)
+        def stopping(*loop):
+            loop = begin(*loop)
+            numbers = loop.__iter__
 
-            return fold(name, one, *rest)
+            class Stopping(type(loop)):
+                def __iter__(self):
+                    for i in numbers():
+                        if i == 1:
+                            os.kill(os.getpid(), signal.SIGTERM)
+                        yield i
 
-        return whole(self, state, key, *args, counting)
+            loop.__class__ = Stopping
+            return loop
+
+        return whole(self, state, key, *args, stopping)
 
     with monkeypatch.context() as patch:
         patch.setattr(of_experiments.Retraining, "epoch", interrupted)

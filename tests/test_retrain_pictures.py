@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darts_pt_jax.data import feeds, streams
+from darts_pt_jax.data import feeds
 from darts_pt_jax.data.batches import Recipe
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.folders import folder
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.interop.export import TrainedNetwork
 from experiments import main, predict
@@ -113,7 +114,7 @@ def test_a_picture_that_cannot_be_read_ends_the_run_with_its_name(root, tmp_path
 
 def test_a_feed_from_memory_and_one_from_a_stream_number_their_batches_alike(root, key):
     half = np.full(3, 0.5, np.float32)
-    recipe, stream = Recipe(half, half, 0, True), streams.folder(str(root), SIDE)
+    recipe, stream = Recipe(half, half, 0, True), folder(str(root), SIDE)
     ((pixels, labels),) = stream.testing(13)
     resident = feeds.feed(Images(pixels, labels, pixels, labels, 0, True), recipe, Devices.here())
     streamed = feeds.feed(stream, recipe, Devices.here())

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop import published
+from darts_pt_jax.loops import Loop
 from darts_pt_jax.supervised import SCHEDULES
 from experiments import main, predict, report, sweep
 from experiments.config import settings
@@ -44,14 +45,9 @@ def two_epochs(images, **keys):
     of = retraining.Retraining(config, images, published.find(config.genotype))
     state, losses = of.initial_state(jax.random.key(0)), []
 
-    def fold(name, step, state, total, steps, images):
-        for i in range(steps):
-            state, total = step(i, state, total)
-        return state, total
-
     for number in range(2):
         rate = config.retrain.learning_rate * SCHEDULES[config.retrain.schedule](number, 2)
-        state, metrics = of.epoch(state, jax.random.key(number), rate, config.retrain.drop_path * number / 2, fold)
+        state, metrics = of.epoch(state, jax.random.key(number), rate, config.retrain.drop_path * number / 2, Loop)
         losses.append(metrics["train_loss"])
     return losses
 

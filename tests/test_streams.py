@@ -11,8 +11,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image, ImageEnhance
 
-from darts_pt_jax.data import batches, from_tfds, streams
-from darts_pt_jax.data.sources import DataError
+from darts_pt_jax.data import batches, from_tfds, pictures, sources
+from darts_pt_jax.data.folders import folder
+from darts_pt_jax.data.images import DataError
 
 SIDE = 28
 SIZES = [(50, 37), (37, 50), (64, 64), (33, 90), (28, 28), (20, 24), (91, 30)]
@@ -49,7 +50,7 @@ def equal(some, others):
 
 
 def test_a_folder_is_a_data_set(root):
-    stream = streams.folder(str(root), SIDE)
+    stream = folder(str(root), SIDE)
     assert (len(stream.train), len(stream.test), stream.classes) == (40, 11, 3)
     assert stream.image_shape == (SIDE, SIDE, 3) and stream.flip
     assert stream.notes == (
@@ -66,7 +67,7 @@ def test_the_fingerprint_is_of_names_sizes_and_labels(root, tmp_path):
                 (tmp_path / name / split / "ab"[n % 2]).mkdir(parents=True, exist_ok=True)
                 (tmp_path / name / split / "ab"[n % 2] / f"{n}.png").write_bytes(b"x" * n)
         change(tmp_path / name)
-        return streams.folder(str(tmp_path / name), SIDE).fingerprint()
+        return folder(str(tmp_path / name), SIDE).fingerprint()
 
     first = copy("first")
     assert re.fullmatch("[0-9a-f]{64}", first) and copy("second") == first
@@ -79,7 +80,7 @@ def test_the_fingerprint_is_of_names_sizes_and_labels(root, tmp_path):
 
 
 def test_testing_gives_the_middle_of_every_picture_in_order(root):
-    stream = streams.folder(str(root), SIDE)
+    stream = folder(str(root), SIDE)
     images, labels = (np.concatenate(part) for part in zip(*stream.testing(4), strict=True))
     assert images.shape == (12, SIDE, SIDE, 3) and images.dtype == np.uint8 and labels.dtype == np.int32
     for n in range(12):
@@ -96,7 +97,7 @@ def test_testing_gives_the_middle_of_every_picture_in_order(root):
 
 
 def test_training_shows_random_parts_of_all_pictures_in_a_shuffled_order(root):
-    stream = streams.folder(str(root), SIDE)
+    stream = folder(str(root), SIDE)
     ((images, labels),) = stream.training(7, 40)
     assert images.shape == (40, SIDE, SIDE, 3) and images.dtype == np.uint8 and labels.dtype == np.int32
     left = set(range(40))
@@ -105,7 +106,7 @@ def test_training_shows_random_parts_of_all_pictures_in_a_shuffled_order(root):
         for n in sorted(left):
             path, expected_label = stream.train[n]
             opened = Image.open(path).convert("RGB")
-            box = streams.random_part(np.random.default_rng((7, n)), *opened.size)
+            box = pictures.random_part(np.random.default_rng((7, n)), *opened.size)
             if np.array_equal(image, opened.crop(box).resize((SIDE, SIDE), Image.Resampling.BILINEAR)):
                 assert label == expected_label
                 left.remove(n)
@@ -116,7 +117,7 @@ def test_training_shows_random_parts_of_all_pictures_in_a_shuffled_order(root):
 
 
 def test_hosts_read_their_rows_of_the_batches_that_one_would_read(root):
-    stream = streams.folder(str(root), SIDE)
+    stream = folder(str(root), SIDE)
     for whole, parts in (
         (stream.training(3, 4, 1), [stream.training(3, 4, 1, rows) for rows in (slice(0, 2), slice(2, 4))]),
         (stream.testing(4), [stream.testing(4, rows=rows) for rows in (slice(0, 1), slice(1, 4))]),
@@ -127,7 +128,7 @@ def test_hosts_read_their_rows_of_the_batches_that_one_would_read(root):
 
 
 def test_a_pass_is_a_function_of_its_seed_and_goes_on_at_any_batch(root):
-    one, three = (streams.folder(str(root), SIDE, threads) for threads in (1, 3))
+    one, three = (folder(str(root), SIDE, threads) for threads in (1, 3))
     whole = list(one.training(3, 6))
     assert len(whole) == 6, "the last 4 pictures fill no batch"
     equal(three.training(3, 6), whole)
@@ -142,7 +143,7 @@ def test_a_pass_is_a_function_of_its_seed_and_goes_on_at_any_batch(root):
 
 def test_random_parts_are_drawn_as_torchvision_does(rng):
     width, height = 500, 375
-    boxes = np.array([streams.random_part(rng, width, height) for _ in range(20000)])
+    boxes = np.array([pictures.random_part(rng, width, height) for _ in range(20000)])
     left, top, right, bottom = boxes.T
     assert boxes.min() >= 0 and right.max() <= width and bottom.max() <= height
     w, h = right - left, bottom - top
@@ -162,7 +163,7 @@ def test_random_parts_are_drawn_as_torchvision_does(rng):
     ("size", "box"), {(1000, 30): (480, 0, 520, 30), (30, 1000): (0, 480, 30, 520), (1, 1): (0, 0, 1, 1)}.items()
 )
 def test_the_middle_is_taken_where_no_part_fits(rng, size, box):
-    boxes = {streams.random_part(rng, *size) for _ in range(50)}
+    boxes = {pictures.random_part(rng, *size) for _ in range(50)}
     assert box in boxes and (size == (1, 1) or len(boxes) < 50)
 
 
@@ -182,7 +183,7 @@ def test_pictures_of_all_kinds_become_rgb(tmp_path):
             (tmp_path / split / name[:4]).mkdir(parents=True, exist_ok=True)
             options = {"transparency": bytes([9])} if image.mode == "P" else {}
             image.save(tmp_path / split / name[:4] / name, quality=95, **options)
-    stream = streams.folder(str(tmp_path), 8)
+    stream = folder(str(tmp_path), 8)
     ((images, _),) = stream.testing(5)
     for n, image in enumerate(images):
         expected = 77 if "grey" in stream.test[n][0] else (200, 30, 30)
@@ -204,24 +205,24 @@ def tree(path, *files):
 
 def test_a_wrong_folder_is_one_clear_line(tmp_path, root, monkeypatch):
     good = ("train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg")
-    refused("data.path is '', expected a folder", streams.folder, "", SIDE)
-    refused("nowhere', expected a folder that holds train/CLASS", streams.folder, str(tmp_path / "nowhere"), SIDE)
-    refused("1/train: no such folder", streams.folder, tree(tmp_path / "1", "val/a/1.jpg"), SIDE)
-    refused("2/test: no such folder", streams.folder, tree(tmp_path / "2", *good[:2]), SIDE)
-    refused("3/val: it holds no folders", streams.folder, tree(tmp_path / "3", *good[:2], "val/1.jpg"), SIDE)
-    refused("4/val/c: train lacks this class", streams.folder, tree(tmp_path / "4", *good, "val/c/1.jpg"), SIDE)
-    refused(r"5/train/c: no pictures in it", streams.folder, tree(tmp_path / "5", *good, "train/c/1.txt"), SIDE)
-    refused("6/val/b: no pictures in it", streams.folder, tree(tmp_path / "6", *good, "val/b/x/1.jpg"), SIDE)
-    refused("7/train: it has 1 class", streams.folder, tree(tmp_path / "7", "train/a/1.jpg", "val/a/1.jpg"), SIDE)
-    refused("side is 0 pixels", streams.folder, str(root), 0)
-    refused("batch of 41 .* are 40 training", lambda: streams.folder(str(root), SIDE).training(0, 41))
-    assert streams.folder(tree(tmp_path / "8", *good[:2], "test/b/1.jpg"), SIDE).test[0][1] == 1
+    refused("data.path is '', expected a folder", folder, "", SIDE)
+    refused("nowhere', expected a folder that holds train/CLASS", folder, str(tmp_path / "nowhere"), SIDE)
+    refused("1/train: no such folder", folder, tree(tmp_path / "1", "val/a/1.jpg"), SIDE)
+    refused("2/test: no such folder", folder, tree(tmp_path / "2", *good[:2]), SIDE)
+    refused("3/val: it holds no folders", folder, tree(tmp_path / "3", *good[:2], "val/1.jpg"), SIDE)
+    refused("4/val/c: train lacks this class", folder, tree(tmp_path / "4", *good, "val/c/1.jpg"), SIDE)
+    refused(r"5/train/c: no pictures in it", folder, tree(tmp_path / "5", *good, "train/c/1.txt"), SIDE)
+    refused("6/val/b: no pictures in it", folder, tree(tmp_path / "6", *good, "val/b/x/1.jpg"), SIDE)
+    refused("7/train: it has 1 class", folder, tree(tmp_path / "7", "train/a/1.jpg", "val/a/1.jpg"), SIDE)
+    refused("side is 0 pixels", folder, str(root), 0)
+    refused("batch of 41 .* are 40 training", lambda: folder(str(root), SIDE).training(0, 41))
+    assert folder(tree(tmp_path / "8", *good[:2], "test/b/1.jpg"), SIDE).test[0][1] == 1
 
 
 @pytest.mark.parametrize("package", ["grain", "PIL"])
 def test_a_package_that_is_missing_is_named(root, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    refused(r"needs .*: pip install -e '.\[imagenet\]'", streams.folder, str(root), SIDE)
+    refused(r"needs .*: pip install -e '.\[imagenet\]'", folder, str(root), SIDE)
 
 
 def test_a_picture_that_cannot_be_read_is_named(tmp_path):
@@ -229,7 +230,7 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path):
     picture(0).save(tmp_path / "whole.jpg")
     (tmp_path / "val/a/1.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-300])
     Image.fromarray(np.full((9, 9), 40000, np.uint16)).save(tmp_path / "train/b/1.png")
-    stream = streams.folder(str(tmp_path), SIDE)
+    stream = folder(str(tmp_path), SIDE)
     refused(r"val/a/1.jpg: not a picture that can be used \(OSError: .*truncated", list, stream.testing(1))
     picture(1).save(tmp_path / "train/a/1.jpg")
     refused(r"train/b/1.png: .*its pixels are I;16, expected 8 bits", list, stream.training(0, 2))
@@ -278,7 +279,7 @@ def test_tensorflow_datasets_are_streamed_without_tensorflow(tmp_path, monkeypat
     prepare(StreamedPictures, tmp_path)
     prepare(StreamedTest, tmp_path)
     monkeypatch.setattr(from_tfds, "_installed", lambda package: package != "tensorflow")
-    stream = streams.tfds("streamed_pictures", str(tmp_path), SIDE, threads=2)
+    stream = sources.tfds_stream("streamed_pictures", str(tmp_path), SIDE, threads=2)
     assert (len(stream.train), len(stream.test), stream.classes, stream.notes) == (12, 5, 4, ())
     for encoded, label in (stream.test[n] for n in range(5)):
         pixels = np.asarray(Image.open(io.BytesIO(encoded)))
@@ -288,14 +289,14 @@ def test_tensorflow_datasets_are_streamed_without_tensorflow(tmp_path, monkeypat
         images.shape == (8, SIDE, SIDE, 3) and (images[4:] == images[4]).all() and sorted(labels[:5]) == [0, 0, 1, 2, 3]
     )
     equal(stream.training(5, 4, start=1), list(stream.training(5, 4))[1:])
-    other = streams.tfds("streamed_test:1.0.0", str(tmp_path), SIDE)
+    other = sources.tfds_stream("streamed_test:1.0.0", str(tmp_path), SIDE)
     assert len(other.test) == 3 and other.fingerprint() != stream.fingerprint()
-    assert stream.fingerprint() == streams.tfds("streamed_pictures", str(tmp_path), SIDE).fingerprint()
+    assert stream.fingerprint() == sources.tfds_stream("streamed_pictures", str(tmp_path), SIDE).fingerprint()
 
 
 def test_a_data_set_that_cannot_be_streamed_is_one_clear_line(tmp_path, monkeypatch):
     def read(name):
-        return streams.tfds(name, str(tmp_path), SIDE)
+        return sources.tfds_stream(name, str(tmp_path), SIDE)
 
     refused(rf"tfds build streamed_test --file_format=array_record --data_dir={tmp_path}", read, "streamed_test")
     refused("did you mean imagenette", read, "imagenete")
@@ -305,11 +306,11 @@ def test_a_data_set_that_cannot_be_streamed_is_one_clear_line(tmp_path, monkeypa
     refused("has a Scalar for the feature label, expected a ClassLabel", read, "streamed_numbers")
     prepare(StreamedTest, tmp_path)
     stream = read("streamed_test")
-    monkeypatch.setattr(from_tfds.Records, "__getitem__", lambda self, n: (b"", 0))
+    monkeypatch.setattr(from_tfds.TfdsSplit, "__getitem__", lambda self, n: (b"", 0))
     refused("data set streamed_test, split test, record 0: not a picture", list, stream.testing(3))
     image = io.BytesIO()
     picture(0).save(image, "PNG")
-    monkeypatch.setattr(from_tfds.Records, "__getitem__", lambda self, n: (image.getvalue(), -1))
+    monkeypatch.setattr(from_tfds.TfdsSplit, "__getitem__", lambda self, n: (image.getvalue(), -1))
     refused("its label is -1, expected 0 to 3", list, stream.testing(3))
     for info in tmp_path.glob("streamed_test/*/dataset_info.json"):
         info.write_text(json.dumps(json.loads(info.read_text()) | {"fileFormat": "tfrecord"}))

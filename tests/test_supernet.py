@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from darts_pt_jax import architecture, bilevel
+from darts_pt_jax.bilevel import Batch
 from darts_pt_jax.data.batches import Dataset
-from darts_pt_jax.selection import perturbation
+from darts_pt_jax.selection import scoring, strategies
 from darts_pt_jax.spaces import DARTS_OPERATIONS, S1_NORMAL, S1_REDUCE, SearchSpace, dag
 from darts_pt_jax.supernet import Supernet
 from tests import tiny
@@ -126,10 +127,10 @@ def test_gradients_and_their_change_with_the_alphas_are_those_of_the_plain_form(
     images, labels = jax.random.normal(key, (4, 8, 8, 2)), jnp.arange(4) % 3
 
     def program(net, state, images, labels, direction):
-        gradient = bilevel.make_gradient(net, "params", "alphas")
+        gradient = bilevel.make_gradient(net, ("params", "alphas"))
 
         def of_alphas(alphas):
-            gradients, metrics, stats = gradient(state.replace(alphas=alphas), images, labels, key)
+            gradients, metrics, stats = gradient(state.replace(alphas=alphas), Batch(images, labels, key))
             return gradients, (metrics.loss, stats)
 
         gradients, change, (loss, stats) = jax.jvp(of_alphas, (state.alphas,), (direction,), has_aux=True)
@@ -151,7 +152,8 @@ def test_rematerialised_cells_keep_less_and_give_the_same_gradients(space, key):
     images, weights = jax.random.normal(key, (4, 8, 8, 2)), tiny.weights(net, state)
 
     def gradients(net):
-        return jax.device_get(jax.jit(bilevel.make_gradient(net, "params", "alphas"))(state, images, labels, key))
+        gradient = jax.jit(bilevel.make_gradient(net, ("params", "alphas")))
+        return jax.device_get(gradient(state, Batch(images, labels, key)))
 
     def kept(net):
         def loss(params):
@@ -172,7 +174,7 @@ def test_logits_statistics_and_scores_are_those_of_the_plain_form(space, key):
     images, labels = jax.random.randint(key, (4, 8, 8, 2), 0, 256).astype(jnp.uint8), jnp.arange(4) % 3
     half = np.full(2, 0.5, np.float32)
     edge = next(e for e, edge in enumerate(net.space.cells["normal"].edges) if len(edge.candidates) > 1)
-    masks = jnp.asarray(architecture.without_operations(net.space, "normal", edge)[:3])
+    masks = jnp.asarray(strategies.without_operations(net.space, "normal", edge)[:3])
 
     def program(net, state, images, labels, masks):
         weights, x = tiny.weights(net, state), (images / 255.0 - 0.5) / 0.5
@@ -181,7 +183,7 @@ def test_logits_statistics_and_scores_are_those_of_the_plain_form(space, key):
         running, kept = net.apply(trained, x, weights, False, mutable=["batch_stats"], rngs={"noise": key})
         batch = Dataset(images, labels, half, half, 0, False), jnp.arange(4), key
         scores = [
-            perturbation.make_scorer(bilevel.make_evaluate(net, batch_statistics, False), "normal")(
+            scoring.make_scorer(bilevel.make_evaluate(net, batch_statistics, False), "normal")(
                 trained, weights, masks, batch
             )[0].loss
             for batch_statistics in (True, False)

@@ -13,7 +13,8 @@ import time
 import pytest
 
 from experiments import sweep
-from experiments.launching import launchers
+from experiments.launching import local
+from experiments.reporting import table
 
 KEYS = {
     "space": "cell", "data.examples": 130, "data.size": 4, "supernet.channels": 2,
@@ -49,8 +50,8 @@ def test_the_table_has_every_seed_mean_deviation_and_best_of_every_selection(don
         values = [records(workdir / f"seed{seed}{suffix}")[-1]["valid_accuracy"] for seed in (0, 1)]
         expected = [*values, statistics.mean(values), statistics.stdev(values), max(values)]
         assert [float(cell) for cell in row[2:]] == pytest.approx(expected, rel=0.05)
-    table = json.loads((workdir / "table.json").read_text())
-    assert table["random"]["1"]["genotype"] == (workdir / "seed1-random" / "genotype.txt").read_text().strip()
+    found = json.loads((workdir / "table.json").read_text())
+    assert found["random"]["1"]["genotype"] == (workdir / "seed1-random" / "genotype.txt").read_text().strip()
     search = [[m for m in records(workdir / f"seed1{s}") if m["stage"] == "search"] for s in ("", "-random")]
     assert search[0] == search[1], "the selections share the supernet"
 
@@ -60,12 +61,12 @@ def test_what_is_done_is_skipped_and_what_is_missing_is_run(done):
     workdir, printed = done
     assert printed[0] == "4 runs, 0 of them done already"
     shutil.rmtree(workdir / "seed1-random")
-    before, table = os.stat(workdir / "seed0" / "run.json"), (workdir / "table.md").read_text()
+    before, text = os.stat(workdir / "seed0" / "run.json"), (workdir / "table.md").read_text()
     again = []
     assert sweep.main(arguments(workdir), again.append) == 0
     assert again[0] == "4 runs, 3 of them done already"
     assert next(text for text in again if "experiments.main" in text).startswith(str(workdir / "seed1-random"))
-    assert (workdir / "table.md").read_text() == table
+    assert (workdir / "table.md").read_text() == text
     assert os.stat(workdir / "seed0" / "run.json").st_mtime_ns == before.st_mtime_ns
 
 
@@ -77,7 +78,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
     assert "holds something else than a run" in capsys.readouterr().err and not (workdir / "seed0").exists()
     shutil.rmtree(workdir / "seed1-random")
     with pytest.MonkeyPatch.context() as patch:  # seed 0 is killed in its search, with a supernet kept
-        patch.setattr(launchers, "execute", killed_in_its_search(workdir / "seed0"))
+        patch.setattr(local, "execute", killed_in_its_search(workdir / "seed0"))
         assert sweep.main(arguments(workdir, "0,1", "--beside=random", "--retries=0"), print) == 1
     captured = capsys.readouterr()
     assert (
@@ -94,9 +95,9 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
 
 
 def killed_in_its_search(workdir):
-    """Stands for `launchers.execute`: kills the run in `workdir` as soon as it has a search epoch."""
+    """Stands for `local.execute`: kills the run in `workdir` as soon as it has a search epoch."""
 
-    def execute(run, whole=launchers.execute):
+    def execute(run, whole=local.execute):
         if run.workdir != workdir:
             return whole(run)
         process = subprocess.Popen(run.command)
@@ -179,9 +180,9 @@ def test_architectures_are_retrained_side_by_side(tmp_path, capsys):
     given, workdir = f"{arch},{tmp_path / 'pools.txt'}", tmp_path / "sweep"
     argv = arguments(workdir, "3", f"--genotypes={given}", stages="retrain,report")
     assert sweep.main(argv) == 0
-    table = json.loads((workdir / "table.json").read_text())
-    assert list(table) == given.split(",") and all(list(of_seeds) == ["3"] for of_seeds in table.values())
-    with_conv, pools = (of_seeds["3"]["values"] for of_seeds in table.values())
+    found = json.loads((workdir / "table.json").read_text())
+    assert list(found) == given.split(",") and all(list(of_seeds) == ["3"] for of_seeds in found.values())
+    with_conv, pools = (of_seeds["3"]["values"] for of_seeds in found.values())
     name = "parameters of the retrained network"
     assert with_conv[name] > pools[name] and 0 <= pools["test accuracy after retraining, last epoch, %"] <= 100
     assert f"| {name} | {arch.replace('|', chr(92) + '|')} |" in (workdir / "table.md").read_text()
@@ -195,9 +196,9 @@ def test_architectures_are_retrained_side_by_side(tmp_path, capsys):
 
 def test_runs_that_know_more_than_others_stand_in_one_table(tmp_path):
     """As where one of them has been retrained by hand."""
-    asked = sweep.Sweep(tmp_path, [0, 1], "perturbation", {}, {}, "local", {}, 0)
     values = {0: {"a, %": 1.0, "b, %": 2.0}, 1: {"a, %": 3.0}}
-    results = {"perturbation": {seed: {"values": of, "genotype": "x"} for seed, of in values.items()}}
-    table = sweep.write_table(asked, results).splitlines()
-    assert "| a, % | by perturbation | 1 | 3 | 2 | 1.4 | 3 |" in table
-    assert "| b, % | by perturbation | 2 | missing | 2 |  | 2 |" in table
+    results = {"perturbation": {seed: {"values": found, "genotype": "x"} for seed, found in values.items()}}
+    text = table.write(tmp_path, results, [0, 1], True).splitlines()
+    assert "| a, % | by perturbation | 1 | 3 | 2 | 1.4 | 3 |" in text
+    assert "| b, % | by perturbation | 2 | missing | 2 |  | 2 |" in text
+    assert (tmp_path / "table.json").exists() and (tmp_path / "table.md").read_text().splitlines() == text

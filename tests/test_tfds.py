@@ -6,6 +6,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from darts_pt_jax.data import from_tfds, sources
+from darts_pt_jax.data.images import DataError
 
 LABELS = {"train": 25, "test": 12}
 
@@ -103,7 +104,7 @@ def test_a_data_set_whose_code_is_gone_is_read_from_its_files(tmp_path, monkeypa
     }.items(),
 )
 def test_a_data_set_of_another_kind_is_one_clear_line(tmp_path, name, message):
-    with pytest.raises(sources.DataError, match=message) as error:
+    with pytest.raises(DataError, match=message) as error:
         sources.load(name, directory=str(tmp_path), download=True)
     assert "\n" not in str(error.value)
 
@@ -119,7 +120,7 @@ def test_a_data_set_of_another_kind_is_one_clear_line(tmp_path, name, message):
     }.items(),
 )
 def test_what_is_not_there_is_one_clear_line(tmp_path, name, message):
-    with pytest.raises(sources.DataError, match=message) as error:
+    with pytest.raises(DataError, match=message) as error:
         sources.load(name, directory=str(tmp_path))
     assert "\n" not in str(error.value)
 
@@ -129,12 +130,12 @@ def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
     for info in tmp_path.glob("tiny_images/*/dataset_info.json"):
         info.write_text(json.dumps(json.loads(info.read_text()) | {"fileFormat": "tfrecord"}))
     monkeypatch.setattr(from_tfds, "_installed", lambda package: package != "tensorflow")
-    with pytest.raises(sources.DataError, match=r"as tfrecord, which is read by TensorFlow: pip install"):
+    with pytest.raises(DataError, match=r"as tfrecord, which is read by TensorFlow: pip install"):
         sources.load("tiny_images", directory=str(tmp_path))
-    with pytest.raises(sources.DataError, match=r"preparing data set cifar10 needs TensorFlow: pip install"):
+    with pytest.raises(DataError, match=r"preparing data set cifar10 needs TensorFlow: pip install"):
         sources.load("cifar10", directory=str(tmp_path), download=True)
     monkeypatch.setattr(from_tfds, "_installed", lambda package: False)
-    with pytest.raises(sources.DataError, match=r"or a tensorflow-datasets name, which needs pip install"):
+    with pytest.raises(DataError, match=r"or a tensorflow-datasets name, which needs pip install"):
         sources.load("cifar10")
 
 

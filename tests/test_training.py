@@ -8,28 +8,24 @@ import pytest
 from configs import quickstart
 from darts_pt_jax import architecture
 from darts_pt_jax.data import sources
-from darts_pt_jax.selection import perturbation
+from darts_pt_jax.loops import Loop
+from darts_pt_jax.selection import scoring, strategies
+from experiments.config.schema import frozen
 from experiments.engine.timing import Stopwatch
 from experiments.training.supernet import Regime, Training
 from tests.command import TINY
 
 
 def training(**keys):
-    config = quickstart.get_config()
+    config = frozen(quickstart.get_config())
     shapes = {"data.examples": 96, "search.batch_size": 16, "search.gradients": "separate", "search.scan": "off"}
-    config.update_from_flattened_dict({**TINY, "select.images": 0, **shapes, **keys})
+    config = config.changed({**TINY, "select.images": 0, **shapes, **keys})
     return Training(config, sources.load("digits", "", 0, config.data.examples))
-
-
-def in_order(name, step, state, total, steps, images):
-    for i in range(steps):
-        state, total = step(i, state, total)
-    return state, total
 
 
 def epoch(training, state, number=0):
     regime = Regime(0.025, "epoch", training.config.search.batch_size, 0.1)
-    return training.epoch(state, jax.random.key(number), regime, in_order)
+    return training.epoch(state, jax.random.key(number), regime, Loop)
 
 
 def trained(**keys):
@@ -60,14 +56,14 @@ def test_gradients_together_or_apart_and_steps_in_one_program_or_not_come_to_the
 
 
 def test_second_order_and_the_attack_come_to_the_same_in_one_program_as_in_steps():
-    keys = {"search.unrolled": "exact", "search.perturb": "adversarial"}
+    keys = {"search.unrolled": "exact", "search.sampler": "sdarts_adv"}
     keys |= {"data.examples": 130, "search.batch_size": 64}  # one step: signs of gradients amplify rounding
     (one, of_one), (two, of_two) = (trained(**keys, **{"search.scan": scan}) for scan in ("on", "off"))
     assert of_one["train_loss"] == pytest.approx(of_two["train_loss"], rel=1e-3)
     np.testing.assert_allclose(one.alphas["normal"], two.alphas["normal"], atol=1e-4)
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
-    first = trained(**{**keys, "search.unrolled": "off", "search.perturb": "none"})[0]
+    first = trained(**{**keys, "search.unrolled": "off", "search.sampler": "darts"})[0]
     assert abs(first.params["head"]["kernel"] - two.params["head"]["kernel"]).max() > 1e-3, "the methods do differ"
 
 
@@ -88,16 +84,14 @@ def test_two_epochs_and_the_scores_of_all_edges_of_a_kind_need_the_programs_of_t
 
     def round_of_work(state, number):
         state, _ = epoch(one, state, number)
-        one.validate(state, jax.random.key(number), in_order)
+        one.validate(state, jax.random.key(number), Loop)
         edge = (0, 6)[number]
-        masks = architecture.without_operations(one.space, "normal", edge)
+        masks = strategies.without_operations(one.space, "normal", edge)
         indices = one.indices(jax.random.key(number), one.valid, "epoch", 1)
         weights = architecture.edge_weights(one.space, state.alphas, state.decisions)
         batches = [(one.valid, indices[0], jax.random.key(number))]
         scorer = one.scorer("normal")
-        score = perturbation.make_score(
-            lambda *args: scorer(state.variables, weights, *args), one.masks("normal"), batches
-        )
+        score = scoring.make_score(lambda *args: scorer(state.variables, weights, *args), one.masks("normal"), batches)
         return state.replace(decisions=state.decisions.choose("normal", edge, 1)), score(masks)
 
     watch = Stopwatch()

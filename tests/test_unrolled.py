@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from darts_pt_jax import architecture, bilevel
+from darts_pt_jax.bilevel import Batch
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.unrolled import ALPHA_GRADIENTS
 from tests import tiny
@@ -28,7 +29,7 @@ def quadratic(a, b):
             valid = jnp.sum((w - b) ** 2) / 2 + jnp.sum(alpha**2) / 2
             return jnp.where(half == 0, train, valid)
 
-        def run(state, half):
+        def run(state, half, edge_weights=None, draw=None):
             values = {name: getattr(state, name) for name in of}
             return jax.grad(loss)(values, state, half), Metrics.zero(), {"of": half}
 
@@ -44,7 +45,7 @@ def test_the_gradient_through_one_step_of_a_quadratic_is_the_one_worked_out_by_h
     state = bilevel.SearchState({"w": w}, {}, {"normal": alpha}, optimizer.init({"w": w}), None, None)
     trace = optax.tree.set(state.weight_optimizer, trace={"w": buffer})
     of = ALPHA_GRADIENTS[how](quadratic(a, b), momentum=MOMENTUM, weight_decay=DECAY)
-    gradients, _, stats = of(state.replace(weight_optimizer=trace), (jnp.int32(0),), (jnp.int32(1),), RATE)
+    gradients, _, stats = of(state.replace(weight_optimizer=trace), jnp.int32(0), jnp.int32(1), RATE)
     ahead = w - RATE * (MOMENTUM * buffer + (w - a @ alpha) + DECAY * w)
     # the training gradient falls by a in alpha, so that w' rises by RATE a
     np.testing.assert_allclose(gradients["alphas"]["normal"], alpha + RATE * a.T @ (ahead - b), rtol=2e-3, atol=2e-3)
@@ -55,7 +56,7 @@ def test_with_no_step_it_is_the_first_order(rng):
     a, b, w, alpha = (rng.standard_normal(s).astype(np.float32) for s in ((4, 3), 4, 4, 3))
     optimizer = bilevel.weight_optimizer(MOMENTUM, DECAY)
     state = bilevel.SearchState({"w": w}, {}, {"normal": alpha}, optimizer.init({"w": w}), None, None)
-    batches = (jnp.int32(0),), (jnp.int32(1),), 0.0
+    batches = jnp.int32(0), jnp.int32(1), 0.0
     first, exact = (ALPHA_GRADIENTS[how](quadratic(a, b))(state, *batches)[0] for how in ("off", "exact"))
     np.testing.assert_allclose(exact["alphas"]["normal"], first["alphas"]["normal"], rtol=1e-6)
 
@@ -63,8 +64,8 @@ def test_with_no_step_it_is_the_first_order(rng):
 def test_on_a_supernet_it_is_the_slope_of_the_validation_loss_after_a_step(key):
     net, data = tiny.supernet("nasbench201", channels=2), tiny.dataset(8)
     state, images = tiny.state(net, key), (data.images / 255.0 - 0.5) * 2
-    train, valid = (images[:4], data.labels[:4], key), (images[4:], data.labels[4:], key)
-    gradient = functools.cache(lambda *of: jax.jit(bilevel.make_gradient(net, *of)))
+    train, valid = Batch(images[:4], data.labels[:4], key), Batch(images[4:], data.labels[4:], key)
+    gradient = functools.cache(lambda *names: jax.jit(bilevel.make_gradient(net, names)))
     rate, settings = 0.01, {"momentum": MOMENTUM, "weight_decay": DECAY}
     of = {how: ALPHA_GRADIENTS[how](gradient, jax.jit, **settings)(state, train, valid, rate)[0]["alphas"]["normal"]
           for how in ("off", "exact")}  # fmt: skip
@@ -72,10 +73,12 @@ def test_on_a_supernet_it_is_the_slope_of_the_validation_loss_after_a_step(key):
     @jax.jit
     def loss_ahead(alphas):
         moved = state.replace(alphas={"normal": alphas})
-        step = gradient("params")(moved, *train)[0]["params"]  # no momentum yet
+        step = gradient("params")(moved, train)[0]["params"]  # no momentum yet
         params = jax.tree.map(lambda w, g: w - rate * (g + DECAY * w), state.params, step)
         weights = architecture.edge_weights(net.space, moved.alphas, state.decisions)
-        metrics, _ = bilevel.forward(net, {**state.variables, "params": params}, weights, *valid, True)
+        metrics, _ = bilevel.forward(
+            net, {**state.variables, "params": params}, weights, valid.images, valid.labels, key, True
+        )
         return metrics.loss / 4
 
     direction = np.asarray(of["exact"] / jnp.linalg.norm(of["exact"]))

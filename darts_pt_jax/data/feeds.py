@@ -13,7 +13,7 @@ import numpy as np
 
 from darts_pt_jax.data import batches
 from darts_pt_jax.data.batches import Recipe
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
 

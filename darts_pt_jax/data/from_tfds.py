@@ -1,65 +1,67 @@
-"""Images from tensorflow-datasets: the one module that knows it. What is prepared as ArrayRecord needs no TensorFlow."""
+"""Images from tensorflow-datasets; only this module imports it. Data prepared as ArrayRecord need no TensorFlow."""
 
 import contextlib
 import importlib.util
 import io
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from absl import logging
 
-from darts_pt_jax.data import sources
-from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.data.images import DataError, Images, from_arrays
+
+T = TypeVar("T")
 
 
 class Unavailable(DataError):
-    """The data cannot be had from tensorflow-datasets as things are."""
+    """tensorflow-datasets cannot give the data: a package or the data are missing."""
 
 
 class Unknown(Unavailable):
-    """No data set has this name, as far as an installed tensorflow-datasets knows."""
+    """No installed tensorflow-datasets knows a data set of this name."""
 
 
 class NotPrepared(Unavailable):
-    """The data set is not in the directory; the message leaves it to the caller to say what to do."""
+    """The data set is not in the directory; the caller adds to the message what to do."""
 
 
 def installed() -> bool:
-    """Whether tensorflow-datasets is there."""
+    """Whether tensorflow-datasets is installed."""
     return _installed("tensorflow_datasets")
 
 
 def names() -> list[str]:
-    """The registered data sets; none where tensorflow-datasets is not installed."""
+    """The registered data sets; [] where tensorflow-datasets is not installed."""
     if not installed():
         return []
     import tensorflow_datasets as tfds
 
-    return tfds.list_builders(with_community_datasets=False)  # the community's are looked up on the network
+    return tfds.list_builders(with_community_datasets=False)  # looking up the community's needs the network
 
 
 def read(name: str, directory: str = "", download: bool = False) -> Images:
-    """The splits train and test of a data set, from its features image and label.
+    """Reads the features image and label of the splits train and test.
 
-    tensorflow-datasets shuffles what it writes. The feature `id` gives the publisher's order back, train_9 before
-    train_10; without one the images stay in the order of the files, and `Images.notes` says so.
+    tensorflow-datasets shuffles the examples that it writes. Sorting by the feature `id` restores the publisher's order
+    (train_9 before train_10). Without that feature the images stay in the order of the files, and `Images.notes` says so.
 
     Args:
-      name: as tensorflow-datasets has it: "cifar10", "cifar10:3.0.2", "cifar10_corrupted/fog_1".
+      name: as in tensorflow-datasets: "cifar10", "cifar10:3.0.2", "cifar10_corrupted/fog_1".
       directory: where the data are kept ("": the default, ~/tensorflow_datasets).
-      download: whether to download and prepare what is not there, which takes minutes; else no network is touched.
+      download: whether to download and prepare missing data, which takes minutes; else nothing uses the network.
 
     Raises:
       Unavailable: tensorflow-datasets, TensorFlow or the data are missing.
-      DataError: the data cannot be used, or not be prepared.
+      DataError: the data cannot be used or prepared.
     """
     return _use(name, directory, download, _images)
 
 
-def records(name: str, directory: str = "") -> tuple["Records", "Records", int]:
-    """The encoded images of a prepared data set, read at random and as they are needed; this takes no TensorFlow.
+def splits(name: str, directory: str = "") -> tuple["TfdsSplit", "TfdsSplit", int]:
+    """The encoded images of a prepared data set, read by number when they are needed; this needs no TensorFlow.
 
     Args:
       name: as for `read`.
@@ -73,13 +75,13 @@ def records(name: str, directory: str = "") -> tuple["Records", "Records", int]:
       Unavailable: tensorflow-datasets or the data are missing, or are in files without random access.
       DataError: the data cannot be used.
     """
-    return _use(name, directory, False, _records)
+    return _use(name, directory, False, _splits)
 
 
-class Records(Sequence):
+class TfdsSplit(Sequence):
     """A split: (encoded image, label) by number, in the order of the files."""
 
-    def __init__(self, name, builder, split):
+    def __init__(self, name: str, builder: Any, split: str):
         import tensorflow_datasets as tfds
 
         self._name = f"data set {name}, split {split}"
@@ -94,17 +96,17 @@ class Records(Sequence):
         return example["image"], int(example["label"])
 
     def name(self, number: int) -> str:
-        """What an error calls a record."""
+        """What error messages call the picture."""
         return f"{self._name}, record {number}"
 
     def identity(self) -> Iterator[str]:
-        """What tells the data from others: name and version, split, and the examples and bytes of its files."""
+        """Name and version of the data set, the split, and the number of examples and bytes in its files."""
         full_name, split = self._info
         yield f"{full_name} {split.name} {split.shard_lengths} {split.num_bytes}"
 
 
-def _use(name, directory, download, function):
-    """What the function makes of the name and the data set's builder, every error a `DataError`."""
+def _use(name: str, directory: str, download: bool, function: Callable[[str, Any], T]) -> T:
+    """Calls the function with the name and the data set's builder; turns every error into a `DataError`."""
     if not installed():
         raise Unknown(f"{name!r} is read by tensorflow-datasets: pip install -e '.[tfds]'")
     import tensorflow_datasets as tfds
@@ -124,23 +126,23 @@ def _use(name, directory, download, function):
             return function(name, builder)
         except DataError:
             raise
-        except Exception as error:  # tensorflow-datasets passes on whatever files, codecs and downloads raise
+        except Exception as error:  # tensorflow-datasets lets through whatever files, codecs and downloads raise
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise DataError(f"tensorflow-datasets cannot read {name} in {root} ({reason})") from error
 
 
-def _prepared(name, root):
-    """A builder of what lies in the directory, the newest version; None if there is none."""
+def _prepared(name: str, root: pathlib.Path) -> Any:
+    """The builder of the newest version in the directory; None if there is none."""
     import tensorflow_datasets as tfds
 
     try:
-        # Not tfds.builder: that takes the version of the installed code, and may ask the network about it.
+        # Not tfds.builder, which wants the version of the installed code and may look it up on the network.
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=str(root))
     except tfds.core.DatasetNotFoundError:
         return None
 
 
-def _prepare(name, root):
+def _prepare(name: str, root: pathlib.Path) -> None:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=str(root), file_format="array_record")
@@ -150,7 +152,7 @@ def _prepare(name, root):
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
 
 
-def _records(name, builder):
+def _splits(name: str, builder: Any) -> tuple[TfdsSplit, TfdsSplit, int]:
     import tensorflow_datasets as tfds
 
     held_out = "validation" if "validation" in builder.info.splits else "test"
@@ -164,10 +166,10 @@ def _records(name, builder):
     label = builder.info.features["label"]
     if not (classes := getattr(label, "num_classes", None)):
         raise DataError(f"data set {name} has a {type(label).__name__} for the feature label, expected a ClassLabel")
-    return Records(name, builder, "train"), Records(name, builder, held_out), classes
+    return TfdsSplit(name, builder, "train"), TfdsSplit(name, builder, held_out), classes
 
 
-def _images(name, builder):
+def _images(name: str, builder: Any) -> Images:
     _check(name, builder, "test")
     ordered = "id" in builder.info.features
     arrays = {}
@@ -180,19 +182,19 @@ def _images(name, builder):
         arrays[f"{split}_images"] = np.array([example["image"] for example in examples])
         arrays[f"{split}_labels"] = np.array([example["label"] for example in examples])
     note = f"data set {name} has no feature id: the images are in tensorflow-datasets' order, not the publisher's"
-    return sources.from_arrays(f"data set {name}", arrays, () if ordered else (note,))
+    return from_arrays(f"data set {name}", arrays, () if ordered else (note,))
 
 
-def _check(name, builder, held_out):
+def _check(name: str, builder: Any, held_out: str) -> None:
     if missing := {"train", held_out} - set(builder.info.splits):
-        splits = ", ".join(builder.info.splits) or "none"
-        raise DataError(f"data set {name} lacks the split {' and '.join(sorted(missing))}; it has {splits}")
+        found = ", ".join(builder.info.splits) or "none"
+        raise DataError(f"data set {name} lacks the split {' and '.join(sorted(missing))}; it has {found}")
     if missing := {"image", "label"} - set(builder.info.features):
         features = ", ".join(builder.info.features)
         raise DataError(f"data set {name} lacks the feature {' and '.join(sorted(missing))}; it has {features}")
 
 
-def _examples(name, builder, split):
+def _examples(name: str, builder: Any, split: str) -> Iterable[dict]:
     import tensorflow_datasets as tfds
 
     if builder.info.available_file_formats() & tfds.core.FileFormat.with_random_access():
@@ -206,27 +208,27 @@ def _examples(name, builder, split):
     return tfds.as_numpy(builder.as_dataset(split=split))
 
 
-def _keep_tensorflow_off_the_accelerator():
-    """Else TensorFlow takes all of its memory."""
+def _keep_tensorflow_off_the_accelerator() -> None:
+    """Hides the GPU from TensorFlow, which would else take all of its memory."""
     if _installed("tensorflow"):
         import tensorflow as tf
 
         tf.config.set_visible_devices([], "GPU")
 
 
-def _natural(name):
+def _natural(name: bytes | str) -> list[int | str]:
     """A key that sorts train_9 before train_10."""
     words = re.split(r"(\d+)", name.decode() if isinstance(name, bytes) else str(name))
     return [int(word) if i % 2 else word for i, word in enumerate(words)]
 
 
-def _installed(package):
+def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Without tensorflow-datasets' banners, bars and advice."""
+def _quiet() -> Iterator[None]:
+    """Silences tensorflow-datasets' banners, progress bars and advice."""
     import tensorflow_datasets as tfds
 
     verbosity = logging.get_verbosity()

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import scipy.io
 
-from darts_pt_jax.data import sources
-from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.data.images import DataError, Images, from_arrays
 
 Part = tuple[str, np.ndarray, np.ndarray]
 """A split's name, some of its images uint8 [n, H, W, C], and their labels [n]."""
@@ -102,7 +101,7 @@ def _images(name, release, folder, checksums):
     for split, pieces in parts.items():
         arrays[f"{split}_images"] = np.concatenate([images for images, _ in pieces])
         arrays[f"{split}_labels"] = np.concatenate([labels for _, labels in pieces])
-    return sources.from_arrays(f"{name} in {folder}", arrays)
+    return from_arrays(f"{name} in {folder}", arrays)
 
 
 def _check(path, content, expected):

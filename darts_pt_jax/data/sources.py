@@ -1,69 +1,59 @@
-"""Sources of labelled images, read once into the host's memory as uint8."""
+"""Sources of labelled images by name: into the host's memory, or streamed.
+
+A new source is a function and a row in `SOURCES`.
+"""
 
 import dataclasses
-import difflib
-import hashlib
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable
 
-import jax
 import numpy as np
 
 from darts_pt_jax import npz as npz_file
-
-
-class DataError(ValueError):
-    """A data set cannot be used; the message is one line that says why."""
+from darts_pt_jax.data import folders, from_tfds, pictures, streams
+from darts_pt_jax.data.images import ARRAYS, DataError, Images, from_arrays
+from darts_pt_jax.data.streams import Stream
+from darts_pt_jax.naming import guess
 
 
 @dataclasses.dataclass(frozen=True)
-class Images:
-    """A data set.
+class Place:
+    """Where a source looks for its data: the keys of a config's section `data`.
 
     Attributes:
-      train_images, test_images: uint8 [N, H, W, C].
-      train_labels, test_labels: int32 [N], classes 0 to `classes` - 1.
-      pad: zero padding in pixels before the random crop, the data set's default.
-      flip: whether the data set is usually flipped horizontally.
-      notes: what a user should know of how the images were read, a line each.
+      source: the source's name.
+      path: a file or folder, for sources that take one.
+      directory: where tensorflow-datasets keeps its data ("": its default).
+      download: whether the source may download what is not there.
     """
 
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    pad: int
-    flip: bool
-    notes: tuple[str, ...] = ()
+    source: str
+    path: str = ""
+    directory: str = ""
+    download: bool = False
 
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return int(self.train_labels.max()) + 1
 
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Number of training and of test images."""
-        return len(self.train_images), len(self.test_images)
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """How to get a data set. All that other modules need to know about a source stands here.
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
-        return self.train_images.shape[1:]
+    Attributes:
+      read: reads the whole data set into memory; None: it can only be streamed.
+      stream: opens a stream of S x S images, given the place and S; None: it can only be kept in memory.
+      takes_path: whether it reads `Place.path`, which others refuse.
+      downloads: whether it can download its data.
+    """
 
-    def fingerprint(self) -> str:
-        """SHA-256 over shapes, pixels and labels."""
-        digest = hashlib.sha256()
-        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
-            digest.update(f"{array.shape}{array.dtype}".encode())
-            digest.update(np.ascontiguousarray(array))
-        return digest.hexdigest()
+    read: Callable[[Place], Images] | None = None
+    stream: Callable[[Place, int], Stream] | None = None
+    takes_path: bool = False
+    downloads: bool = False
 
 
 def digits() -> Images:
     """scikit-learn's 1,797 handwritten digits, 8 x 8 x 1; pixels 0 to 16 are scaled to 0 to 255.
 
-    The split is ours: a fixed permutation, of which the first 1,437 images are for training and 360 for testing.
+    The split is ours: after a fixed permutation, the first 1,437 images are for training and the other 360 for testing.
     """
     from sklearn.datasets import load_digits
 
@@ -74,12 +64,8 @@ def digits() -> Images:
     return Images(images[:1437], labels[:1437], images[1437:], labels[1437:], pad=1, flip=False)
 
 
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-"""The arrays of an npz file, in the order of `Images`."""
-
-
 def npz(path: str) -> Images:
-    """A user's file with train_images, train_labels, test_images, test_labels (images uint8 [n, H, W, C]).
+    """A user's file with train_images, train_labels, test_images, test_labels (images uint8 [N, H, W, C]).
 
     Raises:
       DataError: the file or an array in it is not as described.
@@ -96,74 +82,117 @@ def npz(path: str) -> Images:
         raise DataError(f"{path}: {error}") from error
 
 
-def from_arrays(origin: str, arrays: dict[str, np.ndarray], notes: tuple[str, ...] = ()) -> Images:
-    """Checked arrays as a data set: padded by an eighth of the shorter side, as is usual (CIFAR: 4), and flipped.
-
-    Args:
-      origin: where the arrays are from, with which an error begins.
-      arrays: `ARRAYS` by name: images uint8 [n, H, W, C], labels integers [n] from 0.
-      notes: of the `Images`.
+def tfds_images(place: Place) -> Images:
+    """A data set of tensorflow-datasets in memory (see `from_tfds.read`).
 
     Raises:
-      DataError: an array is not as described.
+      DataError: the data cannot be used; the message says how to get what is missing.
     """
-    for split in ("train", "test"):
-        _check_split(origin, split, arrays[f"{split}_images"], arrays[f"{split}_labels"])
-    train, train_labels, test, test_labels = (arrays[name] for name in ARRAYS)
-    if train.shape[1:] != test.shape[1:]:
-        raise DataError(f"{origin}: train_images are {train.shape[1:]} but test_images are {test.shape[1:]}")
-    seen = np.unique(train_labels)
-    classes = len(seen)
-    if seen[-1] != classes - 1:
-        unseen = np.flatnonzero(seen != np.arange(classes))[0]
-        raise DataError(f"{origin}: train_labels reach {seen[-1]}, but no image has class {unseen}: number from 0")
-    if classes < 2:
-        raise DataError(f"{origin}: train_labels name {classes} class, expected at least 2")
-    if test_labels.max() >= classes:
-        raise DataError(f"{origin}: test_labels reach {test_labels.max()}, train_labels only {classes - 1}")
-    pad = round(min(train.shape[1:3]) / 8)
-    return Images(train, train_labels.astype(np.int32), test, test_labels.astype(np.int32), pad, True, notes)
+    name = place.source
+    try:
+        return from_tfds.read(name, place.directory, place.download)
+    except from_tfds.Unknown:
+        names, in_memory = from_tfds.names(), [key for key, source in SOURCES.items() if source.read]
+        expected = f"{', '.join(in_memory)}, or a tensorflow-datasets name"
+        if not names:
+            expected += ", which needs pip install -e '.[tfds]'"
+        raise DataError(f"data.source is {name!r}, expected {expected}{guess(name, [*in_memory, *names])}") from None
+    except from_tfds.NotPrepared as error:
+        raise DataError(
+            f"{error}: give --config.data.download=True (needs pip install -e '.[prepare]'), "
+            f"or make an npz with python -m experiments.prepare {name}"
+        ) from None
 
 
-def _check_split(origin: str, split: str, images: np.ndarray, labels: np.ndarray):
-    if images.ndim != 4:
-        raise DataError(f"{origin}: {split}_images has shape {images.shape}, expected [n, height, width, channels]")
-    if images.shape[1] in (1, 3) and images.shape[3] > 4:
-        raise DataError(f"{origin}: {split}_images has shape {images.shape}, which looks like channels first")
-    if images.dtype != np.uint8:
-        raise DataError(f"{origin}: {split}_images is {images.dtype}, expected uint8")
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{origin}: {split}_labels is {labels.dtype} {labels.shape}, expected integers of shape [n]")
-    if len(images) != len(labels):
-        raise DataError(f"{origin}: {split} has {len(images)} images but {len(labels)} labels")
-    if not images.size:
-        raise DataError(f"{origin}: {split}_images is empty, its shape is {images.shape}")
-    if labels.min() < 0:
-        raise DataError(f"{origin}: {split}_labels go down to {labels.min()}, expected 0 and up")
+def tfds_stream(name: str, directory: str, side: int, threads: int = 0) -> Stream:
+    """A stream of a data set that tensorflow-datasets has prepared as array_record.
+
+    Args:
+      name: as in tensorflow-datasets: "imagenet2012", "imagenette/full-size-v2". It needs the splits train and
+        validation, or else test.
+      directory: where the data are kept ("": the default, ~/tensorflow_datasets).
+      side: of the images in pixels.
+      threads: see `Stream`.
+
+    Raises:
+      DataError: the data are missing, have no random access or cannot be used, or a package is not installed.
+    """
+    streams.check(side)
+    try:
+        train, test, classes = from_tfds.splits(name, directory)
+    except from_tfds.Unknown as error:
+        raise DataError(f"{error}{guess(name, from_tfds.names())}") from None
+    except from_tfds.NotPrepared as error:
+        where = f" --data_dir={directory}" if directory else ""
+        raise DataError(
+            f"{error}: tfds build {name} --file_format=array_record{where} (needs pip install -e '.[prepare]')"
+        ) from None
+    return Stream(train, test, classes, side, threads=threads)
 
 
-SOURCES = {"digits": lambda path: digits(), "npz": npz}
-"""Sources by name; a value takes `data.path` and returns `Images`. Every other name is tensorflow-datasets'."""
+SOURCES = {
+    "digits": Source(read=lambda place: digits()),
+    "npz": Source(read=lambda place: npz(place.path), takes_path=True),
+    "folder": Source(stream=lambda place, side: folders.folder(place.path, side), takes_path=True),
+}
+"""Sources by name; `find` takes every other name to be tensorflow-datasets'."""
+
+TENSORFLOW_DATASETS = Source(
+    read=tfds_images,
+    stream=lambda place, side: tfds_stream(place.source, place.directory, side),
+    downloads=True,
+)
+
+
+def find(name: str) -> Source:
+    """The source of this name: one of `SOURCES`, else `TENSORFLOW_DATASETS`."""
+    return SOURCES.get(name, TENSORFLOW_DATASETS)
+
+
+def load_images(
+    source: str,
+    path: str = "",
+    size: int = 0,
+    examples: int = 0,
+    directory: str = "",
+    download: bool = False,
+    crop: int = 0,
+) -> Images | Stream:
+    """The images that a config's section `data` names: a stream if `crop` is set, else in memory.
+
+    Args:
+      source, path, size, examples, directory, download: see `load`; a stream ignores `size` and `examples`.
+      crop: height and width of the images of a stream; 0: no stream.
+
+    Raises:
+      DataError: the data cannot be used, or not in this way.
+    """
+    if not crop:
+        return load(source, path, size, examples, directory, download)
+    if not (stream := find(source).stream):
+        raise DataError(f"data.source {source!r} cannot be streamed: set data.crop to 0")
+    return stream(Place(source, path, directory, download), crop)
 
 
 def load(
     source: str, path: str = "", size: int = 0, examples: int = 0, directory: str = "", download: bool = False
 ) -> Images:
-    """Reads a data set.
+    """Reads a data set into memory.
 
     Args:
       source: a key of `SOURCES`, or a name of tensorflow-datasets (see `from_tfds.read`).
-      path: the file, for sources that need one.
-      size: height and width of the images (0: as they are). Whole multiples are averaged, others resized linearly;
-        the default padding shrinks or grows with the size.
-      examples: keeps the first so many training images (0: all).
+      path: the file, for sources that take one.
+      size: height and width of the images (0: as they are), see `resized`.
+      examples: keeps only this many training images, the first (0: all).
       directory: where tensorflow-datasets keeps its data ("": its default).
       download: whether it may download and prepare what is not there.
 
     Raises:
       DataError: the data cannot be used.
     """
-    images = SOURCES[source](path) if source in SOURCES else _tfds(source, directory, download)
+    if not (read := find(source).read):
+        raise DataError(f"data.source {source!r} cannot be kept in memory: set data.crop to the size of the images")
+    images = read(Place(source, path, directory, download))
     if examples > len(images.train_images):
         raise DataError(f"data.examples is {examples}, but {source} has {len(images.train_images)} training images")
     if examples:
@@ -177,48 +206,13 @@ def load(
 
 
 def resized(images: Images, size: int) -> Images:
-    """Images of `size` x `size` pixels: whole multiples are averaged, others resized linearly; padding goes along."""
-    old = images.image_shape[:2]
-    if old == (size, size):
+    """Resizes a data set to `size` x `size` pixels by `pictures.resized`; the default padding scales with it."""
+    height, width, _ = images.image_shape
+    if (height, width) == (size, size):
         return images
     return dataclasses.replace(
         images,
-        train_images=_resize(images.train_images, size),
-        test_images=_resize(images.test_images, size),
-        pad=round(images.pad * size / min(old)),
+        train_images=pictures.resized(images.train_images, size, size),
+        test_images=pictures.resized(images.test_images, size, size),
+        pad=round(images.pad * size / min(height, width)),
     )
-
-
-def _tfds(source: str, directory: str, download: bool) -> Images:
-    from darts_pt_jax.data import from_tfds
-
-    try:
-        return from_tfds.read(source, directory, download)
-    except from_tfds.Unknown:
-        names = from_tfds.names()
-        expected = f"{', '.join(SOURCES)}, or a tensorflow-datasets name"
-        if not names:
-            expected += ", which needs pip install -e '.[tfds]'"
-        raise DataError(f"data.source is {source!r}, expected {expected}{guess(source, [*SOURCES, *names])}") from None
-    except from_tfds.NotPrepared as error:
-        raise DataError(
-            f"{error}: give --config.data.download=True (needs pip install -e '.[prepare]'), "
-            f"or make an npz with python -m experiments.prepare {source}"
-        ) from None
-
-
-def guess(word: str, words: Iterable[str]) -> str:
-    """The end of an error that asks whether the word most like this one was meant; empty if none is."""
-    near = difflib.get_close_matches(word, words, 1)
-    return f": did you mean {near[0]}?" if near else ""
-
-
-def _resize(images: np.ndarray, size: int) -> np.ndarray:
-    n, height, width, channels = images.shape
-    if height % size == 0 and width % size == 0:
-        blocks = (n, size, height // size, size, width // size, channels)
-        means = [b.reshape(-1, *blocks[1:]).mean((2, 4)) for b in np.array_split(images, max(1, n // 1000))]
-    else:
-        resize = jax.jit(lambda x: jax.image.resize(x.astype(np.float32), (len(x), size, size, channels), "linear"))
-        means = [np.asarray(resize(b)) for b in np.array_split(images, max(1, n // 1000))]
-    return np.concatenate([np.clip(np.round(m), 0, 255).astype(np.uint8) for m in means])

@@ -29,8 +29,9 @@ class TrainedNetwork:
       variables: "params" and "batch_stats".
       image_shape: (H, W, C).
       mean, std: float [C], of pixels scaled to [0, 1].
-      crop: whether its test images are the `streams.middle` of pictures, not whole ones.
+      crop: whether its test images are the `pictures.middle` of pictures, not whole ones.
       epoch: how many epochs it has been trained; None where that is not known.
+      plugins: modules and files that define its operations, comma-separated (the config's `plugins`).
     """
 
     net: Network
@@ -40,6 +41,7 @@ class TrainedNetwork:
     std: tuple[float, ...]
     crop: bool = False
     epoch: int | None = None
+    plugins: str = ""
 
     def logits(self, images: jax.Array) -> jax.Array:
         """float32 [B, classes] of uint8 images [B, H, W, C], by running statistics; the noise operation draws the same always."""
@@ -60,7 +62,7 @@ class TrainedNetwork:
         description = {
             "genotype": json.loads(net.genotype.to_json()), "form": net.form, "cells": net.cells, "channels": net.channels,
             "classes": net.classes, "image_shape": self.image_shape, "mean": self.mean, "std": self.std,
-            "crop": self.crop, "dtype": jnp.dtype(net.dtype).name,
+            "crop": self.crop, "dtype": jnp.dtype(net.dtype).name, "plugins": self.plugins,
         }  # fmt: skip
         lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in description.items())
         record.write_text(directory / "network.json", f"{{\n{lines}\n}}\n")
@@ -103,7 +105,7 @@ class TrainedNetwork:
             return arrays[name]
 
         variables = jax.tree_util.tree_map_with_path(pick, like)
-        return cls(net, variables, shape, mean, std, crop, epoch and int(epoch))
+        return cls(net, variables, shape, mean, std, crop, epoch and int(epoch), of.get("plugins", ""))
 
     def stablehlo(self) -> bytes:
         """The function `logits` for any number of images, weights included, as `jax.export.deserialize` reads it."""
@@ -111,3 +113,12 @@ class TrainedNetwork:
         images = jax.ShapeDtypeStruct((*batch, *self.image_shape), jnp.uint8)
         exported = jax.export.export(jax.jit(self.logits), platforms=PLATFORMS)(images)
         return bytes(exported.serialize())
+
+
+def plugins_of(directory: pathlib.Path) -> str:
+    """The plugins of a network that `TrainedNetwork.save` wrote; "" where none can be read, which `load` explains."""
+    try:
+        plugins = json.loads((directory / "network.json").read_text()).get("plugins", "")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""
+    return plugins if isinstance(plugins, str) else ""

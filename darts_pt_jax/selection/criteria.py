@@ -23,7 +23,10 @@ class Criterion:
       counts: whether records hold its sum over the images, a whole number; else they hold the mean.
       rises: whether a removal that hurts makes the measure larger.
       harm: words for what a removal costs, such as "rise in loss".
+      noun: what a removal costs in a sentence, such as "accuracy".
+      column: the head of a table's column with the recorded values.
       unit: words that follow a lead, such as "images".
+      compares: whether `measure` looks at the logits of the unmasked supernet.
     """
 
     name: str
@@ -33,11 +36,18 @@ class Criterion:
     rises: bool
     harm: str
     unit: str
+    noun: str
+    column: str
+    compares: bool = False
 
     @property
     def smallest_lead(self) -> int:
         """The smallest lead that is no tie: one image, or 0 for a criterion that does not count."""
         return int(self.counts)
+
+    def recorded(self, totals: np.ndarray, images: int) -> np.ndarray:
+        """What records hold of sums over so many images: the sums themselves, or the means."""
+        return totals if self.counts else totals / images
 
     def harms(self, scores: Mapping) -> np.ndarray:
         """[K], how much each of the recorded removals hurts: the larger, the more important is what was removed."""
@@ -63,8 +73,8 @@ def _cross_entropy(logits, labels, unmasked):
 CRITERIA = {
     criterion.name: criterion
     for criterion in (
-        Criterion("acc", _correct, "correct", True, False, "accuracy drop, points", "images"),
-        Criterion("loss", _cross_entropy, "loss", False, True, "rise in loss", "in loss"),
+        Criterion("acc", _correct, "correct", True, False, "accuracy drop, points", "images", "accuracy", "right"),
+        Criterion("loss", _cross_entropy, "loss", False, True, "rise in loss", "in loss", "loss", "loss"),
     )
 }
 """Criteria by the value of `select.criterion`."""

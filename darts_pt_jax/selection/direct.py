@@ -1,13 +1,23 @@
 """Selectors that read the architecture off without looking at an image: magnitude, and the random baseline."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from darts_pt_jax.architecture import Decisions, undecided
 from darts_pt_jax.spaces import SearchSpace
+
+
+class Choice(NamedTuple):
+    """A fully decided space.
+
+    Attributes:
+      operations: int [E] by cell kind, the position of the chosen candidate.
+      kept: bool [E] by cell kind, whether the edge stays.
+    """
+
+    operations: dict[str, np.ndarray]
+    kept: dict[str, np.ndarray]
 
 
 def eligible_weights(
@@ -25,45 +35,40 @@ def strongest(space: SearchSpace, edges: Sequence[int], strength: np.ndarray) ->
     return sorted(edges[order].tolist())
 
 
-def magnitude(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.random.RandomState) -> Decisions:
+def magnitude(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.random.RandomState) -> Choice:
     """The operation with the largest weight on every edge, the edges with the largest weight at every node (DARTS, 2.4)."""
-    decisions = undecided(space)
+    operations, kept = {}, {}
     for kind, graph in space.cells.items():
         allowed = eligible_weights(space, kind, weights[kind])
-        best, strength = allowed.argmax(-1), allowed.max(-1)
-        decisions = decisions.replace(operations={**decisions.operations, kind: jnp.asarray(best, jnp.int32)})
+        operations[kind], strength = allowed.argmax(-1), allowed.max(-1)
+        kept[kind] = np.ones(len(graph.edges), bool)
         for node in space.choosable_nodes(kind):
             edges = graph.incoming(node)
-            decisions = decisions.remove(kind, np.setdiff1d(edges, strongest(space, edges, strength)))
-    return decisions
+            kept[kind][np.setdiff1d(edges, strongest(space, edges, strength))] = False
+    return Choice(operations, kept)
 
 
-def random(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.random.RandomState) -> Decisions:
+def random(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.random.RandomState) -> Choice:
     """Uniformly random operations and, at every node, inputs; never an operation of `magnitude_ignores`."""
-    decisions = undecided(space)
+    operations, kept = {}, {}
     for kind, graph in space.cells.items():
         allowed = graph.without(space.magnitude_ignores)
-        picks = [rng.choice(np.flatnonzero(row)) for row in allowed]
-        decisions = decisions.replace(operations={**decisions.operations, kind: jnp.asarray(picks, jnp.int32)})
+        operations[kind] = np.array([rng.choice(np.flatnonzero(row)) for row in allowed])
+        kept[kind] = np.ones(len(graph.edges), bool)
         for node in space.choosable_nodes(kind):
             edges = np.array(graph.incoming(node))
-            decisions = decisions.remove(kind, rng.choice(edges, len(edges) - space.inputs_per_node, replace=False))
-    return decisions
+            kept[kind][rng.choice(edges, len(edges) - space.inputs_per_node, replace=False)] = False
+    return Choice(operations, kept)
 
 
-SELECTORS = {"magnitude": magnitude, "random": random}
-"""Selectors by name: `(space, weights, rng) -> Decisions`, with edge weights [E, O] by cell kind."""
-
-
-def records(space: SearchSpace, weights: Mapping[str, np.ndarray], decisions: Decisions) -> Iterator[dict]:
-    """A record of each of `decisions`, as a selector took them from `weights`."""
-    operations, kept = jax.device_get((decisions.operations, decisions.kept))
+def records(space: SearchSpace, weights: Mapping[str, np.ndarray], choice: Choice) -> Iterator[dict]:
+    """A record of each decision of a choice, as a selector made it from `weights`."""
     for kind, graph in space.cells.items():
         for edge in range(len(graph.edges)):
-            yield operation_record(space, kind, edge, weights[kind], int(operations[kind][edge]))
+            yield operation_record(space, kind, edge, weights[kind], int(choice.operations[kind][edge]))
         strength = eligible_weights(space, kind, weights[kind]).max(-1)
         for state in space.choosable_nodes(kind):
-            keep = [e for e in graph.incoming(state) if kept[kind][e]]
+            keep = [e for e in graph.incoming(state) if choice.kept[kind][e]]
             yield topology_record(space, kind, state, strength, keep)
 
 

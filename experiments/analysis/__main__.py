@@ -34,12 +34,13 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
     from darts_pt_jax.record import RecordError
     from experiments import analysis
     from experiments.analysis.subject import Subject
-    from experiments.config import settings
-    from experiments.engine import locks, machine, run
+    from experiments.config import plugins, settings
+    from experiments.engine import failures, locks, machine
     from experiments.errors import ConfigError, RunError
 
     logging.set_verbosity(logging.FATAL)  # what orbax logs, it raises too
     asked = _arguments(argv, analysis.ANALYSES)
+    plugins.use(asked.plugins)
     chosen = analysis.ANALYSES[asked.name]
     runs = [pathlib.Path(os.path.abspath(run_directory)) for run_directory in asked.run]
     try:
@@ -61,7 +62,7 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
     except ValueError as error:  # ConfigError, DataError, TableError
         return settings.fail(error, 2)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if run.out_of_memory(error):
+        if failures.out_of_memory(error):
             return settings.fail(f"{asked.name}: out of memory: name fewer --images, or a run with fewer channels", 1)
         return settings.fail(f"{type(error).__name__}: {str(error)[:300]}", 1)
     print(result.says)
@@ -70,6 +71,8 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
 
 
 def _arguments(argv: Sequence[str], analyses: dict) -> argparse.Namespace:
+    from experiments.config import plugins
+
     prog, look = "python -m experiments.analysis", argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=look)
     commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
@@ -77,6 +80,7 @@ def _arguments(argv: Sequence[str], analyses: dict) -> argparse.Namespace:
         command = commands.add_parser(name, help=f"{one.paper}: {one.about}", description=one.about)
         command.add_argument("--run", required=True, nargs="+", metavar="RUN_DIR", help="whose search is finished")
         command.add_argument("--out", metavar="DIR", help=f"default: RUN_DIR-analysis/{name}")
+        plugins.add_option(command)
         if not one.several:
             command.add_argument("--data", metavar="NPZ", help="where the run's images are now")
             command.add_argument("--table", metavar="NPZ", help="accuracies of NAS-Bench-201")

@@ -1,7 +1,8 @@
-"""By how much the alphas prefer skip_connect over the convolutions, against the supernet's accuracy (paper, Figure 3)."""
+"""How much the alphas prefer skip_connect to the convolutions, against the supernet's accuracy (paper, Figure 3)."""
 
 import numpy as np
 
+from darts_pt_jax.ops import is_convolution
 from darts_pt_jax.spaces import SearchSpace
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
@@ -10,16 +11,22 @@ from experiments.reporting.measures import correlation
 
 
 def gap(space: SearchSpace, edge_weights: dict) -> float | None:
-    """Mean, over the edges that have both, of skip_connect's weight less the mean of the convolutions'; None without any.
+    """skip_connect's weight less the mean of the convolutions', averaged over the edges that have both.
 
-    Edges of stride 2, where skip_connect is a convolution itself, do not count. `edge_weights` is that of a line of
-    metrics: lists by cell kind.
+    Edges of stride 2, where skip_connect is itself a convolution, do not count.
+
+    Args:
+      space: the search space.
+      edge_weights: those of a line of metrics, lists [E][O] by cell kind.
+
+    Returns:
+      The mean, or None if no edge has both.
     """
     gaps = []
     for kind, graph in space.cells.items():
         for edge, weights in zip(graph.edges, edge_weights[kind], strict=True):
             by_name = dict(zip(edge.candidates, weights, strict=False))
-            convolutions = [w for name, w in by_name.items() if "conv" in name]
+            convolutions = [w for name, w in by_name.items() if is_convolution(name)]
             if "skip_connect" in by_name and convolutions and edge.stride == 1:
                 gaps.append(by_name["skip_connect"] - np.mean(convolutions))
     return float(np.mean(gaps)) if gaps else None
@@ -30,9 +37,9 @@ def run(subject: Subject, options: Options) -> Result:
     subject.require_alphas()
     rows = [
         {"epoch": m["epoch"], "gap": gap(subject.space, m["edge_weights"]), "valid_accuracy": m["valid_accuracy"]}
-        for m in subject.searched if "valid_accuracy" in m
-    ]  # fmt: skip
-    if not rows or rows[0]["gap"] is None:
+        for m in subject.recorded("edge_weights", "valid_accuracy")
+    ]
+    if rows[0]["gap"] is None:
         raise ConfigError(
             f"--run {subject.directory}: no edge of {subject.space.name} has skip_connect and a convolution"
         )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from darts_pt_jax import architecture
+from darts_pt_jax.ops import is_convolution
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
 from experiments.errors import ConfigError
@@ -66,7 +67,7 @@ def run(subject: Subject, options: Options) -> Result:
         of_edge = [row for row in rows if (row["kind"], row["edge"]) == edge]
         one.set_title(f"{edge[0]} edge {edge[1]}", fontsize=8)
         for row in of_edge:
-            colour = figures.GREY if "conv" not in row["operation"] else figures.COLOURS[0]
+            colour = figures.COLOURS[0] if is_convolution(row["operation"]) else figures.GREY
             one.plot(row["weight"], row["accuracy"], "o", color=colour, markersize=4)
             one.annotate(
                 row["operation"], (row["weight"], row["accuracy"]), (3, 3), textcoords="offset points", fontsize=6
@@ -122,5 +123,5 @@ def _discretised(subject: Subject, kind: str, edge: int, operation: int, epochs:
     rate = search.learning_rate * subject.config.select.tune_lr_factor
     for epoch in range(epochs):
         now = Regime(rate, "epoch", search.batch_size, search.epsilon)
-        state, _ = training.epoch(state, jax.random.fold_in(subject.key(1), epoch), now, subject.fold)
+        state, _ = training.epoch(state, jax.random.fold_in(subject.key(1), epoch), now, subject.loop)
     return {"accuracy_before_tuning": before, "accuracy": subject.accuracy(state) if epochs else before}

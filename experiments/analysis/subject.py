@@ -2,32 +2,36 @@
 
 import dataclasses
 import functools
-import json
 import pathlib
 import types
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from matplotlib.figure import Figure
-from ml_collections import ConfigDict
 
 from darts_pt_jax import nasbench201, record
 from darts_pt_jax.bilevel import SearchState
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.loops import Loop
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.spaces import SPACES
-from experiments.config.rules import check, seed_of
+from experiments.analysis.measured import Measured
+from experiments.config.rules import check
+from experiments.config.schema import Config, seed_of
 from experiments.config.settings import Settings
-from experiments.engine import run
+from experiments.engine import execute
 from experiments.engine.interrupts import Interrupts
 from experiments.engine.sources import Source
 from experiments.errors import ConfigError, RunError
-from experiments.reporting.records import by_magnitude, config_of, of_run
-from experiments.stages.lines import ended
+from experiments.reporting.lines import ended
+from experiments.reporting.records import config_of, magnitude_genotype, read_run
 from experiments.stages.pipeline import pipeline
 from experiments.training.supernet import Training
+
+Options = types.SimpleNamespace
+"""The values of an analysis' options, by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +40,9 @@ class Result:
 
     Attributes:
       numbers: what holds for the whole, as a JSON value.
-      rows: what was measured, one entry a row, all with the same keys.
+      rows: what was measured, all rows with the same keys.
       figures: by file name without suffix.
-      says: for the screen, in a sentence or a Markdown table.
+      says: for the screen, a sentence or a Markdown table.
     """
 
     numbers: dict
@@ -47,40 +51,17 @@ class Result:
     says: str
 
 
-class Measured:
-    """Values by key that outlive the command, for measurements that take long.
+class _Checked(Loop):
+    """A loop whose sums are looked at when it is over."""
 
-    The same command, interrupted and given again, takes those that are there.
-    """
+    def __init__(self, name: str, *args):
+        super().__init__(name, *args)
+        self._name = name
 
-    def __init__(self, folder: pathlib.Path, asked: dict):
-        """Opens measured.jsonl in a folder, whose first line says what was asked.
-
-        Raises:
-          ConfigError: its values are of another command.
-        """
-        self._lines = record.JsonLines(folder / "measured.jsonl")
-        self._lines.mend()
-        lines, self._asked = self._lines.read(), None
-        asked = json.loads(json.dumps(asked))
-        if not lines:
-            self._asked = asked
-        elif lines[0] != {"asked": asked}:
-            raise ConfigError(
-                f"{folder} holds an analysis with {lines[0].get('asked')}, and not {asked}: name another --out"
-            )
-        self._values = {json.dumps(line["key"]): line["value"] for line in lines[1:]}
-
-    def __call__(self, key, measure: Callable[[], object]):
-        """The value of `key`, a JSON value, from `measure` if it is not there yet."""
-        name = json.dumps(key)
-        if name not in self._values:
-            self._values[name] = measure()
-            if self._asked:
-                self._lines.append(asked=self._asked)
-                self._asked = None
-            self._lines.append(key=key, value=self._values[name])
-        return self._values[name]
+    def __iter__(self) -> Iterator[int]:
+        yield from super().__iter__()
+        if not np.isfinite(self.total.loss):
+            raise RunError(f"{self._name}: the loss is not finite: lower select.tune_lr_factor, or look at the data")
 
 
 class Subject:
@@ -99,13 +80,13 @@ class Subject:
         """Opens a run; `keys` replaces values of its config that do not change the search, such as data.path.
 
         Raises:
-          ConfigError: it is none, or has not finished its search.
+          ConfigError: it is not a run directory, or its search is not finished.
         """
-        self.directory, self.out, self.stop, self._run = workdir, out, stop, of_run(workdir)
+        self.directory, self.out, self.stop, self._run = workdir, out, stop, read_run(workdir)
         self.config = config_of(self._run)
         if self.config.genotype:
             raise ConfigError(f"--run {workdir}: it retrains a given architecture, and has no search")
-        self.config.update_from_flattened_dict(keys)
+        self.config = self.config.changed(keys)
         check(self.config)
         self.space = SPACES[self.config.space]
         self.metrics = record.JsonLines(workdir / "metrics.jsonl").read()
@@ -127,6 +108,32 @@ class Subject:
         """The lines of metrics.jsonl of the search's epochs."""
         return [m for m in self.metrics if m["stage"] == "search"]
 
+    def recorded(self, *names: str) -> list[dict]:
+        """The lines of the search's epochs that have all of `names`; ask before any work.
+
+        Raises:
+          ConfigError: there are none.
+        """
+        lines = [m for m in self.searched if all(name in m for name in names)]
+        if not lines:
+            missing = [name for name in names if not any(name in m for m in self.searched)] or names
+            raise ConfigError(
+                f"--run {self.directory}: the records of its search have no {' with '.join(missing)}: take the run that "
+                "searched, and validated (eval.every) at an epoch that this one has"
+            )
+        return lines
+
+    def require_alphas(self):
+        """Refuses a run whose alphas do not learn.
+
+        Raises:
+          ConfigError: they do not.
+        """
+        if self.config.search.alpha == "fixed":
+            raise ConfigError(
+                f"--run {self.directory}: its alphas are fixed, so that they say nothing: take another run"
+            )
+
     @functools.cached_property
     def source(self) -> Source:
         """The newest supernet of the search."""
@@ -134,22 +141,21 @@ class Subject:
 
     @property
     def kept(self) -> list[int]:
-        """The epochs whose supernets are kept; of a search that was stopped, that which it went back to among them."""
+        """The epochs whose supernets are kept; of a stopped search, the epoch that it went back to is one."""
         return [epoch for epoch in self.source.kept if epoch in {m["epoch"] for m in self.searched}]
 
     def supernet(self, epoch: int) -> Source:
-        """The supernet after a search epoch; 0: the last that is kept.
+        """The supernet after a search epoch; 0: the last one kept.
 
         Raises:
           ConfigError: it is not there.
         """
         return Source(Settings(self._selecting(epoch), self.out, False, None, ()))
 
-    def _selecting(self, epoch: int, **keys) -> ConfigDict:
-        config = ConfigDict(self.config.to_dict())
+    def _selecting(self, epoch: int, **keys) -> Config:
         taken = {"init_from": str(self.directory), "init_epoch": epoch, "stages": "select", "select.orders": 1}
         taken |= {"report.nasbench201": "", "devices": 1}
-        config.update_from_flattened_dict(taken | keys)
+        config = self.config.changed(taken | keys)
         check(config)
         return config
 
@@ -160,16 +166,16 @@ class Subject:
         Raises:
           ConfigError, DataError: they are not there, or are others.
         """
-        images = run.load_images(self.config)
+        images = execute.load_images(self.config)
         if images.fingerprint() != self._run["data_sha256"]:
             raise ConfigError(f"data: the images are not those of {self.directory} (SHA-256 differs)")
         return images
 
     def measured(self, **asked) -> Measured:
-        """The values that this analysis of this run has measured, with its options `asked`.
+        """The values that this analysis has measured of this run with its options `asked`.
 
         Raises:
-          ConfigError: `out` holds an analysis with others, or of another run.
+          ConfigError: `out` holds an analysis with other options, or of another run.
         """
         return Measured(self.out, {"supernet": self.source.digest, **asked})
 
@@ -183,53 +189,40 @@ class Subject:
         """The supernet as the search left it."""
         return self.source.state(self.training.abstract_state())
 
-    def require_alphas(self):
-        """Refuses a run whose alphas rest.
-
-        Raises:
-          ConfigError: they do.
-        """
-        if self.config.search.alpha == "fixed":
-            raise ConfigError(
-                f"--run {self.directory}: its alphas are fixed, so that they say nothing: take another run"
-            )
-
     def key(self, purpose: int) -> jax.Array:
         """The root of an analysis' random numbers."""
         return jax.random.fold_in(jax.random.key(seed_of(self.config, "select")), purpose)
 
-    def fold(self, name: str, step, state, total: Metrics, steps: int, images: int):
-        """Goes through a loop, as `Run.fold` does.
-
-        Raises:
-          RunError: the loss is not finite.
-        """
-        for i in range(steps):
-            state, total = step(i, state, total)
-        if not np.isfinite(total.loss):
-            raise RunError(f"{name}: the loss is not finite: lower select.tune_lr_factor, or look at the data")
-        return state, total
+    def loop(self, name: str, state, total: Metrics, steps: int, images: int = 0) -> Loop:
+        """A loop that an interruption begins anew (`loops.Begin`)."""
+        return _Checked(name, state, total, steps, images)
 
     def accuracy(self, state: SearchState) -> float:
         """Validation accuracy in percent, as a run validates."""
-        return self.training.validate(state, self.key(0), self.fold)["valid_accuracy"]
+        return self.training.validate(state, self.key(0), self.loop)["valid_accuracy"]
 
-    def select(self, name: str, epoch: int = 0, **keys) -> pathlib.Path:
-        """A selection from the supernet in a run directory of its own, which goes on where it was left.
+    def selection(self, name: str, epoch: int = 0, **keys) -> Settings:
+        """A selection from the supernet in a run directory of its own, checked but not begun.
 
         Args:
           name: of the directory, in `out`.
-          epoch: of the search; 0: the last that is kept.
+          epoch: of the search; 0: the last one kept.
           keys: of the config, with __ for the dot.
+
+        Raises:
+          ConfigError: a key does not fit.
         """
-        place = self.out / name
         config = self._selecting(epoch, **{key.replace("__", "."): value for key, value in keys.items()})
-        run.execute(Settings(config, place, False, None, ()), pipeline(config), lambda _: None, self.stop)
-        return place
+        return Settings(config, self.out / name, False, None, ())
+
+    def carry_out(self, selection: Settings) -> pathlib.Path:
+        """Begins a `selection`, or continues it where it was left; its run directory."""
+        execute.execute(selection, pipeline(selection.config), lambda _: None, self.stop)
+        return selection.workdir
 
     def magnitude(self, line: dict) -> Genotype:
         """The architecture that magnitude selects after the epoch of a line of metrics."""
-        return by_magnitude(self.space, line["edge_weights"])
+        return magnitude_genotype(self.space, line["edge_weights"])
 
     @functools.cached_property
     def table(self) -> nasbench201.Table:
@@ -246,15 +239,11 @@ class Subject:
 
     @functools.cached_property
     def medians(self) -> dict[str, float]:
-        """Those of all architectures in the table, by metric."""
+        """The medians of all architectures in the table, by metric."""
         return {name: self.table.random_choice(name)["median"] for name in nasbench201.SUMMARY}
 
     def looked_up(self, genotype: Genotype) -> dict[str, float]:
-        """Accuracies of an architecture in the table, and its rank."""
+        """Accuracies and rank of an architecture in the table."""
         arch = genotype.text("nasbench201")
         found = self.table.accuracies(arch)
         return {name: found[name] for name in nasbench201.SUMMARY} | {"rank": self.table.rank(arch)}
-
-
-Options = types.SimpleNamespace
-"""Values of an analysis' own options, by name."""

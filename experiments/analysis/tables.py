@@ -9,21 +9,17 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from ml_collections import ConfigDict
-
 from configs import common, retrain_imagenet, table2, table3, table4
 from darts_pt_jax import nasbench201
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop.published import genotypes
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result
-from experiments.config.rules import flatten, seed_of
-from experiments.engine import directory
+from experiments.config.schema import KEYS, Config, deciding, flatten, frozen, seed_of
 from experiments.errors import ConfigError, RunError
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.measures import spread
-from experiments.reporting.records import config_of, of_run
-from experiments.training.network import own
+from experiments.reporting.records import config_of, read_genotype, read_run
 
 OPTIONS = {"table": {"metavar": "NPZ", "help": "accuracies of NAS-Bench-201"}}
 
@@ -47,30 +43,28 @@ PAPER = {
 TABLE5 = "DARTS_V2", "darts_pt_s5"
 """Beginnings of the names of published architectures that Table 5 may be of."""
 
-OF_SELECTION = ("select.", "sgas.")
-WITHOUT_EFFECT = (*directory.FREE, "seed", "search.seed", "select.seed", "retrain.seed", "eval.", "checkpoint.",
-                  "search.gradients", "search.scan", "select.restrict_every", "select.mask_batch", "matmul_precision",
-                  "curvature.images", "init_from", "retrain.test_every", "space", "genotype", "data.source")  # fmt: skip
-"""Keys, or beginnings of keys, that decide no result, or by which a cell is found."""
+FINDING = frozenset(("space", "genotype", "data.source"))
+"""Keys by which a cell is found."""
 
 
-def own_config(cell: tuple[str, str, str, str]) -> ConfigDict:
+def own_config(cell: tuple[str, str, str, str]) -> Config:
     """The config of a cell's full protocol."""
     table, space, data, method = cell
-    return {
+    make = {
         **dict.fromkeys(("2", "6.2"), lambda: table2.get_config(method)),
         "3": lambda: table3.get_config(f"{space},{data},{method}"),
         "4": lambda: table4.get_config(f"{space},{method}"),
         "5": retrain_imagenet.get_config,
-    }[table]()
+    }[table]
+    return frozen(make())
 
 
-def _signature(config: ConfigDict) -> tuple:
+def _signature(config: Config) -> tuple:
     search = config.search
-    return search.alpha, search.perturb, search.unrolled, config.select.method
+    return search.alpha, search.sampler, search.unrolled, config.select.method
 
 
-def cells_of(config: ConfigDict, genotype: Genotype | None = None) -> list[tuple[str, str, str, str]]:
+def cells_of(config: Config, genotype: Genotype | None = None) -> list[tuple[str, str, str, str]]:
     """The cells that a run belongs to; `genotype` is what it retrains, if it has no search."""
     data = pathlib.Path(config.data.path).stem if config.data.source == "npz" else config.data.source
     data = {"svhn_cropped": "svhn", "folder": "imagenet2012"}.get(data, data)
@@ -86,17 +80,23 @@ def cells_of(config: ConfigDict, genotype: Genotype | None = None) -> list[tuple
     return found
 
 
-def differing(config: ConfigDict, cell: tuple[str, str, str, str], looked_up: bool = False) -> list[str]:
+def differing(config: Config, cell: tuple[str, str, str, str], looked_up: bool = False) -> list[str]:
     """Keys that decide a result, by which a run leaves a cell's full protocol; of one `looked_up`, not retraining's."""
     ours, theirs = flatten(config), flatten(own_config(cell))
-    idle = WITHOUT_EFFECT + ("retrain.",) * looked_up
+    idle = set(FINDING)
+    if looked_up:
+        idle |= _keys("retrain.")
     if config.genotype:
-        idle += ("search.", "supernet.", "data.train_fraction", "stages", "curvature.", *OF_SELECTION)
+        idle |= _keys("search.", "supernet.", "data.train_fraction", "curvature.", "select.", "sgas.")
     elif config.select.method == "magnitude":
-        idle += OF_SELECTION
+        idle |= _keys("select.", "sgas.")
     if not config.curvature.stop:
-        idle += ("curvature.every", "curvature.window")
-    return [key for key in ours if ours[key] != theirs.get(key) and not key.startswith(idle)]
+        idle |= _keys("curvature.every", "curvature.images", "curvature.window")
+    return [key for key in ours if ours[key] != theirs[key] and key in deciding() - idle]
+
+
+def _keys(*beginnings: str) -> set[str]:
+    return {key for key in KEYS if key.startswith(beginnings)}
 
 
 def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
@@ -104,8 +104,8 @@ def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
     found, left_out = {}, []
     for workdir in _runs(workdirs):
         try:
-            config = config_of(of_run(workdir))
-            cells = cells_of(config, own(workdir) if config.genotype else None)
+            config = config_of(read_run(workdir))
+            cells = cells_of(config, read_genotype(workdir) if config.genotype else None)
             error, looked_up = _error(workdir, config, options.table)
         except (OSError, RunError, ValueError) as wrong:
             left_out.append(f"{workdir.name}: {wrong}")
@@ -152,13 +152,13 @@ def _runs(workdirs: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     return list(dict.fromkeys(found))
 
 
-def _error(workdir: pathlib.Path, config: ConfigDict, table: str | None) -> tuple[float | None, bool]:
+def _error(workdir: pathlib.Path, config: Config, table: str | None) -> tuple[float | None, bool]:
     """Test error in percent, of the retrained network after its last epoch, or looked up, None if unknown; and which."""
     if (workdir / "retrained.json").exists():
         return 100 - json.loads((workdir / "retrained.json").read_text())["test_accuracy"], False
     table = table or config.report.nasbench201
     if table and config.space == "nasbench201" and (workdir / "genotype.json").exists():
-        return 100 - nasbench201.Table(table).accuracies(own(workdir).text("nasbench201"))["c10_test"], True
+        return 100 - nasbench201.Table(table).accuracies(read_genotype(workdir).text("nasbench201"))["c10_test"], True
     return None, False
 
 

@@ -1,6 +1,8 @@
 """The command line: from arguments to a checked config. Nothing is computed before every value has been looked at."""
 
 import dataclasses
+import inspect
+import json
 import pathlib
 import re
 import sys
@@ -9,10 +11,13 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from configs import common
 from darts_pt_jax import hosts
 from darts_pt_jax.data import sources
-from experiments.config.rules import check, flatten, nearest, seed_of
+from darts_pt_jax.naming import guess
+from experiments.config import plugins, reference
+from experiments.config.rules import check
+from experiments.config.schema import KEYS, Config, frozen, renamed, seed_of
+from experiments.config.spelling import nearest
 from experiments.errors import ConfigError
 
 
@@ -34,7 +39,7 @@ class Settings:
       argv: its arguments, without the program.
     """
 
-    config: ConfigDict
+    config: Config
     workdir: pathlib.Path
     plan: bool
     hosts: dict | None
@@ -50,24 +55,159 @@ def parse(argv: Sequence[str]) -> Settings:
     """Reads the command line.
 
     Raises:
-      ConfigError: a flag or a config value is unknown, malformed or impossible.
+      ConfigError: a flag or a config value is unknown, malformed or impossible, or a plugin is missing or fails.
     """
-    _refuse_missing_file(argv)
-    file, _ = _load([a for a in argv if not _is_override(a)])
-    _refuse_unknown_keys(argv, flatten(file.config))
-    values, rest = _load(argv)
+    plugins.use(None)
+    arguments, overrides = _split(argv)
+    options, rest = _options(arguments)
+    config = _overridden(_of_file(options.config), overrides)
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}: options look like --config.search.epochs=2")
-    config = values.config
+    workdir = pathlib.Path(options.workdir or _default_workdir(config, options.config))
+    config = _with_plugins(config, options.config, workdir)
     check(config)
-    if config.data.source not in ("npz", "folder") and any(a.lstrip("-").startswith("config.data.path=") for a in argv):
+    given = any(override.startswith("--config.data.path=") for override in overrides)
+    if given and not sources.find(config.data.source).takes_path:
+        fit = " or ".join(name for name, source in sources.SOURCES.items() if source.takes_path)
         raise ConfigError(
-            f"data.path is given, but data.source is {config.data.source!r}: add --config.data.source=npz or folder"
+            f"data.path is given, but data.source is {config.data.source!r}: add --config.data.source={fit}"
         )
-    workdir = pathlib.Path(values.workdir or _default_workdir(config, _name(values)))
     if config.init_from and workdir.resolve() == pathlib.Path(config.init_from).resolve():
         raise ConfigError(f"--workdir {workdir} is the run that init_from names, which is only read: name another")
-    return Settings(config, workdir, values.plan, _hosts(values), tuple(argv[1:]))
+    return Settings(config, workdir, options.plan, _hosts(options), tuple(argv[1:]))
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separates overrides, such as --config.seed=1, from the other arguments.
+
+    Earlier names of keys become today's; a value that is an argument of its own is joined to its key.
+
+    Raises:
+      ConfigError: there is no such key.
+    """
+    others, overrides, without_value = [], [], False
+    for argument in argv:
+        if without_value:
+            overrides[-1] += f"={argument}"
+        elif _OVERRIDE.match(argument):
+            overrides.append(argument)
+        else:
+            others.append(argument)
+        without_value = bool(overrides) and argument is overrides[-1] and _needs_value(argument)
+    return others, [_renamed(override) for override in overrides]
+
+
+_OVERRIDE = re.compile(r"--?(?P<no>no)?config\.(?P<key>[^=]*)(?P<value>=.*)?", re.DOTALL)
+
+
+def _needs_value(override: str) -> bool:
+    """Whether its value is the next argument."""
+    no, key, value = _OVERRIDE.fullmatch(override).groups()
+    (key,) = renamed({key: ""})
+    return not no and value is None and key in KEYS and KEYS[key].type is not bool
+
+
+def _renamed(override: str) -> str:
+    """An override by today's name of its key.
+
+    Raises:
+      ConfigError: there is no such key.
+    """
+    no, key, value = _OVERRIDE.fullmatch(override).groups()
+    if value is not None:
+        ((key, value),) = renamed({key: value[1:]}).items()
+    if key not in KEYS:
+        if section := [name for name in sorted(KEYS) if name.startswith(f"{key}.")]:
+            raise ConfigError(f"{key} is a section: set one of its keys {', '.join(section)}")
+        raise ConfigError(f"unknown key {key}: {nearest(key, sorted(KEYS))}")
+    return f"--{no or ''}config.{key}" + ("" if value is None else f"={value}")
+
+
+def _options(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
+    """The options besides overrides, and what is none.
+
+    Raises:
+      ConfigError: an option is unknown or malformed, or --config is missing.
+    """
+    values = flags.FlagValues()
+    flags.DEFINE_string("config", None, "FILE[:ARGUMENT]: one of configs/*.py.", flag_values=values)
+    flags.DEFINE_string("workdir", "", "Run directory (default: runs/CONFIG-seedSEED).", flag_values=values)
+    flags.DEFINE_bool("plan", False, "Print what would be done, and do nothing.", flag_values=values)
+    flags.DEFINE_bool("distributed", False, "One of several processes, which jax finds.", flag_values=values)
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several processes.", flag_values=values)
+    flags.DEFINE_integer("processes", None, "How many processes there are.", flag_values=values)
+    flags.DEFINE_integer("process", None, "Which of them this one is, from 0.", flag_values=values)
+    flags.DEFINE_bool("help", False, "Print this.", short_name="h", flag_values=values)
+    try:
+        rest = values(list(arguments))
+    except flags.Error as error:
+        hint = ": keys look like --config.search.epochs=2" if isinstance(error, flags.UnrecognizedFlagError) else ""
+        raise ConfigError(f"{' '.join(str(error).split())}{hint}") from error
+    if values.help:
+        print(reference.help_text())
+        raise SystemExit(0)
+    if values.config is None:
+        raise ConfigError("--config is missing: give a config file, such as --config=configs/quickstart.py")
+    return values, rest
+
+
+def _of_file(option: str) -> Config:
+    """The config that FILE[:ARGUMENT] gives.
+
+    Raises:
+      ConfigError: there is no such file, or it fails, or a key of its config is wrong.
+    """
+    path, colon, argument = option.partition(":")
+    if not pathlib.Path(path).is_file():
+        files = map(str, pathlib.Path(path).parent.glob("*.py"))
+        raise ConfigError(f"--config {path}: no such file{guess(path, files)}")
+    make = getattr(plugins.import_config(path), "get_config", None)
+    if make is None:
+        raise ConfigError(f"--config {path}: it has no function get_config, which returns the config")
+    if colon and not inspect.signature(make).parameters:
+        raise ConfigError("--config: this config takes no argument: leave out what stands after the colon")
+    with plugins.failing("the config file fails", path):
+        config = make(*[argument] * bool(colon))
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(f"--config {path}: get_config returns {config!r:.80}, expected a ConfigDict")
+    return frozen(config)
+
+
+def _overridden(config: Config, overrides: Sequence[str]) -> Config:
+    """The config with the values of --config.KEY=VALUE.
+
+    Raises:
+      ConfigError: a value is of another type than its key's.
+    """
+    values, arguments = flags.FlagValues(), ["", *overrides]
+    changed = ConfigDict(dataclasses.asdict(config))
+    try:
+        config_flags.DEFINE_config_dict("config", changed, flag_values=values, sys_argv=arguments)
+        values(arguments)
+    except (flags.Error, TypeError, ValueError) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    return frozen(changed)
+
+
+def _with_plugins(config: Config, file: str, workdir: pathlib.Path) -> Config:
+    """The config with its plugins, imported.
+
+    Where it names none, the run directory's, or those of the run that init_from names.
+
+    Raises:
+      ConfigError: one is missing or fails.
+    """
+    named = config.plugins or next(filter(None, map(_plugins_of, (workdir, pathlib.Path(config.init_from)))), "")
+    of_file = plugins.of_config(file.partition(":")[0])
+    return config.changed({"plugins": plugins.joined(plugins.load(named), of_file)})
+
+
+def _plugins_of(run: pathlib.Path) -> str:
+    """The plugins of a run, as far as its run.json can be read: whoever opens the run says what is wrong with it."""
+    try:
+        return str(json.loads((run / "run.json").read_text())["config"].get("plugins", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 def _hosts(values: flags.FlagValues) -> dict | None:
@@ -101,109 +241,10 @@ def join(settings: Settings):
         ) from error
 
 
-def _name(values: flags.FlagValues) -> str:
-    """The config file's name with its argument."""
-    file, _, argument = config_flags.get_config_filename(values["config"]).partition(":")
-    return "-".join([pathlib.Path(file).stem, *filter(None, argument.split(","))])
-
-
-def _default_workdir(config: ConfigDict, name: str) -> str:
+def _default_workdir(config: Config, file: str) -> str:
+    path, _, argument = file.partition(":")
     if not config.init_from:
+        name = "-".join([pathlib.Path(path).stem, *filter(None, argument.split(","))])
         return f"runs/{name}-seed{config.seed}"
     epoch = f"-epoch{config.init_epoch}" if config.init_epoch else ""
     return f"{config.init_from.rstrip('/')}{epoch}-{config.select.method}-seed{seed_of(config, 'select')}"
-
-
-def _is_override(argument: str) -> bool:
-    return argument.startswith("-") and argument.lstrip("-").removeprefix("no").startswith("config.")
-
-
-def _load(argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", help_string="Config file: one of configs/*.py.", flag_values=values)
-    flags.DEFINE_string("workdir", "", "Run directory (default: runs/CONFIG-seedSEED).", flag_values=values)
-    flags.DEFINE_bool("plan", False, "Print what would be done, and do nothing.", flag_values=values)
-    flags.DEFINE_bool("distributed", False, "One of several processes, which jax finds.", flag_values=values)
-    flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several processes.", flag_values=values)
-    flags.DEFINE_integer("processes", None, "How many processes there are.", flag_values=values)
-    flags.DEFINE_integer("process", None, "Which of them this one is, from 0.", flag_values=values)
-    flags.DEFINE_bool("help", False, "Print this.", short_name="h", flag_values=values)
-    system_argv, sys.argv = sys.argv, list(argv)  # ml_collections looks for overrides there
-    try:
-        rest = values(list(argv))
-        if values.help:
-            print(_help())
-            raise SystemExit(0)
-        if values.config is None:
-            raise ConfigError("--config is missing: give a config file, such as --config=configs/quickstart.py")
-        values.config.lock()  # a file that failed to load speaks up only when it is used
-    except ConfigError:
-        raise
-    except Exception as error:
-        if "get_config() takes 0 positional arguments" in str(error):
-            raise ConfigError(
-                "--config: this config takes no argument: leave out what stands after the colon"
-            ) from error
-        # an error inside the config file comes with its traceback: the last line says what it is
-        if "Traceback" in str(error):
-            raise ConfigError(f"the config file fails: {str(error).strip().splitlines()[-1]}") from error
-        hint = ": keys look like --config.search.epochs=2" if isinstance(error, flags.UnrecognizedFlagError) else ""
-        raise ConfigError(f"{' '.join(str(error).split())}{hint}") from error
-    finally:
-        sys.argv = system_argv
-    return values, rest
-
-
-def _refuse_missing_file(argv: Sequence[str]):
-    for flag, following in zip(argv, [*argv[1:], ""], strict=True):
-        name, equals, value = flag.lstrip("-").partition("=")
-        path = pathlib.Path((value if equals else following).partition(":")[0])
-        if flag.startswith("-") and name == "config" and not path.is_file():
-            raise ConfigError(
-                f"--config {path}: no such file{sources.guess(str(path), map(str, path.parent.glob('*.py')))}"
-            )
-
-
-def _help() -> str:
-    names = sorted(
-        p.name for p in pathlib.Path(common.__file__).parent.glob("*.py") if p.stem not in ("__init__", "common")
-    )
-    keys = "\n".join(f"  --config.{key}={value}" for key, value in flatten(common.get_config()).items())
-    return f"""Search a supernet, select an architecture from it by perturbation, and retrain it.
-
-  python -m experiments.main --config=configs/NAME.py [--config.KEY=VALUE ...]
-
-Configs: {", ".join(names)}
-Some take an argument, as in --config=configs/table3.py:s2,svhn,darts_pt. Several seeds: python -m experiments.sweep --help
-
-  --workdir=DIR  run directory (default: runs/NAME-seedSEED); the same command goes on where the last one stopped
-  --plan         print stages, steps, images, memory and disk, and do nothing
-  --distributed  this is one of several processes, one for each host, that jax finds (Slurm, Open MPI, GKE, TPU pods);
-                 elsewhere: --coordinator=HOST:PORT --processes=N --process=I (docs/scaling.md)
-  --help         print this
-
-Most used:
-  --config.data.path=FILE.npz              your own images
-  --config.seed=1                          another seed
-  --config.search.alpha=fixed              leave the alphas alone
-  --config.select.method=magnitude         perturbation, magnitude_tuned, magnitude, random, sgas, sgas_perturbation
-  --config.select.images=5000              score on so many images instead of the whole validation half
-  --config.stages=select,report --config.init_from=RUN_DIR
-                                           another selection from the supernet of a run, which is only read, or of
-                                           the reference code's PyTorch checkpoint
-  --config.stages=retrain,report           train what the run has chosen, or --config.genotype=NAME|FILE, from scratch
-  --config.select.orders=4                 four selections in different orders of edges
-
-Keys, with the defaults that a config begins from (configs/common.py says what they mean):
-
-{keys}"""
-
-
-def _refuse_unknown_keys(argv: Sequence[str], known: dict):
-    for argument in filter(_is_override, argv):
-        key = argument.lstrip("-").removeprefix("no").removeprefix("config.").partition("=")[0]
-        if key in known:
-            continue
-        if section := [k for k in known if k.startswith(f"{key}.")]:
-            raise ConfigError(f"{key} is a section: set one of its keys {', '.join(section)}")
-        raise ConfigError(f"unknown key {key}: {nearest(key, known)}")

@@ -5,35 +5,18 @@ import os
 import pathlib
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import metadata
-
-from ml_collections import ConfigDict
 
 from darts_pt_jax import hosts, record
 from darts_pt_jax.checkpoints import Checkpoints
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
-from experiments.config.rules import flatten
+from experiments.config.schema import Config, flatten, from_flat
 from experiments.config.settings import Settings
+from experiments.config.versions import refuse_newer, stamp
 from experiments.errors import ConfigError, RunError
-
-FREE = (
-    "stages",
-    "data.path",
-    "data.dir",
-    "data.download",
-    "checkpoint.minutes",
-    "checkpoint.keep",
-    "report.",
-    "tensorboard",
-    "compilation_cache",
-    "debug_nans",
-    "devices",
-    "remat",
-)
-"""Keys, or beginnings of keys, that may change between two commands on one run directory."""
 
 
 def stored(directory: pathlib.Path) -> dict | None:
@@ -46,9 +29,11 @@ def stored(directory: pathlib.Path) -> dict | None:
     file = directory / "run.json"
     if file.exists():
         try:
-            return record.unsealed(file.read_bytes())
+            run = record.unsealed(file.read_bytes())
         except ValueError as error:
             raise RunError(f"{file} is damaged ({error}): put it back or name a new --workdir") from error
+        refuse_newer(run, file)
+        return run
     if (directory / "checkpoints").exists():
         raise RunError(f"{file} is missing: put it back or name a new --workdir")
     own = {"lock", "run.json.tmp"}
@@ -91,26 +76,26 @@ def position(directory: pathlib.Path) -> dict:
 
 
 def differing(one: dict, two: dict) -> list[str]:
-    """Keys of which two flat configs say different things, sorted."""
-    return [k for k in sorted(one.keys() | two.keys()) if one.get(k) != two.get(k)]
+    """Keys of which two flat configs say different things."""
+    return [k for k in one if one[k] != two[k]]
 
 
-def refuse_changes(settings: Settings, then: dict, free: tuple[str, ...]):
+def refuse_changes(settings: Settings, then: dict, free: Collection[str]):
     """Holds the config against an earlier one.
 
     Args:
       settings: the command.
-      then: the earlier config, flattened.
-      free: keys, or beginnings of keys, that may differ.
+      then: the earlier config, as run.json has it.
+      free: keys that may differ.
 
     Raises:
       ConfigError: another key differs.
     """
-    now = flatten(settings.config)
-    if _same_source(now["init_from"], then.get("init_from", "")):
-        free += ("init_from",)
-    if changed := [k for k in differing(now, then) if not k.startswith(free)]:
-        values = ", ".join(f"{k} was {then.get(k)!r} and is {now.get(k)!r}" for k in changed)
+    now, then = flatten(settings.config), flatten(from_flat(then, strict=False))
+    if _same_source(now["init_from"], then["init_from"]):
+        free = {*free, "init_from"}
+    if changed := [k for k in differing(now, then) if k not in free]:
+        values = ", ".join(f"{k} was {then[k]!r} and is {now[k]!r}" for k in changed)
         raise ConfigError(
             f"{settings.workdir} was begun with another config: {values}; set it back or name a new --workdir"
         )
@@ -162,7 +147,7 @@ def require_room(directory: pathlib.Path, size: int, count: int, folders: Sequen
         )
 
 
-def checkpoints_kept(config: ConfigDict) -> int:
+def checkpoints_kept(config: Config) -> int:
     """How many checkpoints a run has at most, while another is being written."""
     epochs, looks = config.search.epochs, config.curvature.every
     early = range(looks, epochs, looks) if config.curvature.stop else ()
@@ -192,7 +177,7 @@ def bind(
     devices, versions = ((before or {}).get(name, []) for name in ("devices", "versions"))
     now, with_ = str(on), _versions()
     content = {
-        "config": flatten(settings.config), "devices": devices + [now] * (devices[-1:] != [now]),
+        **stamp(), "config": flatten(settings.config), "devices": devices + [now] * (devices[-1:] != [now]),
         "versions": versions + [with_] * (versions[-1:] != [with_]), "data_sha256": fingerprint,
         "image_shape": list(images.image_shape), "classes": images.classes,
     }  # fmt: skip

@@ -7,7 +7,8 @@ import sys
 
 import jax
 import platformdirs
-from ml_collections import ConfigDict
+
+from experiments.config.schema import Config
 
 
 def cache_folder() -> pathlib.Path:
@@ -20,7 +21,7 @@ def cache_folder() -> pathlib.Path:
     return pathlib.Path(platformdirs.user_cache_dir("darts-pt-jax")) / f"{platform.machine()}-{name}"
 
 
-def prepare(config: ConfigDict):
+def prepare(config: Config):
     """Sets jax up as the config says; a cache folder that jax has been given (JAX_COMPILATION_CACHE_DIR) stays."""
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     jax.config.update("jax_debug_nans", config.debug_nans)

@@ -2,70 +2,42 @@
 
 The list follows from the config alone. After every unit, and at times between two steps of one, the state is
 checkpointed with the number of units done, the lengths of the records, and the sums of the loops within the unit at
-work, so that the same command goes on where the last one stopped.
+work, so that the same command continues where the last one stopped.
 """
 
 import contextlib
-import dataclasses
 import functools
-import io
 import signal
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
-import numpy as np
-from ml_collections import ConfigDict
 
 from darts_pt_jax import bilevel, hosts, record
 from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.checkpoints import Checkpoints, size_of
-from darts_pt_jax.data import sources, streams
-from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.data.images import DataError, Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
-from darts_pt_jax.genotype import example
-from darts_pt_jax.metrics import Metrics
-from darts_pt_jax.spaces import SPACES
-from darts_pt_jax.supervised import RetrainState
-from experiments.config.rules import seed_of
+from experiments.config import schema
+from experiments.config.schema import seed_of
 from experiments.config.settings import Settings
-from experiments.engine import directory, locks, machine
+from experiments.engine import directory
+from experiments.engine.failures import one_line
 from experiments.engine.interrupts import Interrupted, Interrupts
+from experiments.engine.loops import RunLoop, plain
 from experiments.engine.scalars import Scalars
 from experiments.engine.screen import Screen, words
 from experiments.engine.sources import Source
 from experiments.engine.timing import Stopwatch
 from experiments.engine.torch_source import TorchSource
-from experiments.errors import ConfigError, RunError
-from experiments.training import network as retraining
-from experiments.training.checks import devices_of
-from experiments.training.loops import Diverged, not_finite
+from experiments.engine.units import State, Unit
+from experiments.errors import RunError
+from experiments.training.loops import not_finite
 from experiments.training.network import Retraining, chosen, own
 from experiments.training.supernet import Regime, Training
-
-State = SearchState | RetrainState
-
-
-@dataclasses.dataclass(frozen=True)
-class Unit:
-    """One unit of work: `do(run, state)` returns the next state and leaves its records.
-
-    `memory_key` is the config key to lower when the unit runs out of memory.
-    """
-
-    stage: str
-    type: str
-    number: str
-    do: Callable[["Run", State], State]
-    memory_key: str = "search.batch_size"
-
-    @property
-    def name(self) -> str:
-        """What the screen calls it."""
-        return f"{self.stage} {self.type} {self.number}".strip()
 
 
 class Run:
@@ -107,59 +79,46 @@ class Run:
         self, state: SearchState, key: jax.Array, regime: Regime, number: int, last: bool
     ) -> tuple[SearchState, dict]:
         """`Training.epoch`, validated if epoch `number` (from 0) is due or the last; the state and all metrics."""
-        state, metrics = self.training.epoch(state, key, regime, self.fold)
+        state, metrics = self.training.epoch(state, key, regime, self.loop)
         if last or (number + 1) % self.config.eval.every == 0:
             metrics |= self.validate(state)
         return state, metrics
 
     def validate(self, state: SearchState) -> dict:
         """`Training.validate`."""
-        return self.training.validate(state, self.key("search", "valid"), self.fold)
+        return self.training.validate(state, self.key("search", "valid"), self.loop)
 
-    def fold(self, name: str, step, state: State, total: Metrics, steps: int, images: int) -> tuple[State, Metrics]:
-        """Goes through a loop of the unit at work, from where an earlier command stopped in it.
-
-        Args:
-          name: what its steps are, for the screen.
-          step: `step(i, state, total)` gives the next state and total, for i from 0 to `steps` - 1.
-          state, total: what the loop starts from; `total` holds sums of arrays.
-          steps: how many.
-          images: images that go through the supernet in each step.
+    def loop(self, name: str, state: State, total, steps: int, images: int = 0) -> RunLoop:
+        """A loop of the unit at work, from where an earlier command stopped in it (`loops.Begin`).
 
         Raises:
-          Interrupted: a signal asked to stop; step and state are saved.
           RunError: the loop was begun with another number of steps, on a device where `search.scan` means another.
         """
         number, self._loop = self._loop, self._loop + 1
         if number == len(self._within):
-            self._within.append({"done": 0, "of": steps, "sums": _plain(total)})
-        loop, watch, previous = self._within[number], Stopwatch(), total
-        total = jax.tree.unflatten(
-            jax.tree.structure(total),
-            [np.asarray(v, like.dtype) for v, like in zip(loop["sums"], jax.tree.leaves(total), strict=True)],
-        )
-        if loop["of"] != steps:
+            self._within.append({"done": 0, "of": steps, "sums": plain(total)})
+        place = self._within[number]
+        if place["of"] != steps:
             raise RunError(
-                f"{self._unit.name} was left in {name} step {loop['done']} of {loop['of']}, which is of {steps} on this "
+                f"{self._unit.name} was left in {name} step {place['done']} of {place['of']}, which is of {steps} on this "
                 "device (search.scan): go on with it where it began, until the unit is done"
             )
-        for i in range(loop["done"], steps):
-            state, total = step(i, state, total)
-            _check(previous, name, i, state)  # waits for it, so that no more than two steps are under way
-            self._watch.images += images
-            watch.images += images
-            self._screen.step(watch, name, i + 1, steps, images, functools.partial(_measures, total))
-            previous = total
-            due = time.monotonic() - self._saved >= 60 * self.config.checkpoint.minutes
-            asked = self._asked(due)
-            if asked and i + 1 < steps:
-                _check(total, name, i + 1, state)
-                loop |= {"done": i + 1, "sums": _plain(total)}
-                self._save(state)
-                self._heed(asked, f"after {name} step {i + 1} of {steps}")
-        _check(total, name, steps, state)
-        loop |= {"done": steps, "sums": _plain(total)}
-        return state, total
+        return RunLoop(self, place, name, state, total, steps, images)
+
+    def step_done(self, loop: RunLoop, watch: Stopwatch, done: int):
+        """Shows a step of a loop; saves between two steps if it is time or a signal asks for it.
+
+        Raises:
+          Interrupted: a signal asked to stop; step and state are saved.
+        """
+        self._watch.images += loop.images
+        self._screen.step(watch, loop.name, done, loop.steps, loop.images, loop.measures)
+        due = time.monotonic() - self._saved >= 60 * self.config.checkpoint.minutes
+        asked = self._asked(due)
+        if asked and done < loop.steps:
+            loop.keep(done)
+            self._save(loop.state)
+            self._heed(asked, f"after {loop.name} step {done} of {loop.steps}")
 
     def record_metrics(self, **entry):
         """Adds a line to metrics.jsonl."""
@@ -278,7 +237,7 @@ class Run:
             self._unit, self._watch, self._loop = unit, Stopwatch(), 0
             self._screen.begin(unit)
             try:
-                with _one_line(unit.name, functools.partial(self._memory_advice, unit)):
+                with one_line(unit.name, functools.partial(self._memory_advice, unit)):
                     state = unit.do(self, state)
             except BaseException as error:
                 with contextlib.suppress(record.WriteError):
@@ -306,8 +265,7 @@ class Run:
         )  # fmt: skip
 
     def _memory_advice(self, unit: Unit) -> str:
-        section, name = unit.memory_key.split(".")
-        value = self.config[section][name]
+        value = schema.value(self.config, unit.memory_key)
         if unit.memory_key == "select.mask_batch":
             if value == 1:
                 return "lower supernet.channels in a new --workdir: select.mask_batch is 1 already"
@@ -317,196 +275,3 @@ class Run:
         elif not self.config.remat and jax.default_backend() != "cpu":
             value = f"{value} or set remat"
         return f"lower {unit.memory_key}, now {value}"
-
-
-def _check(total: Metrics, name: str, step: int, state: State):
-    """Raises `Diverged` if a sum over the steps so far is not finite."""
-    if not np.isfinite(total.loss).all():
-        raise Diverged(f"{name} step {step}: the loss is not finite: look at the data", state, total)
-
-
-def _plain(total: Metrics) -> list:
-    """The leaves as numbers and nested lists, which keep float32 and float64 to the bit."""
-    return [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(total)]
-
-
-def _measures(total: Metrics) -> dict:
-    """Mean loss and accuracy of sums; of several masks, those of the first, which is the unmasked supernet."""
-    loss, correct, images = (np.ravel(leaf)[0].item() for leaf in (total.loss, total.correct, total.images))
-    return {"loss": loss / max(images, 1), "accuracy": 100 * correct / max(images, 1)}
-
-
-_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED", "Out of memory"
-"""What jax says: the second where the memory was for what another computation waits for."""
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether that is what an error of Python or jax says."""
-    return isinstance(error, MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY)
-
-
-@contextlib.contextmanager
-def _one_line(name: str, memory_advice: Callable[[], str]):
-    """Turns failures that the user can mend into a `RunError` that says how."""
-    try:
-        yield
-    except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
-        raise RunError(f"{name}: out of memory: {memory_advice()}") from error
-    except FloatingPointError as error:
-        if jax.config.jax_debug_nans:
-            raise
-        raise RunError(
-            f"{name}, {error}; the last checkpoint is kept: --config.debug_nans=True goes on from it and stops at the "
-            "operation"
-        ) from error
-
-
-def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: Interrupts):
-    """Runs the requested stages on what earlier commands left.
-
-    Args:
-      settings: the command.
-      pipeline: the units of every stage, in order.
-      report: the stage "report", which has no units: `report(settings)` writes what is missing and returns a text for
-        the screen, or None if nothing changed.
-      stop: the signals that may interrupt.
-
-    Raises:
-      ConfigError, DataError: the settings do not fit the run directory or the data, or a stage is requested before the
-        one it needs.
-      RunError: work failed.
-      Interrupted: a signal asked to stop.
-    """
-    machine.prepare(settings.config)
-    workdir, units = settings.workdir, [unit for stage in pipeline.values() for unit in stage]
-    locks.refuse_if_locked(workdir / "lock")
-    before, done = hosts.of_first(progress(settings, pipeline))
-    screen = Screen(None if hosts.first() else io.StringIO())
-    worked = done < goal(settings, pipeline, done)
-    if worked:
-        source = Source.named(settings, before)
-        if settings.config.data.download and settings.config.data.source not in sources.SOURCES:
-            screen.say("tensorflow-datasets downloads the data if they are not there yet")
-        with _one_line("start", lambda: "lower data.examples, data.size or supernet.channels"):
-            devices = devices_of(settings.config)
-            images = _loaded(settings.config)
-            if "retrain" in settings.stages:
-                check_retraining(settings, images, devices)
-            training = None if settings.config.genotype else Training(settings.config, images, devices)
-            if source and training:
-                source.check(training)
-        for note in (*images.notes, *(source.notes if source else ())):
-            screen.say(note)
-        hosts.meet("ready")
-        workdir.mkdir(parents=True, exist_ok=True)
-        with locks.locked(workdir / "lock"):
-            before, done = hosts.of_first(progress(settings, pipeline))  # anew: another may have worked on it meanwhile
-            if warning := directory.bind(settings, before, source and source.data_sha256, images, devices):
-                screen.say(warning)
-            hosts.meet("bound")
-            with contextlib.closing(Run(settings, images, devices, training, source, screen, stop)) as run:
-                del training  # so that the run alone holds it
-                with _one_line("start", lambda: "lower supernet.channels or supernet.cells"):
-                    state = run.resume(units)
-                screen.say("compiling: the first epoch and the first decisions take longer than the others")
-                todo = units[run.done : goal(settings, pipeline, run.done)]
-                with screen.showing(todo):
-                    run.carry_out(todo, state)
-    if not hosts.first():
-        return
-    text = report(settings) if "report" in settings.stages else None
-    if text:
-        screen.show(text)
-    names = ("report.md", "report.html", "drawings", "genotype.txt", "retrained.json", "network.safetensors")
-    left = ", ".join(name for name in names if (workdir / name).exists())
-    where = f"{workdir}: {left}" if "report.md" in left else workdir
-    screen.say(f"{'' if worked or text else 'finished: '}the results are in {where}")
-
-
-def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict | None, int]:
-    """What run.json says (None if no step is done), and how many units are done.
-
-    Raises:
-      ConfigError: the run directory is of something else, or of another config.
-      RunError: checkpoints are missing.
-    """
-    before = directory.stored(settings.workdir)
-    position = directory.position(settings.workdir) if before else directory.beginning()
-    done, begun = position["units"], bool(position["within"])
-    if not done and not begun:
-        return None, 0
-    units = [(unit.stage, unit.type) for stage in pipeline.values() for unit in stage]
-    free = directory.FREE
-    if ("select", "begin") in units and done + begun <= 1 + units.index(("select", "begin")):
-        free += ("select.", "sgas.")
-    if done + begun <= units.index(("retrain", "epoch")):
-        free += ("retrain.",)
-    elif settings.config.genotype:
-        _refuse_another_architecture(settings)
-    directory.refuse_changes(settings, before["config"], free)
-    return before, done
-
-
-def _refuse_another_architecture(settings: Settings):
-    """Holds what a file or text says now against what the run has begun to train."""
-    try:
-        named = chosen(settings.config, settings.workdir)
-    except ConfigError:  # a file that is gone since: the run has its own
-        return
-    if named != own(settings.workdir):
-        raise ConfigError(
-            f"genotype: {settings.config.genotype:.300} is another architecture than {settings.workdir} was begun with: "
-            "set it back or name a new --workdir"
-        )
-
-
-def load_images(config: ConfigDict, download: bool = False) -> Images | Stream:
-    """The images that the config names."""
-    data = config.data
-    if data.crop:
-        of_folder = data.source == "folder"
-        return streams.folder(data.path, data.crop) if of_folder else streams.tfds(data.source, data.dir, data.crop)
-    return sources.load(data.source, data.path, data.size, data.examples, data.dir, download)
-
-
-def _loaded(config: ConfigDict) -> Images | Stream:
-    """`load_images`; where something is downloaded, by the first host before the others look for it."""
-    if not config.data.download:
-        return load_images(config)
-    images = load_images(config, True) if hosts.first() else None
-    hosts.meet("downloaded")
-    return load_images(config) if images is None else images
-
-
-def check_retraining(settings: Settings, images: Images | Stream, devices: Devices):
-    """Refuses, before any work, what stage retrain could not do.
-
-    Raises:
-      ConfigError, DataError: its settings do not fit the images or the cells.
-    """
-    config = settings.config
-    genotype = chosen(config, settings.workdir) if config.genotype else example(SPACES[config.space])
-    retraining.check(config, images, genotype, devices)
-
-
-def goal(settings: Settings, pipeline: dict[str, list[Unit]], done: int) -> int:
-    """How many units are done after this command.
-
-    Raises:
-      ConfigError: a stage is requested before one that it needs.
-    """
-    goal, border, missing = done, 0, None
-    for stage, units in pipeline.items():
-        border += len(units)
-        if stage in settings.stages:
-            if missing and not (stage == "report" and missing == "retrain" and not settings.config.genotype):
-                raise ConfigError(
-                    f"stage {stage} needs {missing}, which is not finished in {settings.workdir}: "
-                    f"name it in --config.stages too"
-                )
-            goal = max(goal, border) if units else goal
-        elif done < border:
-            missing = missing or stage
-    return goal

@@ -5,15 +5,12 @@ import pathlib
 
 from darts_pt_jax import record
 from darts_pt_jax.checkpoints import MANIFEST, Checkpoints, DamagedError
-from experiments.config.rules import flatten
+from experiments.config.schema import flatten, from_flat, of_supernet
 from experiments.config.settings import Settings
-from experiments.engine.directory import FREE, differing, stored
+from experiments.engine.directory import differing, stored
 from experiments.engine.torch_source import TorchSource
 from experiments.errors import ConfigError, RunError
 from experiments.training.supernet import Training
-
-OF_THE_SUPERNET = ("seed", "precision", "space", "data.", "supernet.", "search.", "curvature.")
-"""Keys, or beginnings of keys, that a selection shares with the search that it takes the supernet from."""
 
 
 class Source:
@@ -38,10 +35,10 @@ class Source:
         if not (directory / "run.json").is_file():
             raise ConfigError(f"init_from {directory}: not a run directory: it has no run.json")
         run = stored(directory)
-        self.data_sha256, self._epochs = run["data_sha256"], run["config"]["search.epochs"]
-        theirs, ours = run["config"], flatten(settings.config)
-        if other := [k for k in differing(ours, theirs) if k.startswith(OF_THE_SUPERNET) and not k.startswith(FREE)]:
-            values = ", ".join(f"{k} is {theirs.get(k)!r} there and {ours.get(k)!r} here" for k in other)
+        theirs, ours = flatten(from_flat(run["config"], strict=False)), flatten(settings.config)
+        self.data_sha256, self._epochs = run["data_sha256"], theirs["search.epochs"]
+        if other := [key for key in differing(ours, theirs) if key in of_supernet()]:
+            values = ", ".join(f"{key} is {theirs[key]!r} there and {ours[key]!r} here" for key in other)
             own = " (the selection's own seed is select.seed)" if other == ["seed"] else ""
             raise ConfigError(f"init_from {directory}: {values}: give the config that it was searched with{own}")
         kept = self._kept(theirs)
@@ -73,11 +70,11 @@ class Source:
         """Folder and checkpoint number of every search epoch whose supernet is still there."""
         rolling, snapshots = (self._directory / name for name in ("checkpoints", "snapshots"))
         kept = {}
-        if config.get("genotype"):
+        if config["genotype"]:
             return kept
         if snapshots.exists():
             kept |= {number: (snapshots, number) for number in Checkpoints(snapshots, read_only=True).numbers()}
-        if config["search.epochs"] not in kept and not config.get("init_from"):
+        if config["search.epochs"] not in kept and not config["init_from"]:
             checkpoints = Checkpoints(rolling, read_only=True)
             for number in checkpoints.numbers():
                 try:

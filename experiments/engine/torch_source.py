@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from darts_pt_jax import architecture
+from darts_pt_jax import architecture, spaces
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.interop import from_torch
+from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import SPACES
-from experiments.config.rules import SGAS
 from experiments.config.settings import Settings
 from experiments.errors import ConfigError
 from experiments.training.supernet import Training
@@ -54,7 +54,7 @@ class TorchSource:
             )
         self._alphas = self._read_alphas(uniform=config.search.alpha == "fixed" and config.search.alpha_init == "zero")
         self._state = None
-        self._relevant = {"weights": config.select.method in SGAS,  # all others forget it anyway
+        self._relevant = {"weights": METHODS[config.select.method].greedy,  # all others forget it anyway
                           "alphas": config.search.alpha == "learned"}  # fmt: skip
 
     def _read_alphas(self, uniform: bool) -> architecture.Alphas:
@@ -122,4 +122,4 @@ class TorchSource:
     def metrics(self) -> list[dict]:
         """One line for the search: its accuracies are not known."""
         mixtures = architecture.mixtures(self._space, self._alphas)
-        return [{"stage": "search", "epoch": self.epoch, "edge_weights": architecture.as_lists(mixtures, self._space)}]
+        return [{"stage": "search", "epoch": self.epoch, "edge_weights": spaces.as_lists(mixtures, self._space)}]

@@ -3,24 +3,29 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ml_collections import ConfigDict
-
-from experiments.config.rules import flatten, seed_of
-from experiments.engine.directory import FREE
+from experiments.config import schema
+from experiments.config.schema import Config
 from experiments.reporting import charts, render
 from experiments.reporting.charts import Chart, Table
 from experiments.reporting.measures import measure, spread
-from experiments.reporting.records import Records
+from experiments.reporting.records import RunRecords
 
-SEEDS = ("seed", "search.seed", "select.seed", "retrain.seed", "init_from", "init_epoch")
-"""Keys in which the runs of a group may differ, besides `FREE` ones."""
+NAMED = ("search.alpha", "search.sampler", "search.unrolled", "select.method", "genotype", "space")
+"""Keys that have columns of their own."""
 
-NAMED = ("search.alpha", "search.perturb", "search.unrolled", "select.method", "genotype", "space")
-"""Keys that the columns of a group say."""
+DECISIVE = (
+    "test accuracy after retraining, last epoch, %",
+    "c10_test, %",
+    "validation accuracy after selection, %",
+)
+"""The measures whose best group stands at the head of the page."""
+
+Values = Mapping[str, Mapping[str, float]]
+"""Measures by name, for each run by name."""
 
 
 class Group(NamedTuple):
-    """Runs that differ in seeds alone: what their row in the table is called."""
+    """Runs that differ in seeds alone: the words of their row in the table."""
 
     number: str
     space: str
@@ -34,10 +39,14 @@ class Group(NamedTuple):
         return f"{self.method}, {self.selection}"
 
 
-def build(runs: Mapping[str, tuple[ConfigDict, Records]]) -> str:
+Groups = Mapping[Group, Sequence[str]]
+"""The names of the runs in each group."""
+
+
+def build(runs: Mapping[str, tuple[Config, RunRecords]]) -> str:
     """The page as HTML, of runs by name."""
     values = {name: measure(config, found) for name, (config, found) in runs.items()}
-    measures = list(dict.fromkeys(measure for of_run in values.values() for measure in of_run))
+    measures = list(dict.fromkeys(name for numbers in values.values() for name in numbers))
     groups = _groups({name: config for name, (config, _) in runs.items()})
     return render.render(
         "comparison.html.j2",
@@ -46,30 +55,32 @@ def build(runs: Mapping[str, tuple[ConfigDict, Records]]) -> str:
         table=_means(groups, values, measures),
         settings=_settings(groups),
         runs=_runs(runs, groups, values, measures),
-        charts=[_chart(m, groups, values) for m in measures if m.endswith("%")],
+        charts=[_chart(name, groups, values) for name in measures if name.endswith("%")],
     )
 
 
-def method_of(config: ConfigDict) -> str:
+def method_of(config: Config) -> str:
     """How the supernet is trained, as the field calls it."""
     if config.genotype:
         return "retraining"
-    names = {"none": "DARTS", "uniform": "SDARTS-RS", "gaussian": "SDARTS-RS", "adversarial": "SDARTS-ADV"}
-    name = names[config.search.perturb]
+    names = {"darts": "DARTS", "fixed": "DARTS, fixed alphas", "sdarts_rs": "SDARTS-RS",
+             "sdarts_rs_gaussian": "SDARTS-RS", "sdarts_adv": "SDARTS-ADV"}  # fmt: skip
+    name = names.get(config.search.sampler, config.search.sampler)
     name += ", fixed alphas" if config.search.alpha == "fixed" else ""
     return name + ("" if config.search.unrolled == "off" else ", second order")
 
 
-def _groups(configs: Mapping[str, ConfigDict]) -> dict[Group, list[str]]:
+def _groups(configs: Mapping[str, Config]) -> dict[Group, list[str]]:
     """The runs that differ in seeds alone, by space, method, selection, and the settings in which groups differ."""
-    flat = {name: flatten(config) for name, config in configs.items()}
-    keys = [key for key in next(iter(flat.values())) if key not in SEEDS and not key.startswith(FREE)]
-    texts = {name: {key: str(of[key]) for key in keys} for name, of in flat.items()}
-    differing = [key for key in keys if key not in NAMED and len({of[key] for of in texts.values()}) > 1]
+    flat = {name: schema.flatten(config) for name, config in configs.items()}
+    keys = sorted(schema.compared())
+    texts = {name: {key: str(values[key]) for key in keys} for name, values in flat.items()}
+    unnamed = [key for key in keys if key not in NAMED]
+    differing = [key for key in unnamed if len({values[key] for values in texts.values()}) > 1]
     groups = {}
     for name, config in configs.items():
         settings = ", ".join(f"{key}={texts[name][key]}" for key in differing)
-        space, selection = config.space * (not config.genotype), config.genotype or config.select.method
+        space, selection = ("", config.genotype) if config.genotype else (config.space, config.select.method)
         groups.setdefault((space, method_of(config), selection, settings), []).append(name)
     return {Group(str(n), *group): names for n, (group, names) in enumerate(groups.items(), 1)}
 
@@ -78,48 +89,63 @@ def _shown(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
 
 
-def _means(groups: Mapping[Group, list[str]], values: Mapping, measures: Sequence[str]) -> Table:
-    """A row for each group: mean and standard deviation."""
+def _mean_and_deviation(numbers: Sequence[float]) -> str:
+    """Both in words, or the mean alone, or nothing, as far as there are numbers."""
+    return " ± ".join(_shown(value) for value in spread(numbers) if value is not None)
+
+
+def _numbers(name: str, runs: Sequence[str], values: Values) -> list[float]:
+    """A measure of those of the runs that have it."""
+    return [values[run][name] for run in runs if name in values[run]]
+
+
+def _means(groups: Groups, values: Values, measures: Sequence[str]) -> Table:
+    """A row for each group: mean and standard deviation; columns without any entry are left out."""
+    head = ("row", "space", "method", "selection or architecture", "runs", *measures)
     rows = []
-    for group, names in groups.items():
+    for group, runs in groups.items():
         cells = []
         for name in measures:
-            numbers = [values[run][name] for run in names if name in values[run]]
-            text = " ± ".join(_shown(value) for value in spread(numbers) if value is not None)
-            cells.append(text + f" (of {len(numbers)})" * (0 < len(numbers) < len(names)))
-        rows.append((group.number, group.space, group.method, group.selection, str(len(names)), *cells))
-    head = ("row", "space", "method", "selection or architecture", "runs", *measures)
-    shown = [i for i in range(len(head)) if any(row[i] for row in rows)]
-    pick = lambda row: [row[i] for i in shown]  # noqa: E731
-    return Table("Mean ± standard deviation over runs", pick(head), [pick(row) for row in rows])
+            numbers = _numbers(name, runs, values)
+            some = f" (of {len(numbers)})" if 0 < len(numbers) < len(runs) else ""
+            cells.append(_mean_and_deviation(numbers) + some)
+        rows.append((group.number, group.space, group.method, group.selection, str(len(runs)), *cells))
+    shown = [column for column in range(len(head)) if any(row[column] for row in rows)]
+    head, *rows = ([row[column] for column in shown] for row in (head, *rows))
+    return Table("Mean ± standard deviation over runs", head, rows)
 
 
-def _settings(groups: Mapping[Group, list[str]]) -> Table | None:
+def _settings(groups: Groups) -> Table | None:
     """The further settings in which rows differ, if any."""
     rows = [(group.number, group.label, group.settings) for group in groups if group.settings]
-    return (
-        Table("Settings in which the rows differ", ("row", "method and selection", "settings"), rows) if rows else None
-    )
+    head = ("row", "method and selection", "settings")
+    return Table("Settings in which the rows differ", head, rows) if rows else None
 
 
-def _runs(runs: Mapping, groups: Mapping[Group, list[str]], values: Mapping, measures: Sequence[str]) -> Table:
+def _runs(
+    runs: Mapping[str, tuple[Config, RunRecords]], groups: Groups, values: Values, measures: Sequence[str]
+) -> Table:
     """A row for each run."""
     rows = []
     for group, names in groups.items():
         for name in names:
             config, found = runs[name]
-            seeds = [seed_of(config, part) for part in (("retrain",) if config.genotype else ("search", "select"))]
-            asked = config.stages.split(",")
-            left = ("retrain" in asked and not found.retrained) or len(found.genotypes) < (
-                1 if config.genotype else config.select.orders
-            )
-            state = "not finished" if left else "finished"
+            parts = ("retrain",) if config.genotype else ("search", "select")
+            seeds = dict.fromkeys(str(schema.seed_of(config, part)) for part in parts)
+            state = "finished" if _finished(config, found) else "not finished"
             numbers = (_shown(values[name][m]) if m in values[name] else "" for m in measures)
-            rows.append((name, group.number, group.label, "/".join(map(str, dict.fromkeys(seeds))), state, *numbers))
+            rows.append((name, group.number, group.label, "/".join(seeds), state, *numbers))
     return Table("Every run", ("run", "row", "method and selection", "seed", "state", *measures), rows)
 
 
-def _chart(name: str, groups: Mapping[Group, list[str]], values: Mapping) -> Chart:
+def _finished(config: Config, found: RunRecords) -> bool:
+    """Whether the run has the architectures, and the trained network, that its config asks for."""
+    orders = 1 if config.genotype else config.select.orders
+    retrains = "retrain" in config.stages.split(",")
+    return len(found.genotypes) >= orders and bool(found.retrained or not retrains)
+
+
+def _chart(name: str, groups: Groups, values: Values) -> Chart:
     rows = [
         {"group": f"{group.number}: {group.label}", name: round(values[run][name], 4), "run": run}
         for group, names in groups.items()
@@ -130,20 +156,15 @@ def _chart(name: str, groups: Mapping[Group, list[str]], values: Mapping) -> Cha
     return Chart(charts.spreads(rows, "group", name), f"{name}: every run, and the mean of each group", table)
 
 
-def _answers(groups: Mapping, values: Mapping, measures: Sequence[str]) -> list[tuple[str, str, str]]:
-    """For what decides most, the best group on average."""
-    of_accuracy = [m for m in ("test accuracy after retraining, last epoch, %", "c10_test, %") if m in measures]
-    of_accuracy += [m for m in ("validation accuracy after selection, %",) if m in measures]
+def _answers(groups: Groups, values: Values, measures: Sequence[str]) -> list[tuple[str, str, str]]:
+    """The group with the best mean of each decisive measure: question, answer, explanation."""
     answers = []
-    for name in of_accuracy:
-        means = {}
-        for group, runs in groups.items():
-            numbers = [values[run][name] for run in runs if name in values[run]]
-            if numbers:
-                means[group] = *spread(numbers), len(numbers)
-        best = max(means, key=lambda group: means[group][0])
-        mean, deviation, count = means[best]
-        text = " ± ".join(_shown(value) for value in (mean, deviation) if value is not None)
+    for name in (name for name in DECISIVE if name in measures):
+        numbers = {group: _numbers(name, runs, values) for group, runs in groups.items()}
+        known = [group for group in groups if numbers[group]]
+        best = max(known, key=lambda group: spread(numbers[group])[0])
+        count = len(numbers[best])
         why = f"row {best.number}, {best.label}, {count} run{'s' * (count > 1)}"
-        answers.append((f"Highest mean of {name.removesuffix(', %')}", f"{text} %", why))
+        mean = _mean_and_deviation(numbers[best])
+        answers.append((f"Highest mean of {name.removesuffix(', %')}", f"{mean} %", why))
     return answers

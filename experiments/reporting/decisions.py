@@ -1,126 +1,219 @@
-"""What the report page says of decisions: every removal's cost and its error, the lead of the choice, in words and charts."""
+"""The report page's decisions: what each removal costs, with its error, and the lead of each choice."""
 
+import dataclasses
+import string
 from collections.abc import Mapping, Sequence
 
-from ml_collections import ConfigDict
-
-from darts_pt_jax.selection import noise
-from darts_pt_jax.selection.noise import Contest
+from darts_pt_jax.selection import certainty
+from darts_pt_jax.selection.certainty import Contest
+from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.spaces import CellGraph, SearchSpace
 from experiments.reporting import charts
 from experiments.reporting.charts import Chart, Table
 
 
-def described(space: SearchSpace, config: ConfigDict, record: Mapping) -> dict:
-    """One decision: what it is about, what was chosen, its scorings with chart and table."""
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The result of one scoring in words.
+
+    Attributes:
+      choice: the operation kept, or the edge dropped.
+      runner_up: the next one; "" if nothing else was eligible, and then so are lead, error and unit.
+      lead: by how much the choice is ahead.
+      error: the paired standard error of the lead; "" if it was not recorded.
+      unit: what the lead counts.
+      says: "clear", "within noise", or "error not recorded".
+    """
+
+    choice: str
+    runner_up: str = ""
+    lead: str = ""
+    error: str = ""
+    unit: str = ""
+    says: str = "clear"
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """One decision as the page shows it.
+
+    Attributes:
+      name: its number, after that of the order if there are several.
+      place: the edge, or the node, that it is about.
+      choice: what was chosen.
+      record: its line of decisions.jsonl.
+      contests, verdicts: one for each scoring; none if no images were scored.
+      figures: one for each scoring, or one with the weights that decided.
+    """
+
+    name: str
+    place: str
+    choice: str
+    record: Mapping
+    contests: Sequence[Contest]
+    verdicts: Sequence[Verdict]
+    figures: Sequence[Chart]
+
+
+def described(space: SearchSpace, orders: int, record: Mapping) -> Decision:
+    """A line of decisions.jsonl of a run of so many `orders`, ready for the page."""
     graph = space.cells[record["kind"]]
     if record["type"] == "operation":
         edge = graph.edges[record["edge"]]
-        ends = " to ".join(graph.state_name(state) for state in (edge.source, edge.target))
-        place, choice = f"{record['kind']} cell, edge {record['edge']}, {ends}", record["choice"]
+        place = f"{record['kind']} cell, edge {record['edge']}, {ends(graph, edge)}"
+        choice = record["choice"]
     else:
         place = f"{record['kind']} cell, inputs of node {record['node']}"
         choice = f"keeps edges {', '.join(map(str, record['choice']))}"
-    name = f"{record['order']}.{record['decision']}" if config.select.orders > 1 else str(record["decision"])
-    contests = noise.contests(record)
-    names = [_names(graph, record, c) for c in contests]
-    figures = [_drops(record, c, n, f"Decision {name}, {place}") for c, n in zip(contests, names, strict=True)]
-    figures = figures or [_weights(graph, record, f"Decision {name}, {place}")]
-    verdicts = [_verdict(record, c, n) for c, n in zip(contests, names, strict=True)]
-    return {"name": name, "place": place, "choice": choice, "contests": contests, "figures": figures,
-            "verdicts": verdicts, "record": record, "names": names}  # fmt: skip
+    name = f"{record['order']}.{record['decision']}" if orders > 1 else str(record["decision"])
+    where, contests = f"Decision {name}, {place}", certainty.contests(record)
+    named = [(contest, _names(graph, record, contest.scores)) for contest in contests]
+    figures = [_removals(record, contest, names, where) for contest, names in named]
+    verdicts = [_verdict(record, contest, names) for contest, names in named]
+    return Decision(name, place, choice, record, contests, verdicts, figures or [_weights(graph, record, where)])
 
 
-def _names(graph: CellGraph, record: Mapping, contest: Contest) -> list[str]:
-    """What each mask of a scoring removes."""
+def ends(graph: CellGraph, edge) -> str:
+    """From where to where an edge leads."""
+    return f"{graph.state_name(edge.source)} to {graph.state_name(edge.target)}"
+
+
+def in_all(space: SearchSpace, orders: int, decisions: Sequence[Mapping]) -> int:
+    """How many decisions a run takes in `orders` selections, of which it has taken `decisions`.
+
+    Every edge gets an operation and every node its inputs. SGAS, whose records say what was pruned, decides only the
+    edges that it keeps.
+    """
+    if any("pruned" in decision for decision in decisions):
+        graphs, most = space.cells.values(), space.inputs_per_node
+        incoming = [len(graph.incoming(state)) for graph in graphs for state in graph.node_states]
+        return orders * sum(min(count, most or count) for count in incoming)
+    return orders * sum(len(graph.edges) + len(space.choosable_nodes(kind)) for kind, graph in space.cells.items())
+
+
+def _names(graph: CellGraph, record: Mapping, scored: Mapping) -> list[str]:
+    """The candidates of an edge, or the incoming edges of a node that `scored["edges"]` lists."""
     if record["type"] == "operation":
         return list(record["candidates"])
-    return [f"edge {e}, from {graph.state_name(graph.edges[e].source)}" for e in contest.scores["edges"]]
+    return [f"edge {e}, from {graph.state_name(graph.edges[e].source)}" for e in scored["edges"]]
 
 
-def _verdict(record: Mapping, contest: Contest, names: Sequence[str]) -> dict:
-    """In words: the runner-up, the lead with its error, and whether that is within noise."""
+def _verdict(record: Mapping, contest: Contest, names: Sequence[str]) -> Verdict:
+    choice = names[contest.winner]
     if contest.runner_up is None:
-        return {"choice": names[contest.winner], "runner_up": "", "lead": "", "error": "", "says": "clear", "unit": ""}
-    acc = record["criterion"] == "acc"
-    return {
-        "choice": names[contest.winner],
-        "runner_up": names[contest.runner_up],
-        "lead": f"{contest.lead:,}" if acc else f"{contest.lead:.3g}",
-        "unit": "in loss" if not acc else "image" if contest.lead == 1 and contest.error is None else "images",
-        "error": "" if contest.error is None else f"{contest.error:.2g}",
-        "says": {True: "within noise", False: "clear", None: "error not recorded"}[contest.within_noise],
-    }
+        return Verdict(choice)
+    criterion, unit = CRITERIA[record["criterion"]], CRITERIA[record["criterion"]].unit
+    if criterion.counts and contest.lead == 1 and contest.error is None:
+        unit = unit.removesuffix("s")
+    return Verdict(
+        choice,
+        runner_up=names[contest.runner_up],
+        lead=f"{contest.lead:,}" if criterion.counts else f"{contest.lead:.3g}",
+        error="" if contest.error is None else f"{contest.error:.2g}",
+        unit=unit,
+        says={True: "within noise", False: "clear", None: "error not recorded"}[contest.within_noise],
+    )
 
 
-DROP, RISE = "accuracy drop, points", "rise in loss"
-"""What a removal costs, by criterion."""
+def _removals(record: Mapping, contest: Contest, names: Sequence[str], where: str) -> Chart:
+    """What each removal of a scoring costs: a chart by the criterion that decided, a table by all that were recorded."""
+    scores, decisive = contest.scores, CRITERIA[record["criterion"]]
+    recorded = [criterion for criterion in CRITERIA.values() if criterion.record in scores["baseline"]]
+    roles = _roles(record, contest, len(names))
+
+    nothing = ["nothing"]
+    for criterion in recorded:
+        nothing += [_value(criterion, scores["baseline"][criterion.record]), ""]
+    rows, points = [[*nothing, ""]], []
+    for i, (name, role) in enumerate(zip(names, roles, strict=True)):
+        row = [name]
+        for criterion in recorded:
+            row += [_value(criterion, scores[criterion.record][i]), _cost_text(criterion, scores, i)]
+        rows.append([*row, "runner-up" if i == contest.runner_up else role if role != "other" else ""])
+        cost, error = _cost(decisive, scores, i)
+        points.append({"removed": name, decisive.harm: cost, "role": role, **_interval(cost, error)})
+
+    marks = ["", *(role if role in ("kept", "dropped") else "" for role in roles)]
+    columns = [column for criterion in recorded for column in (criterion.column, criterion.harm)]
+    means = " and ".join(("" if criterion.counts else "mean ") + criterion.column for criterion in recorded)
+    caption = f"{where}: {scores['images']:,} images, {means} after each removal"
+    table = Table(caption, ("removed", *columns, ""), rows, marks)
+    return Chart(charts.drops(points, decisive.harm), f"{where}: {decisive.harm} after each removal", table)
 
 
-def _drops(record: Mapping, contest: Contest, names: Sequence[str], where: str) -> Chart:
-    """What every removal of a scoring costs, with its paired standard error."""
-    scores, value = contest.scores, DROP if record["criterion"] == "acc" else RISE
-    n, topology = scores["images"], record["type"] == "topology"
-    role = {contest.winner: "dropped" if topology else "kept"}
-    eligible = range(len(names)) if topology else record["eligible"]
-    base = scores["baseline"]
-    rows, points, marks = [("nothing", f"{base['correct']:,}", "", f"{base['loss']:.4f}", "", "")], [], [""]
-    for i, name in enumerate(names):
-        says = role.get(i, "other" if i in eligible else "may not be chosen")
-        drop, loss = (noise.excess(scores, i, None, criterion) for criterion in ("acc", "loss"))
-        drop = tuple(x and 100 * x / n for x in drop)
-        shown = "runner-up" if i == contest.runner_up else says if says != "other" else ""
-        rows.append((name, f"{scores['correct'][i]:,}", _with_error(drop, 2), f"{scores['loss'][i]:.4f}", _with_error(loss, 4), shown))  # fmt: skip
-        middle, error = drop if record["criterion"] == "acc" else loss
-        ends = {} if error is None else {"low": middle - noise.NOISE * error, "high": middle + noise.NOISE * error}
-        points.append({"removed": name, value: middle, "role": says, **ends})
-        marks.append(says if says in ("kept", "dropped") else "")
-    caption = f"{where}: {n:,} images, right and mean loss after each removal"
-    head = ("removed", "right", DROP, "loss", RISE, "")
-    return Chart(charts.drops(points, value), f"{where}: {value} after each removal", Table(caption, head, rows, marks))
+def _roles(record: Mapping, contest: Contest, count: int) -> list[str]:
+    """The role in the chart of each of `count` removals."""
+    if record["type"] == "topology":
+        return ["dropped" if i == contest.winner else "other" for i in range(count)]
+    eligible = ["other" if i in record["eligible"] else "may not be chosen" for i in range(count)]
+    return ["kept" if i == contest.winner else role for i, role in enumerate(eligible)]
 
 
-def _with_error(value: tuple[float, float | None], digits: int) -> str:
-    middle, error = value
-    return f"{middle:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+def _cost(criterion: Criterion, scores: Mapping, removed: int) -> tuple[float, float | None]:
+    """What a removal costs, and its paired standard error, in the unit of the charts."""
+    cost, error = certainty.excess(scores, removed, None, criterion)
+    images = scores["images"]
+    return criterion.shown(cost, images), None if error is None else criterion.shown(error, images)
+
+
+def _cost_text(criterion: Criterion, scores: Mapping, removed: int) -> str:
+    (cost, error), digits = _cost(criterion, scores, removed), 2 if criterion.counts else 4
+    return f"{cost:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def _value(criterion: Criterion, value: float) -> str:
+    """A recorded value as tables show it."""
+    return f"{value:,}" if criterion.counts else f"{value:.4f}"
+
+
+def _interval(middle: float, error: float | None) -> dict[str, float]:
+    """The ends of a point's interval, if its error is known."""
+    return (
+        {}
+        if error is None
+        else {"low": middle - certainty.WITHIN_NOISE * error, "high": middle + certainty.WITHIN_NOISE * error}
+    )
 
 
 def _weights(graph: CellGraph, record: Mapping, where: str) -> Chart:
-    """What a decision without scores goes by: weights of operations, or strengths of edges."""
-    topology = record["type"] == "topology"
-    values = record.get("strength" if topology else "edge_weights", [])
-    names = record.get("candidates") or [f"edge {e}, from {graph.state_name(graph.edges[e].source)}" for e in record["edges"]]  # fmt: skip
-    chosen = record["choice"] if topology else [record["choice"]]
-    keys = record["edges"] if topology else names
-    eligible = range(len(names)) if topology else record["eligible"]
-    roles = ["kept" if k in chosen else "other" if i in eligible else "may not be chosen" for i, k in enumerate(keys)]
-    of_all = list(zip(names, values, roles, strict=False))
-    points = [{"removed": name, "weight": value, "role": role} for name, value, role in of_all]
-    rows = [(name, f"{value:.4f}", "" if role == "other" else role) for name, value, role in of_all]
-    table = Table(f"{where}: weights", ("candidate", "weight", ""), rows, [r if r == "kept" else "" for r in roles])
+    """What decides where nothing is scored: the weights of an edge's operations, or the strengths of a node's edges."""
+    if record["type"] == "operation":
+        keys, values, chosen = record["candidates"], record.get("edge_weights", []), [record["choice"]]
+        eligible = record["eligible"]
+    else:
+        keys, values, chosen = record["edges"], record.get("strength", []), record["choice"]
+        eligible = range(len(keys))
+    others = ["other" if i in eligible else "may not be chosen" for i in range(len(keys))]
+    roles = ["kept" if key in chosen else other for key, other in zip(keys, others, strict=True)]
+    candidates = list(zip(_names(graph, record, record), values, roles, strict=False))
+    points = [{"removed": name, "weight": value, "role": role} for name, value, role in candidates]
+    rows = [(name, f"{value:.4f}", "" if role == "other" else role) for name, value, role in candidates]
+    marks = [role if role == "kept" else "" for role in roles]
+    table = Table(f"{where}: weights", ("candidate", "weight", ""), rows, marks)
     return Chart(charts.drops(points, "weight") if points else {}, f"{where}: weights", table)
 
 
-def leads(config: ConfigDict, decisions: Sequence[dict]) -> Chart | None:
-    """All decisions at a glance: choice, runner-up, lead and its error."""
+def leads(criterion: Criterion, decisions: Sequence[Decision]) -> Chart | None:
+    """All scorings at a glance: choice, runner-up, lead and its error."""
+    value = column = f"lead {criterion.unit}"
+    if criterion.counts:
+        value, column = "lead, points", f"lead, {criterion.unit}"
     rows, points, marks = [], [], []
-    value = "lead, points" if config.select.criterion == "acc" else "lead in loss"
-    for d in decisions:
-        for i, (contest, v) in enumerate(zip(d["contests"], d["verdicts"], strict=True)):
-            name = d["name"] + ("" if len(d["contests"]) == 1 else "abcdefghijklmnopqrstuvwxyz"[i % 26])
-            action = f"drops {v['choice']}" if d["record"]["type"] == "topology" else v["choice"]
+    for decision in decisions:
+        letters = string.ascii_lowercase * len(decision.contests) if len(decision.contests) > 1 else [""]
+        for letter, contest, verdict in zip(letters, decision.contests, decision.verdicts, strict=False):
+            name, images = decision.name + letter, contest.scores["images"]
+            action = f"drops {verdict.choice}" if decision.record["type"] == "topology" else verdict.choice
             ratio = f"{contest.lead / contest.error:.1f}" if contest.error else ""
-            rows.append((name, d["place"], action, v["runner_up"], v["lead"], v["error"], ratio, v["says"]))
-            marks.append("doubt" if v["says"] == "within noise" else "")
-            scale = 100 / contest.scores["images"] if config.select.criterion == "acc" else 1
-            ends = {} if contest.error is None else {
-                "low": scale * (contest.lead - noise.NOISE * contest.error),
-                "high": scale * (contest.lead + noise.NOISE * contest.error),
-            }  # fmt: skip
-            points.append({"decision": name, value: scale * contest.lead, "role": v["says"], **ends})
+            rows.append(
+                (name, decision.place, action, verdict.runner_up, verdict.lead, verdict.error, ratio, verdict.says)
+            )
+            marks.append("doubt" if verdict.says == "within noise" else "")
+            lead = criterion.shown(contest.lead, images)
+            error = None if contest.error is None else criterion.shown(contest.error, images)
+            points.append({"decision": name, value: lead, "role": verdict.says, **_interval(lead, error)})
     if not rows:
         return None
-    unit = "lead, images" if config.select.criterion == "acc" else value
-    head = ("decision", "place", "choice", "runner-up", unit, "standard error", "lead / error", "verdict")
+    head = ("decision", "place", "choice", "runner-up", column, "standard error", "lead / error", "verdict")
     table = Table("Every decision, its runner-up, and the paired standard error of the lead", head, rows, marks)
     return Chart(charts.leads(points, value), "Lead of the choice over the runner-up, decision by decision", table)

@@ -2,10 +2,10 @@
 
 
 def table_head(*columns: str) -> list[str]:
-    """The head of a Markdown table."""
+    """The two lines of a table's head."""
     return ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
 
 
 def table_row(*cells) -> str:
-    """A row of a Markdown table."""
+    """A row; bars within cells are escaped."""
     return "| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |"

@@ -1,60 +1,91 @@
-"""What is compared of several runs, and its mean and spread over seeds."""
+"""The numbers by which runs are compared, with mean and spread over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from ml_collections import ConfigDict
 from scipy import stats
 
 from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.genotype import Genotype
-from experiments.reporting.records import Records
-from experiments.stages.lines import end_of_search, ended
+from darts_pt_jax.spaces import SPACES, SearchSpace
+from experiments.config.schema import Config
+from experiments.reporting.lines import end_of_search, ended
+from experiments.reporting.records import RunRecords
 
 
-def measure(config: ConfigDict, records: Records) -> dict[str, float]:
-    """Numbers of a run by name; of one that is not finished, those that there are."""
+def measure(config: Config, records: RunRecords) -> dict[str, float]:
+    """The numbers of a run by name; of an unfinished run, those that are there."""
     values = {}
     if result := records.retrained:
         values["test accuracy after retraining, last epoch, %"] = result["test_accuracy"]
         values["the same, best epoch by the test set, %"] = result["best_test_accuracy"]
         values["parameters of the retrained network"] = result["parameters"]
         values["multiply-adds of an image"] = result["multiply_adds"]
-    over = ended(config, records.of("search")) or records.of("select")
+    over = ended(config, records.stage("search")) or records.stage("select")
     searched = end_of_search(records.metrics) if over else {}
     if "valid_accuracy" in searched:
         values["validation accuracy at the end of the search, %"] = searched["valid_accuracy"]
     if not records.genotypes:
         return values
     genotype = records.genotypes[0]
-    if selected := [m for m in records.of("select") if m["order"] == 1]:
+    selected = [m for m in records.stage("select") if m["order"] == 1]
+    if selected and "valid_accuracy" in selected[-1]:
         values["validation accuracy after selection, %"] = selected[-1]["valid_accuracy"]
-    for kind in genotype.cells:
-        if kind != "reduce":  # there, skip_connect has parameters
-            values[f"operations without parameters, {kind} cell"] = without_parameters(genotype, kind)
+    for kind in plain_kinds(None if config.genotype else SPACES[config.space], genotype):
+        values[f"operations without parameters, {kind} cell"] = without_parameters(genotype, kind)
     if config.report.nasbench201 and genotype.notation == "nasbench201":
         accuracies = nasbench201.Table(config.report.nasbench201).accuracies(genotype.text("nasbench201"))
         values |= {f"{name}, %": accuracies[name] for name in nasbench201.SUMMARY}
     return values
 
 
+def plain_kinds(space: SearchSpace | None, genotype: Genotype | None = None) -> list[str]:
+    """The cell kinds that do not reduce; in those that do, skip_connect has parameters.
+
+    The graphs of a space say which reduce. A genotype without a space is read as `darts_pt_jax.network` builds it,
+    where "reduce" does.
+    """
+    if space:
+        return [kind for kind, graph in space.cells.items() if not graph.reduction]
+    return [kind for kind in genotype.cells if kind != "reduce"]
+
+
 def without_parameters(genotype: Genotype, kind: str) -> int:
-    """How many operations of a cell kind that does not reduce have no parameters."""
+    """How many operations of one of the `plain_kinds` have no parameters."""
     return sum(not ops.has_parameters(name) for name in genotype.operations(kind))
 
 
+def benchmark(path: str, genotypes: Mapping[str, Genotype]) -> tuple[list[str], list[list[str]]]:
+    """Accuracies and rank in NAS-Bench-201 of architectures and of random choice, as head and rows of a table.
+
+    Raises:
+      TableError: the file is not such a table, or lacks an architecture.
+    """
+    table, names = nasbench201.Table(path), nasbench201.SUMMARY
+    rows = []
+    for method, genotype in genotypes.items():
+        arch = genotype.text("nasbench201")
+        accuracies = table.accuracies(arch)
+        label = "given" if method == "given" else f"by {method}"
+        rows.append([label, *(f"{accuracies[name]:.2f}" for name in names), str(table.rank(arch))])
+    random = {name: table.random_choice(name) for name in names}
+    for label in random[names[0]]:
+        rows.append([f"random choice: {label}", *(f"{random[name][label]:.2f}" for name in names), ""])
+    return ["architecture", *names, f"rank of {len(table):,}"], rows
+
+
 def spread(numbers: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean, and standard deviation of a sample, of as many numbers as there are."""
+    """Mean and sample standard deviation; None for each that needs more numbers than there are."""
     mean = float(np.mean(numbers)) if len(numbers) else None
     return mean, float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
 
 
 def correlation(one: list[float], other: list[float]) -> dict[str, float | None]:
-    """Spearman's and Kendall's rank correlation; None where one of the two does not vary or has a single value."""
+    """Spearman's and Kendall's rank correlation; None where one side does not vary."""
     if len(set(one)) < 2 or len(set(other)) < 2:
         return {"spearman": None, "kendall": None}
     found = {"spearman": stats.spearmanr(one, other), "kendall": stats.kendalltau(one, other)}
-    return {name: float(of.statistic) for name, of in found.items()}
+    return {name: float(result.statistic) for name, result in found.items()}
 
 
 def number(value: float) -> str:

@@ -1,31 +1,34 @@
-"""What a run directory tells of its run, also while the run goes on: nothing here writes, locks, or looks at images."""
+"""Reads what a run directory says of its run, also while the run goes on.
+
+Nothing here writes, locks, looks at images, or imports jax.
+"""
 
 import dataclasses
 import json
 import pathlib
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from configs import common
-from darts_pt_jax import architecture, nasbench201, record
-from darts_pt_jax.genotype import Genotype
+from darts_pt_jax import record, spaces
+from darts_pt_jax.genotype import Genotype, genotype_of
 from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES, SearchSpace
-from experiments.config.rules import STAGES, flatten
+from experiments.config import plugins, schema
+from experiments.config.schema import Config
+from experiments.config.versions import refuse_newer
 from experiments.errors import ConfigError, RunError
-from experiments.stages.lines import end_of_search, genotype_name
+from experiments.reporting.lines import end_of_search, genotype_name
 
 
 @dataclasses.dataclass(frozen=True)
-class Records:
-    """What a run has recorded.
+class RunRecords:
+    """The records of one run.
 
     Attributes:
       metrics, decisions, timings: lines of the files of these names.
-      genotypes: the architecture of every order that is finished.
-      run: what run.json says.
-      retrained: what retrained.json says, or None.
+      genotypes: the architecture of each finished order.
+      run: the content of run.json.
+      retrained: the content of retrained.json, or None.
     """
 
     metrics: list[dict]
@@ -36,43 +39,45 @@ class Records:
     retrained: dict | None
 
     @classmethod
-    def read(cls, workdir: pathlib.Path, config: ConfigDict, finished: bool = True) -> "Records":
-        """Reads them from a run directory; of a file that grows, the whole lines.
+    def read(cls, workdir: pathlib.Path, config: Config, finished: bool = True) -> "RunRecords":
+        """Reads a run directory; a last line that is still being written is left out.
 
         Args:
           workdir: the run directory.
           config: its config.
-          finished: whether every architecture has to be there.
+          finished: whether every architecture must be there.
 
         Raises:
-          ConfigError: it is none.
+          ConfigError: it is not a run directory.
           RecordError, RunError, ValueError: a file is damaged.
         """
         lines = {n: record.JsonLines(workdir / f"{n}.jsonl").read() for n in ("metrics", "decisions", "timings")}
         orders = range(1 if config.genotype else config.select.orders)
-        files = [workdir / f"{genotype_name(order)}.json" for order in orders]
-        genotypes = [Genotype.from_json(file.read_text()) for file in files if finished or file.exists()]
+        there = [n for n in orders if finished or (workdir / f"{genotype_name(n)}.json").exists()]
+        genotypes = [read_genotype(workdir, order) for order in there]
         retrained = workdir / "retrained.json"
         result = json.loads(retrained.read_text()) if retrained.exists() else None
-        return cls(**lines, genotypes=genotypes, run=of_run(workdir), retrained=result)
+        return cls(**lines, genotypes=genotypes, run=read_run(workdir), retrained=result)
 
-    def of(self, stage: str) -> list[dict]:
-        """The lines of metrics.jsonl of a stage."""
+    def stage(self, stage: str) -> list[dict]:
+        """The lines of metrics.jsonl that a stage wrote."""
         return [m for m in self.metrics if m["stage"] == stage]
 
-    def names(self, config: ConfigDict) -> dict[str, Genotype]:
-        """The architectures by what they were chosen by, and what magnitude would have chosen."""
+    def architectures(self, config: Config) -> dict[str, Genotype]:
+        """The architectures by the method that chose them, and what magnitude would have chosen."""
         select = config.select
         if config.genotype:
             return dict(zip(["given"], self.genotypes, strict=False))
-        names = [select.method] if select.orders == 1 else [f"{select.method}, order {n + 1}" for n in range(select.orders)]  # fmt: skip
+        names = [select.method]
+        if select.orders > 1:
+            names = [f"{select.method}, order {order}" for order in range(1, select.orders + 1)]
         found = dict(zip(names, self.genotypes, strict=False))
-        if found and self.of("search") and config.search.alpha == "learned" and select.method != "magnitude":
-            found["magnitude"] = by_magnitude(SPACES[config.space], end_of_search(self.metrics)["edge_weights"])
+        if found and self.stage("search") and config.search.alpha == "learned" and select.method != "magnitude":
+            found["magnitude"] = magnitude_genotype(SPACES[config.space], end_of_search(self.metrics)["edge_weights"])
         return found
 
     def phases(self) -> dict[str, np.ndarray]:
-        """Seconds, seconds of them compiling, and images of every kind of unit."""
+        """Seconds, seconds of them compiling, and images, float64 [3], of each kind of unit."""
         phases = {}
         for line in self.timings:
             sums = phases.setdefault(f"{line['stage']} {line['type']}", np.zeros(3))
@@ -80,11 +85,11 @@ class Records:
         return {name: sums for name, sums in phases.items() if sums[0] >= 0.5 or sums[2]}
 
 
-def of_run(workdir: pathlib.Path) -> dict:
-    """What run.json says; one of an earlier version, which carried no digest of itself, is taken as it is.
+def read_run(workdir: pathlib.Path) -> dict:
+    """The content of run.json. Earlier versions sealed it with no digest; theirs is taken as it is.
 
     Raises:
-      ConfigError: there is none, so that this is no run directory.
+      ConfigError: the directory has none: it is not a run directory; or it is of a newer format.
       RunError: it is damaged.
     """
     file = workdir / "run.json"
@@ -96,68 +101,55 @@ def of_run(workdir: pathlib.Path) -> dict:
         content = record.unsealed(text) if "sha256" in content else dict(content)
         if not isinstance(content.get("config"), dict):
             raise ValueError("it names no config")
-        return content
     except (ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{file} is damaged ({error}): put it back") from error
+    refuse_newer(content, file)
+    return content
 
 
-def config_of(run: dict) -> ConfigDict:
-    """The config in what run.json says; keys that it does not know yet have their defaults.
+def read_genotype(workdir: pathlib.Path, order: int = 0) -> Genotype:
+    """The architecture of an order (from 0), as the run wrote it.
 
     Raises:
-      ConfigError: its space is not among `SPACES`.
+      OSError, ValueError: it is not there, or damaged.
     """
-    config, known = common.get_config(), flatten(common.get_config())
-    for key, value in run["config"].items():
-        if key in known:
-            *section, name = key.split(".")
-            of = config[section[0]] if section else config
-            of[name] = tuple(value) if isinstance(value, list) else value
+    return Genotype.from_json((workdir / f"{genotype_name(order)}.json").read_text())
+
+
+def config_of(run: dict) -> Config:
+    """The config in the content of run.json, its plugins imported; keys that are newer than the run have their defaults.
+
+    Raises:
+      ConfigError: a plugin is missing or fails, or its space is not among `SPACES`.
+    """
+    config = schema.from_flat(run["config"])
+    config = config.changed({"plugins": plugins.load(config.plugins)})
     if config.space not in SPACES:
-        raise ConfigError(f"space is {config.space!r}, expected one of {', '.join(SPACES)}: it is defined elsewhere")
+        raise ConfigError(
+            f"space is {config.space!r}, expected one of {', '.join(SPACES)}: it is defined elsewhere: name the file that "
+            "defines it by --config.plugins=FILE"
+        )
     return config
 
 
-def changed(run: dict) -> dict:
-    """The keys of a run's config that differ from configs/common.py, with their values."""
-    defaults = flatten(common.get_config())
-    return {key: value for key, value in run["config"].items() if value != defaults.get(key)}
+def changed_keys(run: dict) -> dict:
+    """The keys of a run's config that differ from the defaults, with their values."""
+    return schema.not_default(schema.from_flat(run["config"]))
 
 
-def command(records: Records) -> list[str]:
-    """The arguments of a command that makes such a run, from the defaults of configs/common.py, of all stages that the run has begun."""
-    defaults, begun = flatten(common.get_config()), {m["stage"] for m in records.metrics}
-    if records.run["config"].get("init_from"):
-        begun -= {"search"}
-    begun |= set(records.run["config"]["stages"].split(","))
-    values = {**changed(records.run), "stages": ",".join(stage for stage in STAGES if stage in begun)}
-    values = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in defaults and v != defaults[k]
-    }
+def command(records: RunRecords) -> list[str]:
+    """The arguments of a command that makes such a run: all stages that it has begun, from configs/common.py."""
+    config, begun = schema.from_flat(records.run["config"]), {m["stage"] for m in records.metrics}
+    if config.init_from:
+        begun -= {"search"}  # these lines come from the run that trained the supernet
+    begun |= set(config.stages.split(","))
+    config = config.changed({"stages": ",".join(stage for stage in schema.STAGES if stage in begun)})
+    values = {key: schema.value(config, key) for key in schema.not_default(config)}
     options = [f"--config.{key}={value}" for key, value in values.items()]
     return ["python", "-m", "experiments.main", "--config=configs/common.py", *options]
 
 
-def by_magnitude(space: SearchSpace, edge_weights: dict) -> Genotype:
-    """The architecture that magnitude selection reads off the recorded edge weights (lists by cell kind)."""
-    weights = architecture.from_lists(edge_weights, space)
-    return direct.magnitude(space, weights, np.random.RandomState(0)).genotype(space)
-
-
-def benchmark(path: str, genotypes: dict[str, Genotype]) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of a table: what NAS-Bench-201 says of architectures, and of random choice.
-
-    Raises:
-      TableError: the file is no table of it, or lacks an architecture.
-    """
-    table, names = nasbench201.Table(path), nasbench201.SUMMARY
-    rows = []
-    for method, genotype in genotypes.items():
-        arch = genotype.text("nasbench201")
-        row = table.accuracies(arch)
-        label = "given" if method == "given" else f"by {method}"
-        rows.append([label, *(f"{row[n]:.2f}" for n in names), str(table.rank(arch))])
-    of = {name: table.random_choice(name) for name in names}
-    for label in of[names[0]]:
-        rows.append([f"random choice: {label}", *(f"{values[label]:.2f}" for values in of.values()), ""])
-    return ["architecture", *names, f"rank of {len(table):,}"], rows
+def magnitude_genotype(space: SearchSpace, edge_weights: dict) -> Genotype:
+    """The architecture that magnitude selects from recorded edge weights (lists by cell kind)."""
+    weights = spaces.from_lists(edge_weights, space)
+    return genotype_of(space, *direct.magnitude(space, weights, np.random.RandomState(0)))

@@ -1,12 +1,11 @@
 """What a run consists of."""
 
-from ml_collections import ConfigDict
-
-from experiments.engine.run import Unit
+from experiments.config.schema import Config
+from experiments.engine.units import Unit
 from experiments.stages import retrain, search, select
 
 
-def pipeline(config: ConfigDict) -> dict[str, list[Unit]]:
+def pipeline(config: Config) -> dict[str, list[Unit]]:
     """The units of every stage, in order; search and select have none where the config names the architecture."""
     named = bool(config.genotype)
     return {

@@ -3,19 +3,20 @@
 import jax
 import jax.extend
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.checkpoints import size_of
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
-from experiments.config.rules import SGAS
+from darts_pt_jax.selection.methods import METHODS
+from experiments.config.schema import Config
 from experiments.config.settings import Settings
 from experiments.engine.directory import checkpoints_kept
-from experiments.engine.run import Unit, check_retraining, goal, load_images, progress
+from experiments.engine.execute import check_retraining, goal, load_images, progress
 from experiments.engine.sources import Source
 from experiments.engine.torch_source import TorchSource
+from experiments.engine.units import Unit
 from experiments.training.checks import devices_of
 from experiments.training.network import Retraining, chosen
 from experiments.training.supernet import Training
@@ -59,8 +60,8 @@ def _show_supernet(
     if "search" in settings.stages:
         print(f"search         {config.search.epochs} epochs, {config.search.epochs * steps:,} steps of {batch} images")
     if "select" in settings.stages:
-        scored = f" on {per_score:,} images each" if "perturbation" in config.select.method else ""
-        of = "at most " if config.select.method in SGAS and config.sgas.batch_increase else ""
+        scored = f" on {per_score:,} images each" if METHODS[config.select.method].scores else ""
+        of = "at most " if METHODS[config.select.method].greedy and config.sgas.batch_increase else ""
         what = f"{decisions} decisions{scored}, {tuning} tuning epochs of {of}{steps:,} steps"
         print(f"select         {what if decisions else 'without images'}, by {config.select.method}")
     alphas = architecture.init_alphas(training.space, jax.random.key(0))
@@ -99,7 +100,7 @@ def _show_retraining(settings: Settings, images: Images | Stream, devices: Devic
         _show_needs(data, of.abstract_state(), loss, (retrain.batch_size, *images.image_shape), config, devices)
 
 
-def _show_needs(data: int, state, loss, batch_shape: tuple[int, ...], config: ConfigDict, devices: Devices):
+def _show_needs(data: int, state, loss, batch_shape: tuple[int, ...], config: Config, devices: Devices):
     """Memory and disk; `loss(variables, images)` is that of a weight step on images of `batch_shape`."""
     checkpoint, kept = size_of(state), checkpoints_kept(config)
     needed = data + 2 * checkpoint + _residuals(state, loss, batch_shape) // devices.count

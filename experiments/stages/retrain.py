@@ -4,14 +4,15 @@ import functools
 import json
 
 import jax
-from ml_collections import ConfigDict
 
 from darts_pt_jax import supervised
 from darts_pt_jax.supervised import RetrainState
-from experiments.engine.run import Run, State, Unit
+from experiments.config.schema import Config
+from experiments.engine.run import Run
+from experiments.engine.units import State, Unit
 
 
-def units(config: ConfigDict) -> list[Unit]:
+def units(config: Config) -> list[Unit]:
     """An epoch each, and an end."""
     epochs = config.retrain.epochs
     of = [
@@ -38,9 +39,9 @@ def epoch(run: Run, state: State, number: int) -> RetrainState:
     learning_rate = config.learning_rate * supervised.SCHEDULES[config.schedule](number, config.epochs)
     drop_path = config.drop_path * number / config.epochs
     key = jax.random.fold_in(run.key("retrain", "train"), number)
-    state, metrics = run.retraining.epoch(state, key, learning_rate, drop_path, run.fold)
+    state, metrics = run.retraining.epoch(state, key, learning_rate, drop_path, run.loop)
     if last or (number + 1) % config.test_every == 0:
-        metrics |= run.retraining.test(state, run.key("retrain", "test"), run.fold)
+        metrics |= run.retraining.test(state, run.key("retrain", "test"), run.loop)
     run.record_metrics(stage="retrain", epoch=number + 1, learning_rate=learning_rate, drop_path=drop_path, **metrics)
     run.retraining.trained(state, number + 1).save(run.directory)
     run.say(metrics)

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
-from darts_pt_jax import architecture
 from darts_pt_jax.bilevel import SearchState
-from experiments.engine.run import Run, Unit
+from darts_pt_jax.spaces import as_lists
+from experiments.config.schema import Config
+from experiments.engine.run import Run
+from experiments.engine.units import Unit
 from experiments.training.supernet import Regime
 
 
-def units(config: ConfigDict) -> list[Unit]:
+def units(config: Config) -> list[Unit]:
     """One unit for each epoch; none if the supernet comes from another run."""
     if config.init_from:
         return []
@@ -22,13 +23,12 @@ def units(config: ConfigDict) -> list[Unit]:
     return [Unit("search", "epoch", f"{e + 1}/{epochs}", functools.partial(epoch, number=e)) for e in range(epochs)]
 
 
-def regime(config: ConfigDict, number: int) -> Regime:
-    """What epoch `number` (from 0) is trained under: the weights' cosine (DARTS, 3.1), SDARTS' growing perturbation."""
+def regime(config: Config, number: int) -> Regime:
+    """What epoch `number` (from 0) is trained under: the weights' cosine (DARTS, section 3.1), and how far it has come."""
     search = config.search
     epochs = search.schedule_epochs or search.epochs
     cosine = optax.cosine_decay_schedule(search.learning_rate, epochs, search.learning_rate_min / search.learning_rate)
-    epsilon = search.epsilon_first + (search.epsilon - search.epsilon_first) * number / epochs
-    return Regime(float(cosine(number)), search.sampling, search.batch_size, epsilon)
+    return Regime(float(cosine(number)), search.sampling, search.batch_size, number / epochs)
 
 
 def epoch(run: Run, state: SearchState, number: int) -> SearchState:
@@ -66,8 +66,9 @@ def epoch(run: Run, state: SearchState, number: int) -> SearchState:
 
 
 def mixtures(run: Run, state: SearchState) -> dict:
-    """What the alphas weigh the candidates with, decided edges those of then: plain lists by cell kind."""
-    return architecture.as_lists(architecture.mixtures(run.training.space, state.alphas), run.training.space)
+    """The sampler's mean edge weights as plain lists by cell kind; decided edges keep their last values."""
+    space = run.training.space
+    return as_lists(run.training.sampler.mean(space, state.alphas), space)
 
 
 def stopping_epoch(curvatures: Mapping[int, float | None], window: int, ratio: float) -> int | None:

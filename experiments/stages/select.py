@@ -7,40 +7,43 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from darts_pt_jax import architecture
 from darts_pt_jax.bilevel import SearchState
-from darts_pt_jax.selection import direct, perturbation, schedule, sgas
+from darts_pt_jax.selection import direct, perturbation, schedule, scoring, sgas
+from darts_pt_jax.selection.criteria import CRITERIA
+from darts_pt_jax.selection.methods import METHODS, Method
 from darts_pt_jax.selection.schedule import Target
-from darts_pt_jax.spaces import SPACES, SearchSpace
-from experiments.config.rules import SGAS, seed_of
-from experiments.engine.run import Run, Unit
-from experiments.stages.lines import end_of_search, genotype_name
+from darts_pt_jax.selection.strategies import STRATEGIES, TOPOLOGIES
+from darts_pt_jax.spaces import SPACES, SearchSpace, from_lists
+from experiments.config.schema import Config, seed_of
+from experiments.engine.run import Run
+from experiments.engine.units import Unit
+from experiments.reporting.lines import end_of_search, genotype_name
 from experiments.stages.search import mixtures, regime
 from experiments.training.loops import Diverged
 from experiments.training.supernet import Regime
 
 
-def units(config: ConfigDict) -> list[Unit]:
+def units(config: Config) -> list[Unit]:
     """The units of `select.orders` selections, one after the other, each from the supernet as the search left it."""
     adopted = [Unit("select", "adopt", "", adopt)] if config.init_from else []
     return adopted + [unit for order in range(config.select.orders) for unit in _selection(config, order)]
 
 
-def _selection(config: ConfigDict, order: int) -> list[Unit]:
+def _selection(config: Config, order: int) -> list[Unit]:
     """A beginning, decisions with tuning between them, an end."""
     select = config.select
-    of_order = f"of order {order + 1}" if select.orders > 1 else ""
-    start = Unit("select", "begin", of_order, functools.partial(begin, order=order))
-    end = Unit("select", "genotype", of_order, functools.partial(write_genotype, order=order))
-    if select.method in direct.SELECTORS:
-        return [start, Unit("select", select.method, of_order, functools.partial(derive, order=order)), end]
+    suffix = f"of order {order + 1}" if select.orders > 1 else ""
+    start = Unit("select", "begin", suffix, functools.partial(begin, order=order))
+    end = Unit("select", "genotype", suffix, functools.partial(write_genotype, order=order))
+    if METHODS[select.method].selector:
+        return [start, Unit("select", select.method, suffix, functools.partial(decide_at_once, order=order)), end]
     points, epochs = _points(config, order)
     decisions = sum(map(len, points))
 
-    def count(done: int, of: int) -> str:
-        return f"{done}/{of} {of_order}".strip()
+    def count(done: int, total: int) -> str:
+        return f"{done}/{total} {suffix}".strip()
 
     middle, decided, tuned = [], 0, 0
     for point, targets in enumerate(points, 1):
@@ -58,17 +61,16 @@ def _selection(config: ConfigDict, order: int) -> list[Unit]:
     return [start, *middle, end]
 
 
-def _points(config: ConfigDict, order: int) -> tuple[list[list[Target]], int]:
+def _points(config: Config, order: int) -> tuple[list[list[Target]], int]:
     """Decisions by the points at which they are taken, and how many epochs of tuning there are in all."""
     select, space = config.select, SPACES[config.space]
-    if select.method in SGAS:
+    if METHODS[select.method].greedy:
         points = sgas.decision_points(space)
         return points, select.interval * len(points)
     rng = np.random.RandomState(seed_of(config, "select") + order)
     points = schedule.decision_points(space, select.order, select.pairing, rng)
-    return points, select.interval * (len(points) - 1) + min(
-        select.interval, 1
-    )  # one follows the last, as in the reference
+    last = min(select.interval, 1)  # one epoch follows the last decision, as in the reference code
+    return points, select.interval * (len(points) - 1) + last
 
 
 def adopt(run: Run, state: SearchState) -> SearchState:
@@ -87,7 +89,7 @@ def begin(run: Run, state: SearchState, order: int) -> SearchState:
     Every order after the first begins again with the supernet of the search.
     """
     state = run.searched() if order else state
-    if run.config.select.method in SGAS:
+    if METHODS[run.config.select.method].greedy:
         return state
     return state.replace(weight_optimizer=run.training.weight_optimizer.init(state.params))
 
@@ -97,10 +99,10 @@ def tune(run: Run, state: SearchState, order: int, number: int, decided: int, po
     now = _regime(run, number, point)
     key = jax.random.fold_in(run.key("select", "tune", order), number)
     state, metrics = run.epoch(state, key, now, number, last)
-    learned = run.config.search.alpha == "learned"
+    learned = {"edge_weights": mixtures(run, state)} if run.training.sampler.learns else {}
     run.record_metrics(
         stage="select", order=order + 1, tuning_epoch=number + 1, decisions=decided, learning_rate=now.learning_rate,
-        **metrics, **({"edge_weights": mixtures(run, state)} if learned else {}),
+        **metrics, **learned,
     )  # fmt: skip
     run.say(metrics)
     return state
@@ -109,16 +111,21 @@ def tune(run: Run, state: SearchState, order: int, number: int, decided: int, po
 def _regime(run: Run, number: int, point: int) -> Regime:
     """Of a tuning epoch: shuffled passes at a constant, lower learning rate; with SGAS, the search's own schedule."""
     search, select = run.config.search, run.config.select
-    if select.method not in SGAS:
-        return Regime(search.learning_rate * select.tune_lr_factor, "epoch", search.batch_size, search.epsilon)
+    if not METHODS[select.method].greedy:
+        return Regime(search.learning_rate * select.tune_lr_factor, "epoch", search.batch_size, 1.0)
     now = regime(run.config, end_of_search(run.metrics.read())["epoch"] + number)
     return dataclasses.replace(now, batch_size=search.batch_size + point * run.config.sgas.batch_increase)
 
 
 def decide(run: Run, state: SearchState, order: int, number: int, target: Target) -> SearchState:
     """Takes one decision, records it, and fixes it in the state."""
-    by = {"perturbation": _by_perturbation, "magnitude_tuned": _by_magnitude}.get(run.config.select.method, _greedily)
-    decision = by(run, state, order, number, target)
+    method = METHODS[run.config.select.method]
+    if method.greedy:
+        decision = _greedily(run, state, order, number, target, method)
+    elif method.scores:
+        decision = _by_scores(run, state, order, number, target)
+    else:
+        decision = _by_magnitude(run, state, target)
     run.record_decision(order=order + 1, decision=number + 1, **decision)
     if target.type == "operation":
         chosen = f"edge {decision['edge']} -> {decision['choice']}"
@@ -129,60 +136,63 @@ def decide(run: Run, state: SearchState, order: int, number: int, target: Target
     return state.replace(decisions=state.decisions.apply(decision))
 
 
-def _by_perturbation(
+def _by_scores(
     run: Run, state: SearchState, order: int, number: int, target: Target, barred: Sequence[str] = ()
 ) -> dict:
-    space, select = run.training.space, run.config.select
+    """By what the supernet loses under masks; none of the operations `barred`."""
+    select = run.config.select
     key = jax.random.fold_in(run.key("select", "score", order), number)
     passes = itertools.count()
 
-    def score(masks):
+    def score(masks: np.ndarray) -> dict:
         of_pass = key if target.type == "operation" else jax.random.fold_in(key, next(passes))
         return _score(run, state, target.kind, of_pass, masks)
 
-    barred = barred if select.none_is_candidate else ("none",)
-    return perturbation.decide(score, space, target, select.criterion, select.topology, barred)
+    return perturbation.decide(
+        score, run.training.space, target, CRITERIA[select.criterion], TOPOLOGIES[select.topology],
+        barred if select.none_is_candidate else ("none",), STRATEGIES[select.strategy],
+    )  # fmt: skip
 
 
 def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.ndarray) -> dict:
     """Scores `masks` [K, E, O] on images, crops and noise that `key` draws."""
-    training, select = run.training, run.config.select
-    batch_size = run.config.search.batch_size
+    training, select, batch_size = run.training, run.config.select, run.config.search.batch_size
     steps = (select.images or training.valid.size) // batch_size
     index_key, batch_key = jax.random.split(key)
     indices = training.indices(index_key, training.valid, "epoch", steps)
     batches = [(training.valid, *b) for b in zip(indices, jax.random.split(batch_key, steps), strict=True)]
-    weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
+    weights = training.sampler.weights(training.space, state.alphas, state.decisions)
+    scorer = functools.partial(training.scorer(kind), state.variables, weights)
     size = training.masks(kind)
-    calls = -(-(len(masks) + 1) // size)
-    scorer = functools.partial(run.training.scorer(kind), state.variables, weights)
-
-    def fold(step, total, steps):
-        keep = lambda i, state, total: (state, step(i, total))  # noqa: E731
-        return run.fold("scoring", keep, state, total, steps, calls * size * batch_size)[1]
-
+    images = -(-(len(masks) + 1) // size) * size * batch_size
+    score = scoring.make_score(scorer, size, batches, CRITERIA[select.criterion], run.loop, state, images)
     try:
-        return perturbation.make_score(scorer, size, batches, fold)(masks)
+        return score(masks)
     except Diverged as error:
         number = np.argmin(np.isfinite(error.total.loss))
-        removed = "nothing" if number == 0 else _zeros(training.space, kind, masks[number - 1])
+        removed = "nothing" if number == 0 else _removed(training.space, kind, masks[number - 1])
         raise FloatingPointError(f"scoring without {removed}: the loss is not finite: look at the data") from error
 
 
-def _zeros(space: SearchSpace, kind: str, mask: np.ndarray) -> str:
+def _removed(space: SearchSpace, kind: str, mask: np.ndarray) -> str:
     """What a mask [E, O] removes."""
     edge, candidate = np.argwhere(mask == 0)[0]
     names = space.cells[kind].edges[edge].candidates
     return f"{kind} edge {edge}" if not mask[edge, : len(names)].any() else f"{names[candidate]} of {kind} edge {edge}"
 
 
-def _by_magnitude(run: Run, state: SearchState, order: int, number: int, target: Target) -> dict:
+def _mean_weights(run: Run, state: SearchState, kind: str) -> np.ndarray:
+    """The sampler's mean edge weights [E, O]; those of decided edges are as they were when they were decided."""
+    return jax.device_get(run.training.sampler.mean(run.training.space, state.alphas))[kind]
+
+
+def _by_magnitude(run: Run, state: SearchState, target: Target) -> dict:
     """DARTS-PT's loop with magnitude's choices, "DARTS+PT-Mag" (paper, section 6.2).
 
     A node's inputs are ranked by the weight that their operation had when it was chosen: alphas of decided edges rest.
     """
     space, kind = run.training.space, target.kind
-    weights = jax.device_get(architecture.mixtures(space, state.alphas))[kind]
+    weights = _mean_weights(run, state, kind)
     if target.type == "operation":
         return direct.operation_record(space, kind, target.number, weights)
     chosen = jax.device_get(state.decisions.operations[kind])
@@ -191,36 +201,36 @@ def _by_magnitude(run: Run, state: SearchState, order: int, number: int, target:
     return direct.topology_record(space, kind, target.number, strength, keep)
 
 
-def _greedily(run: Run, state: SearchState, order: int, number: int, target: Target) -> dict:
-    """SGAS: the edge by its criterion; its operation by the largest alpha, or by perturbation ("SGAS+PT", paper, A.1.3)."""
-    space, kind, config = run.training.space, target.kind, run.config
-    weights = jax.device_get(architecture.mixtures(space, state.alphas))[kind]
+def _greedily(run: Run, state: SearchState, order: int, number: int, target: Target, method: Method) -> dict:
+    """SGAS: the edge by its criterion; its operation by the largest alpha, or by scores ("SGAS+PT", paper, A.1.3)."""
+    space, kind = run.training.space, target.kind
+    weights = _mean_weights(run, state, kind)
     lines = run.metrics.read()
     searched = end_of_search(lines)["epoch"]
     epochs = [m for m in lines if m["stage"] == "select" or m["epoch"] <= searched]
-    history = [architecture.from_lists(m["edge_weights"], space)[kind] for m in epochs[:-1]]
-    by = sgas.criterion(space.cells[kind], weights, history, config.sgas.criterion)
-    edge = sgas.next_edge(state.decisions, kind, by["score"])
-    if config.select.method == "sgas":
-        decision = direct.operation_record(space, kind, edge, weights, barred=("none",))
+    history = [from_lists(m["edge_weights"], space)[kind] for m in epochs[:-1]]
+    factors = sgas.criterion(space.cells[kind], weights, history, run.config.sgas.criterion)
+    edge = sgas.next_edge(state.decisions, kind, factors["score"])
+    if method.scores:
+        decision = _by_scores(run, state, order, number, Target("operation", kind, edge), ("none",))
     else:
-        decision = _by_perturbation(run, state, order, number, Target("operation", kind, edge), ("none",))
+        decision = direct.operation_record(space, kind, edge, weights, barred=("none",))
     pruned = sgas.pruned(space, state.decisions.apply(decision), kind, edge)
-    return {**decision, **{name: values.tolist() for name, values in by.items()}, "pruned": pruned}
+    return {**decision, **{name: values.tolist() for name, values in factors.items()}, "pruned": pruned}
 
 
-def derive(run: Run, state: SearchState, order: int) -> SearchState:
-    """Takes all decisions at once by a selector that needs no images (`direct.SELECTORS`).
+def decide_at_once(run: Run, state: SearchState, order: int) -> SearchState:
+    """Takes all decisions at once, by a method that needs no images.
 
     The records hold what magnitude goes by; a margin is by how much the choice exceeds the best of the rest.
     """
-    space, method = run.training.space, run.config.select.method
-    weights = jax.device_get(architecture.edge_weights(space, state.alphas, state.decisions))
+    training, name = run.training, run.config.select.method
+    weights = jax.device_get(training.sampler.weights(training.space, state.alphas, state.decisions))
     rng = np.random.RandomState(seed_of(run.config, "select") + order)
-    decisions = direct.SELECTORS[method](space, weights, rng)
-    for number, record in enumerate(direct.records(space, weights, decisions)):
-        run.record_decision(order=order + 1, decision=number + 1, method=method, **record)
-    return state.replace(decisions=decisions)
+    choice = METHODS[name].selector(training.space, weights, rng)
+    for number, record in enumerate(direct.records(training.space, weights, choice)):
+        run.record_decision(order=order + 1, decision=number + 1, method=name, **record)
+    return state.replace(decisions=architecture.chosen(*choice))
 
 
 def write_genotype(run: Run, state: SearchState, order: int) -> SearchState:

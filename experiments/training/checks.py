@@ -1,22 +1,23 @@
 """What a config has to be for the images, the devices and the network of a run."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from darts_pt_jax.data import batches
 from darts_pt_jax.data.batches import Dataset, Recipe
-from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.data.images import DataError, Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.selection import sgas
+from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import SPACES
-from experiments.config.rules import SGAS
+from experiments.config.schema import Config, value
 from experiments.errors import ConfigError
 
 
-def devices_of(config: ConfigDict) -> Devices:
+def devices_of(config: Config) -> Devices:
     """Those that the config asks for.
 
     Raises:
@@ -43,14 +44,14 @@ def check_divides(devices: Devices, key: str, size: int):
         )
 
 
-def check_batches(config: ConfigDict, devices: Devices):
+def check_batches(config: Config, devices: Devices):
     """Holds the batches of search and selection against the devices.
 
     Raises:
       ConfigError: the devices do not divide one.
     """
     check_divides(devices, "search.batch_size", config.search.batch_size)
-    if config.select.method in SGAS:
+    if METHODS[config.select.method].greedy:
         check_divides(devices, "sgas.batch_increase", config.sgas.batch_increase)
 
 
@@ -68,7 +69,7 @@ def check_side(image_shape: Sequence[int], reductions: int):
         )
 
 
-def check_channels(config: ConfigDict, images: Images | Stream):
+def check_channels(config: Config, images: Images | Stream):
     """Holds data.mean and data.std against the images.
 
     Raises:
@@ -79,20 +80,20 @@ def check_channels(config: ConfigDict, images: Images | Stream):
         raise DataError(f"data.mean and data.std need one number per channel, the images have {channels}")
 
 
-def split(config: ConfigDict, images: Images, devices: Devices) -> tuple[Dataset, Dataset]:
+def split(config: Config, images: Images, devices: Devices) -> tuple[Dataset, Dataset]:
     """The halves of the training set, in the given order: for the weights, and for alphas and scores (DARTS, section 3.1).
 
     Raises:
       DataError: a half has fewer images than a batch, or the settings do not fit the images.
     """
     data, count = config.data, len(images.train_images)
-    border = int(data.train_fraction * count)
+    border = math.ceil(data.train_fraction * count - 0.5)  # the nearest whole number; a half is rounded down
     smallest = min(border, count - border)
     if smallest < config.search.batch_size:
         raise DataError(
             f"search.batch_size is {config.search.batch_size}, but a part of the training set has {smallest} images"
         )
-    if config.select.method in SGAS:
+    if METHODS[config.select.method].greedy:
         points = len(sgas.decision_points(SPACES[config.space]))
         if smallest < (largest := config.search.batch_size + points * config.sgas.batch_increase):
             raise DataError(
@@ -100,8 +101,7 @@ def split(config: ConfigDict, images: Images, devices: Devices) -> tuple[Dataset
                 f"the training set has {smallest} images"
             )
     for key in ("select.images", "eval.images", *(["curvature.images"] if config.curvature.every else [])):
-        section, name = key.split(".")
-        wanted = config[section][name]
+        wanted = value(config, key)
         if wanted and not config.search.batch_size <= wanted <= count - border:
             raise DataError(
                 f"{key} is {wanted}, expected 0 or from search.batch_size ({config.search.batch_size}) to {count - border}"
@@ -116,7 +116,7 @@ def split(config: ConfigDict, images: Images, devices: Devices) -> tuple[Dataset
     return tuple(batches.resident(images.train_images[p], images.train_labels[p], of, devices) for p in parts)
 
 
-def recipe(config: ConfigDict, images: Images | Stream, count: int, **more) -> Recipe:
+def recipe(config: Config, images: Images | Stream, count: int, **more) -> Recipe:
     """What the config does to images; mean and standard deviation, if it gives none, are of the first `count` for training.
 
     Args:

@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from darts_pt_jax.metrics import Metrics
+from experiments.config.schema import Config
 
 
 class Diverged(FloatingPointError):
@@ -73,7 +73,7 @@ LONGEST = math.sqrt(np.finfo(np.float32).max)
 """The largest norm whose square is a float32."""
 
 
-def donated(config: ConfigDict) -> tuple[int, ...]:
+def donated(config: Config) -> tuple[int, ...]:
     """Which arguments a step consumes: the state, but not where the search for a NaN runs the step again."""
     return () if config.debug_nans else (0,)
 

@@ -6,26 +6,27 @@ import pathlib
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from darts_pt_jax import bilevel, network, supervised
 from darts_pt_jax.data import feeds
-from darts_pt_jax.data.sources import DataError, Images
+from darts_pt_jax.data.images import DataError, Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop import published
 from darts_pt_jax.interop.export import TrainedNetwork
+from darts_pt_jax.loops import Begin
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.network import Network
 from darts_pt_jax.spaces import darts_layout
 from darts_pt_jax.supervised import RetrainState
+from experiments.config.schema import Config
 from experiments.errors import ConfigError
 from experiments.training.checks import check_channels, check_divides, check_side, recipe
 from experiments.training.loops import donated, explained, summary
 
 
-def chosen(config: ConfigDict, directory: pathlib.Path) -> Genotype:
+def chosen(config: Config, directory: pathlib.Path) -> Genotype:
     """The architecture that the config names, or the one that the selection has written.
 
     Raises:
@@ -42,7 +43,7 @@ def own(directory: pathlib.Path) -> Genotype:
     return Genotype.from_json((directory / "genotype.json").read_text())
 
 
-def discrete_network(config: ConfigDict, genotype: Genotype, classes: int) -> Network:
+def discrete_network(config: Config, genotype: Genotype, classes: int) -> Network:
     """The network, without auxiliary head, that the config makes of an architecture.
 
     Raises:
@@ -56,7 +57,7 @@ def discrete_network(config: ConfigDict, genotype: Genotype, classes: int) -> Ne
     return Network(genotype, form, retrain.cells, retrain.channels, classes, dtype=jax.numpy.dtype(config.precision))
 
 
-def check(config: ConfigDict, images: Images | Stream, genotype: Genotype, devices: Devices):
+def check(config: Config, images: Images | Stream, genotype: Genotype, devices: Devices):
     """Holds the settings of retraining against images, devices, and an architecture with the cells that it will have.
 
     Raises:
@@ -93,7 +94,7 @@ def check(config: ConfigDict, images: Images | Stream, genotype: Genotype, devic
 class Retraining:
     """A discrete network with its data and its compiled programs; the state is passed in and out."""
 
-    def __init__(self, config: ConfigDict, images: Images | Stream, genotype: Genotype, devices: Devices | None = None):
+    def __init__(self, config: Config, images: Images | Stream, genotype: Genotype, devices: Devices | None = None):
         """Builds the network for the images, on a host's first device unless others are given; compiles nothing yet.
 
         Raises:
@@ -138,7 +139,7 @@ class Retraining:
         mean, std = (tuple(map(float, values)) for values in (self.recipe.mean, self.recipe.std))
         variables = {"params": params, "batch_stats": stats}
         net, crop = self.net.clone(auxiliary=False, remat=False), self.config.data.crop > 0
-        return TrainedNetwork(net, variables, self.image_shape, mean, std, crop, epoch)
+        return TrainedNetwork(net, variables, self.image_shape, mean, std, crop, epoch, self.config.plugins)
 
     def initial_state(self, key: jax.Array) -> RetrainState:
         """The state before the first step."""
@@ -148,32 +149,33 @@ class Retraining:
         """The shapes of a state."""
         return self.devices.shapes(self.initial_state, jax.random.key(0))
 
-    def epoch(self, state: RetrainState, key: jax.Array, learning_rate: float, drop_path: float, fold):
+    def epoch(
+        self, state: RetrainState, key: jax.Array, learning_rate: float, drop_path: float, begin: Begin
+    ) -> tuple[RetrainState, dict]:
         """A shuffled pass over the training set, less what does not fill a batch; the state, train_loss, train_accuracy."""
         batch_size = self.config.retrain.batch_size
         order_key, step_key = jax.random.split(key)
         batch = self._feed.training(order_key, batch_size)
-
-        def step(i, state, total):
-            return self._train_step(state, total, batch(i), i, step_key, learning_rate, drop_path)
 
         def tensors(i, state):
             again = self._feed.training(order_key, batch_size)  # a stream is past that batch
             gradients, metrics, _ = self._gradient(state, again(i), i, step_key, drop_path)
             return [("the training loss", metrics.loss), ("the gradient", gradients)]
 
+        loop = begin("training", state, Metrics.zero(), self.sizes[0] // batch_size, batch_size)
         with explained(tensors, batch_size, "retrain.learning_rate"):
-            state, total = fold("training", step, state, Metrics.zero(), self.sizes[0] // batch_size, batch_size)
-        return state, summary(total, "train")
+            for i in loop:
+                loop.state, loop.total = self._train_step(
+                    loop.state, loop.total, batch(i), i, step_key, learning_rate, drop_path
+                )
+        return loop.state, summary(loop.total, "train")
 
-    def test(self, state: RetrainState, key: jax.Array, fold) -> dict:
+    def test(self, state: RetrainState, key: jax.Array, begin: Begin) -> dict:
         """test_loss and test_accuracy over all test images, by running statistics."""
         size, batch_size = self.sizes[1], self.config.retrain.batch_size
         batch = self._feed.testing(batch_size)
-
-        def step(i, state, total):
+        loop = begin("test", state, Metrics.zero(), math.ceil(size / batch_size), batch_size)
+        for i in loop:
             counted = np.arange(i * batch_size, (i + 1) * batch_size) < size
-            return state, self._test_step(state, total, batch(i), counted, jax.random.fold_in(key, i))
-
-        total = fold("test", step, state, Metrics.zero(), math.ceil(size / batch_size), batch_size)[1]
-        return summary(total, "test")
+            loop.total = self._test_step(state, loop.total, batch(i), counted, jax.random.fold_in(key, i))
+        return summary(loop.total, "test")

@@ -1,30 +1,32 @@
-"""The supernet in training: jitted steps over epochs of images on the device, shared by search and tuning."""
+"""The supernet in training: its data, its programs, and epochs of steps, shared by search and tuning."""
 
 import copy
 import dataclasses
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from darts_pt_jax import architecture, bilevel, curvature
+from darts_pt_jax import bilevel, curvature
 from darts_pt_jax.architecture import Decisions
-from darts_pt_jax.bilevel import SearchState
+from darts_pt_jax.bilevel import Batch, SearchState
 from darts_pt_jax.data import batches
 from darts_pt_jax.data.batches import Dataset
-from darts_pt_jax.data.sources import Images
+from darts_pt_jax.data.images import Images
 from darts_pt_jax.devices import Devices
-from darts_pt_jax.methods.sdarts import PERTURBATIONS
+from darts_pt_jax.loops import Begin
 from darts_pt_jax.metrics import Metrics
-from darts_pt_jax.selection import perturbation
+from darts_pt_jax.samplers import SAMPLERS, Sampler
+from darts_pt_jax.samplers.regularisers import REGULARISERS
+from darts_pt_jax.selection import scoring
+from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.spaces import RESIDUAL_BLOCK, SPACES
 from darts_pt_jax.supernet import Supernet
-from darts_pt_jax.unrolled import ALPHA_GRADIENTS
 from experiments.training.checks import check_batches, check_side, split
 from experiments.training.loops import donated, explained, summary
-from experiments.training.programs import Programs
+from experiments.training.steps import Epoch, Steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,23 +37,43 @@ class Regime:
       learning_rate: of the weights.
       sampling: how the training half is drawn; the validation half is always drawn independently.
       batch_size: images of a batch of each half.
-      epsilon: how far edge weights are perturbed (`methods.sdarts`).
+      progress: how far the search's schedule is, from 0 to 1, for the sampler.
     """
 
     learning_rate: float
     sampling: str
     batch_size: int
-    epsilon: float
+    progress: float
+
+
+def sampler_of(search) -> Sampler:
+    """The sampler that section `search` of a config names, made with those of its keys that the factory takes."""
+    factory = SAMPLERS[search.sampler]
+    sampler = factory(**{name: getattr(search, name) for name in inspect.signature(factory).parameters})
+    return sampler if search.alpha == "learned" else sampler.at_rest()
 
 
 class Training:
-    """A supernet with its two halves of data and its compiled programs; the state is passed in and out."""
+    """A supernet with its two halves of data and its compiled programs; the state is passed in and out.
 
-    def __init__(self, config: ConfigDict, images: Images, devices: Devices | None = None):
+    Attributes:
+      config: the run's config.
+      devices: where everything is computed.
+      space: the search space.
+      net: the supernet, of `space` or, restricted, of a smaller one.
+      sampler: makes edge weights of alphas.
+      train, valid: the halves of the training set.
+      image_shape: (H, W, C).
+      weight_optimizer, alpha_optimizer: the optimisers.
+      steps: how many steps an epoch of the search has.
+      programs: the programs of a step.
+    """
+
+    def __init__(self, config, images: Images, devices: Devices | None = None):
         """Builds the supernet for the images, on a host's first device unless others are given; compiles nothing yet."""
         search = config.search
         self.config, self.devices = config, devices or Devices.here(1)
-        self.space = SPACES[config.space]
+        self.space, self.sampler = SPACES[config.space], sampler_of(search)
         layout = self.space.layout(config.supernet.cells)
         if {"search", "select"} & set(config.stages.split(",")):
             check_batches(config, self.devices)
@@ -65,49 +87,55 @@ class Training:
         self.steps = self.train.size // search.batch_size
         self._draw = {name: jax.jit(draw, static_argnums=(1, 2, 3)) for name, draw in batches.SAMPLING.items()}
         supernet, dtype = config.supernet, jnp.dtype(config.precision)
-        net = Supernet(self.space, supernet.cells, supernet.channels, images.classes, dtype, remat=config.remat)
-        self._compile(net)
+        self._use(Supernet(self.space, supernet.cells, supernet.channels, images.classes, dtype, remat=config.remat))
 
-    def _compile(self, net: Supernet):
-        search, scans = self.config.search, self._scans()
+    def _use(self, net: Supernet):
+        """Makes the programs of a supernet."""
         self.net = net
         self.scorer = functools.cache(self._scorer)
-        jit = self.devices.jit
-        self._evaluate = jit(self._evaluation(bilevel.make_evaluate(net, False, False)))
-        self._programs, self._compiled = Programs(self.devices), set()
-        program = (lambda function, **_: function) if scans else self._programs  # an epoch that scans is one program
-        both = "params", "alphas"
-        shared = search.gradients == "shared" and search.alpha == "learned"
-        gradient = functools.cache(lambda *of: program(bilevel.make_gradient(net, *of)))
-        if shared:
-            gradient = functools.partial(lambda of_both, *_: of_both, gradient(*both))
-        in_batches = (self.devices.batch, self.devices.batch, self.devices.whole)
-        self._batch, self._gradient = program(_batch, out=in_batches), gradient("params")
-        self._alpha_gradient = ALPHA_GRADIENTS[search.unrolled](
-            gradient, program, momentum=search.momentum, weight_decay=search.weight_decay
-        )
-        self._perturb = PERTURBATIONS[search.perturb](net, program, scans)
-        reused = {"donate_argnums": donated(self.config)}
-        alpha_update = bilevel.make_alpha_update(self.alpha_optimizer)
-        weight_update = bilevel.make_weight_update(self.weight_optimizer)
-        self._alpha_update = program(bilevel.guarded(alpha_update, "alphas"), **reused)
-        self._weight_update = program(bilevel.guarded(weight_update, "params"), **reused)
-        self._epoch = jit(self._scanned, **reused)
-        of_alphas = bilevel.make_gradient(net, "alphas")
-        self._product = jit(curvature.make_product(lambda state, *batch: of_alphas(state, *_unaugmented(*batch))))
+        optimizers = self.weight_optimizer, self.alpha_optimizer
+        self.programs = Steps(
+            net, self.sampler, self._penalty(), self.config.search, self.devices, optimizers, self._scans(),
+            donated(self.config),
+        )  # fmt: skip
+        evaluate = bilevel.make_evaluate(net, batch_statistics=False, augment=False)
+
+        def evaluation(state, total, batch):
+            weights = self.sampler.weights(self.space, state.alphas, state.decisions)
+            return total + Metrics.of_each(*evaluate(state.variables, weights, batch)).sum()
+
+        gradient = bilevel.make_gradient(net, ("alphas",), self.sampler)
+
+        def unaugmented(state, dataset: Dataset, indices, key):
+            return gradient(state, Batch(*batches.batch(dataset, indices, None), key))
+
+        self._evaluate = self.devices.jit(evaluation)
+        self._product = self.devices.jit(curvature.make_product(unaugmented))
+
+    def _penalty(self):
+        search = self.config.search
+        regulariser = REGULARISERS[search.alpha_regulariser]
+        if regulariser is None:
+            return None
+        return lambda alphas: search.alpha_regulariser_weight * regulariser(self.space, alphas)
+
+    def _scans(self) -> bool:
+        if self.config.debug_nans:  # which would stop at the scan
+            return False
+        return {"auto": self.devices.platform == "tpu", "on": True, "off": False}[self.config.search.scan]
 
     def restricted(self, decisions: Decisions) -> "Training":
-        """The same with a supernet without the candidates that `decisions` exclude."""
-        other = copy.copy(self)
-        other._compile(self.net.clone(space=self.space.restricted(decisions.candidates(self.space))))
-        return other
+        """The same data with a supernet without the candidates that `decisions` exclude."""
+        smaller = copy.copy(self)
+        smaller._use(self.net.clone(space=self.space.restricted(decisions.candidates(self.space))))
+        return smaller
 
     def initial_state(self, key: jax.Array) -> SearchState:
         """The state before the first step."""
         scale = 1e-3 if self.config.search.alpha_init == "noise" else 0.0
-        return self.devices.everywhere(
-            bilevel.init_state(self.net, key, self.image_shape, self.weight_optimizer, self.alpha_optimizer, scale)
-        )
+        optimizers = self.weight_optimizer, self.alpha_optimizer
+        state = bilevel.init_state(self.net, key, self.image_shape, *optimizers, scale, self.sampler)
+        return self.devices.everywhere(state)
 
     def abstract_state(self) -> SearchState:
         """The shapes of a state."""
@@ -123,13 +151,14 @@ class Training:
         """The compiled scorer of one cell kind."""
         select = self.config.select
         evaluate = bilevel.make_evaluate(self.net, select.bn == "batch", select.augment)
-        on = self.for_scoring(kind)
+        devices = self.for_scoring(kind)
 
-        def place(variables, weights, masks, batch):
+        def place(variables, weights, masks, batch, *unmasked):
             dataset, indices, key = batch
-            return variables, weights, on.masks(masks), (dataset, on.split(indices), key)
+            return variables, weights, devices.masks(masks), (dataset, devices.split(indices), key), *unmasked
 
-        return on.jit(perturbation.make_scorer(evaluate, kind), place=place)
+        criteria = scoring.criteria_with(CRITERIA[select.criterion])
+        return devices.jit(scoring.make_scorer(evaluate, kind, criteria), place=place)
 
     def for_scoring(self, kind: str) -> Devices:
         """The devices as they are arranged for a call of a kind's scorer."""
@@ -146,14 +175,14 @@ class Training:
         """
         return self.for_scoring(kind).filled(self._masks_of_call(kind))
 
-    def epoch(self, state: SearchState, key: jax.Array, regime: Regime, fold) -> tuple[SearchState, dict]:
-        """One epoch of bilevel steps: alphas on the validation half (unless fixed), then weights on the training half.
+    def epoch(self, state: SearchState, key: jax.Array, regime: Regime, begin: Begin) -> tuple[SearchState, dict]:
+        """One epoch of bilevel steps: alphas on the validation half (if they learn), then weights on the training half.
 
         Args:
           state: consumed; its buffers are reused.
           key: decides images, augmentation and noise of the whole epoch.
           regime: what the steps are taken under.
-          fold: goes through the steps (`Run.fold`).
+          begin: begins the loop over the steps.
 
         Returns:
           The state, and train_loss and train_accuracy over the epoch's weight steps.
@@ -165,87 +194,34 @@ class Training:
         batch_size, steps = regime.batch_size, self.train.size // regime.batch_size
         train = self.devices.split(self.indices(train_key, self.train, regime.sampling, steps, batch_size))
         valid = self.devices.split(self.indices(valid_key, self.valid, "independent", steps, batch_size))
-        images = (2 if self.config.search.alpha == "learned" else 1) * batch_size
-        args = self.train, train, self.valid, valid, step_key, regime.learning_rate, regime.epsilon
-        if self._scans():
-            step, steps, images = lambda i, state, total: self._epoch(state, total, *args), 1, images * steps
-        else:
-            step = lambda i, state, total: self.step(i, state, total, *args)  # noqa: E731
-        tensors = lambda i, state: self._tensors(i, state, *args)  # noqa: E731
-        with explained(tensors, batch_size, "search.learning_rate"):
-            state, total = fold("training", step, state, Metrics.zero(), steps, images)
-        return state, summary(total, "train")
+        level = self.sampler.schedule(regime.progress)
+        epoch = Epoch(self.train, train, self.valid, valid, step_key, regime.learning_rate, level)
+        images = (2 if self.sampler.learns else 1) * batch_size
+        count, per_step = (1, images * steps) if self.programs.scans else (steps, images)
+        loop = begin("training", state, Metrics.zero(), count, per_step)
+        with explained(lambda i, state: self.programs.tensors(i, state, epoch), batch_size, "search.learning_rate"):
+            for i in loop:
+                if self.programs.scans:
+                    loop.state, loop.total = self.programs.epoch(loop.state, loop.total, epoch)
+                else:
+                    loop.state, loop.total = self.programs.step(i, loop.state, loop.total, epoch)
+        return loop.state, summary(loop.total, "train")
 
-    def step(self, i, state: SearchState, total: Metrics, train, train_indices, *args) -> tuple[SearchState, Metrics]:
-        """Bilevel step `i` of an epoch, whose images are `train_indices` and `valid_indices` [steps, B].
-
-        The first of a batch size compiles all its programs before it runs any.
-        """
-        args, batch_size = (i, state, total, train, train_indices, *args), train_indices.shape[-1]
-        if not (batch_size in self._compiled or self._scans()):
-            with self._programs.side_by_side():
-                self._step(*args)
-            self._compiled.add(batch_size)
-        return self._step(*args)
-
-    def _step(
-        self, i, state, total, train, train_indices, valid, valid_indices, key, learning_rate, epsilon
-    ) -> tuple[SearchState, Metrics]:
-        alpha_key, weight_key, perturb_key = jax.random.split(jax.random.fold_in(key, i), 3)
-        batch = self._batch(train, train_indices, i, weight_key)
-        if self.config.search.alpha == "learned":
-            valid_batch = self._batch(valid, valid_indices, i, alpha_key)
-            gradients, _, stats = self._alpha_gradient(state, batch, valid_batch, learning_rate)
-            state, total = self._alpha_update(state, total, gradients, Metrics.zero(), stats)
-        batch = self._perturb(state, batch, perturb_key, epsilon)
-        return self._weight_update(state, total, *self._gradient(state, *batch), learning_rate)
-
-    def _tensors(self, i, state, *args) -> list:
-        """Loss and gradients of step `i`, by name."""
-        looking, names = copy.copy(self), ("the training loss", "the gradient")
-
-        def step(state, *args):
-            found = []
-
-            def look(of):
-                def update(state, total, gradients, metrics, *_):
-                    found.append((metrics.loss, {of: gradients[of]}))
-                    return state, total
-
-                return update
-
-            looking._alpha_update, looking._weight_update = look("alphas"), look("params")
-            looking._step(i, state, Metrics.zero(), *args)
-            return found
-
-        step = self.devices.jit(step) if self._scans() else step
-        return [named for of_half in step(state, *args) for named in zip(names, of_half, strict=True)]
-
-    def _scanned(self, state, total, *args):
-        def body(carry, i):
-            return self._step(i, *carry, *args), None
-
-        return jax.lax.scan(body, (state, total), jnp.arange(args[1].shape[0]))[0]
-
-    def _scans(self) -> bool:
-        if self.config.debug_nans:  # which would stop at the scan
-            return False
-        return {"auto": jax.default_backend() == "tpu", "on": True, "off": False}[self.config.search.scan]
-
-    def validate(self, state: SearchState, key: jax.Array, fold) -> dict:
+    def validate(self, state: SearchState, key: jax.Array, begin: Begin) -> dict:
         """valid_loss and valid_accuracy on the validation half: running statistics, no augmentation.
 
-        `key` is for operations that draw noise; `fold` goes through the batches.
+        Args:
+          state: the search state.
+          key: of operations that draw.
+          begin: begins the loop over the batches.
         """
         batch_size = self.config.search.batch_size
-
-        def step(i, state, total):
-            indices = self.devices.split(np.arange(i * batch_size, (i + 1) * batch_size))
-            batch = self.valid, indices, jax.random.fold_in(key, i)
-            return state, self._evaluate(state, total, batch)
-
         steps = (self.config.eval.images or self.valid.size) // batch_size
-        return summary(fold("validation", step, state, Metrics.zero(), steps, batch_size)[1], "valid")
+        loop = begin("validation", state, Metrics.zero(), steps, batch_size)
+        for i in loop:
+            indices = self.devices.split(np.arange(i * batch_size, (i + 1) * batch_size))
+            loop.total = self._evaluate(state, loop.total, (self.valid, indices, jax.random.fold_in(key, i)))
+        return summary(loop.total, "valid")
 
     def curvature(self, state: SearchState, key: jax.Array, images: int) -> float | None:
         """Largest eigenvalue of the Hessian in the alphas of the mean loss over the first images of the validation half.
@@ -258,26 +234,10 @@ class Training:
 
         def product(direction):
             keys = (jax.random.fold_in(key, i) for i in range(count))
-            of_batches = [
-                self._product(state, direction, (self.valid, self.devices.split(part), of_part))
-                for part, of_part in zip(parts, keys, strict=True)
+            products = [
+                self._product(state, direction, (self.valid, self.devices.split(part), part_key))
+                for part, part_key in zip(parts, keys, strict=True)
             ]
-            return jax.tree.map(lambda *images: sum(images) / count, *of_batches)
+            return jax.tree.map(lambda *values: sum(values) / count, *products)
 
         return curvature.dominant_eigenvalue(product, state.alphas)
-
-    def _evaluation(self, evaluate):
-        def evaluation(state, total, batch):
-            weights = architecture.edge_weights(self.space, state.alphas, state.decisions)
-            return total + evaluate(state.variables, weights, batch)[0]
-
-        return evaluation
-
-
-def _batch(dataset: Dataset, indices: jax.Array, i, key: jax.Array):
-    augment_key, noise_key = jax.random.split(key)
-    return *batches.batch(dataset, indices[i], augment_key), noise_key
-
-
-def _unaugmented(dataset: Dataset, indices: jax.Array, key: jax.Array):
-    return *batches.batch(dataset, indices, None), key

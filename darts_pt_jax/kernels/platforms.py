@@ -1,0 +1,67 @@
+"""Choice of a form by the platform that a program is lowered for, which need not be the one that traces it."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+from jax.experimental.xla_metadata import set_xla_metadata
+
+from darts_pt_jax import devices
+
+_bound = functools.cache(functools.partial)
+"""One object for a function and its constants, which lets jax find what it has traced."""
+
+
+def by_platform(on_cpu: Callable, elsewhere: Callable, *arrays, **constants):
+    """Applies `on_cpu` in a program for CPUs and `elsewhere` in any other; both return the same shapes.
+
+    A program that is traced for a mesh gets one of the two. Any other program, such as an export, gets both, and
+    lowering keeps the forms of its platforms. That takes longer to trace, and cannot be differentiated in reverse: call
+    it within the rules of a `custom_vjp`.
+
+    Args:
+      on_cpu, elsewhere: functions of the arrays and the constants, defined at module level.
+      *arrays: pytrees of arrays.
+      **constants: hashable values.
+    """
+    on_cpu, elsewhere = _bound(on_cpu, **constants), _bound(elsewhere, **constants)
+    platform = devices.traced_platform()
+    if platform is None:
+        return jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=elsewhere)
+    return (on_cpu if platform == "cpu" else elsewhere)(*arrays)
+
+
+def apart(*static: str) -> Callable:
+    """Decorates a function that XLA:CPU is to compile apart from its surroundings; for use in programs for CPUs alone.
+
+    Otherwise XLA:CPU fuses what comes before into each of its users and computes it anew for each.
+
+    Args:
+      *static: names of the arguments that are constants, which callers pass by keyword.
+    """
+
+    def decorate(function):
+        compiled = jax.jit(function, static_argnames=static)
+
+        @functools.wraps(function)
+        def call(*arrays, **constants):
+            return set_xla_metadata(compiled(*arrays, **constants), inlineable="false")
+
+        return call
+
+    return decorate
+
+
+def apart_on_cpu(*static: str) -> Callable:
+    """As `apart`, for a function that is called on every platform: elsewhere it is compiled with its surroundings."""
+
+    def decorate(function):
+        on_cpu, elsewhere = apart(*static)(function), jax.jit(function, static_argnames=static)
+
+        @functools.wraps(function)
+        def call(*arrays, **constants):
+            return by_platform(on_cpu, elsewhere, *arrays, **constants)
+
+        return call
+
+    return decorate

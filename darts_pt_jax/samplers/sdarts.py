@@ -1,0 +1,114 @@
+"""SDARTS: weights trained under perturbed edge weights (Chen and Hsieh, 2020; paper, section 5.1).
+
+A perturbation moves edge weights by at most, or with standard deviation, epsilon, which grows linearly through the search.
+Alpha steps are taken under the mean.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from darts_pt_jax import architecture
+from darts_pt_jax.architecture import Alphas, EdgeWeights
+from darts_pt_jax.samplers.base import Sampler
+from darts_pt_jax.spaces import SearchSpace
+
+ATTACK_STEPS = 7
+
+
+def project(space: SearchSpace, weights: EdgeWeights) -> dict[str, jax.Array]:
+    """Edge weights clipped to [0, 1] and divided by their row's sum.
+
+    A row without a positive entry becomes one-hot at its largest, as in the reference code.
+    """
+    rows = {}
+    for kind, graph in space.cells.items():
+        largest = jnp.where(graph.candidate_mask, weights[kind], -jnp.inf).argmax(-1)
+        clipped = jnp.where(graph.candidate_mask, weights[kind].clip(0, 1), 0)
+        total = clipped.sum(-1, keepdims=True)
+        one_hot = jax.nn.one_hot(largest, graph.width)
+        rows[kind] = jnp.where(total > 0, clipped / jnp.where(total > 0, total, 1), one_hot)
+    return rows
+
+
+def uniform_noise(space: SearchSpace, weights: EdgeWeights, key: jax.Array, epsilon) -> dict[str, jax.Array]:
+    """Edge weights with independent noise from U(-epsilon, epsilon), projected."""
+    keys = _split(key, weights)
+    noisy = {}
+    for kind, row in weights.items():
+        noisy[kind] = row + jax.random.uniform(keys[kind], row.shape, minval=-epsilon, maxval=epsilon)
+    return project(space, noisy)
+
+
+def _split(key: jax.Array, rows: EdgeWeights) -> dict[str, jax.Array]:
+    return dict(zip(rows, jax.random.split(key, len(rows)), strict=True))
+
+
+def _growing(epsilon: float, epsilon_first: float) -> Callable[[float], float]:
+    """Epsilon by progress: linear from `epsilon_first` to `epsilon`."""
+    return lambda progress: epsilon_first + (epsilon - epsilon_first) * progress
+
+
+def _uniform(space: SearchSpace, alphas: Alphas, key: jax.Array, epsilon, own) -> dict[str, jax.Array]:
+    return uniform_noise(space, architecture.mixtures(space, alphas), key, epsilon)
+
+
+def _gaussian(space: SearchSpace, alphas: Alphas, key: jax.Array, epsilon, own) -> dict[str, jax.Array]:
+    keys = _split(key, alphas)
+    noisy = {kind: row + epsilon * jax.random.normal(keys[kind], row.shape) for kind, row in alphas.items()}
+    return architecture.mixtures(space, noisy)
+
+
+def _ascent(space: SearchSpace, loss: Callable, program: Callable, scan: bool) -> Callable:
+    """Projected sign-gradient ascent of the training loss in the box of epsilon, from a random start.
+
+    Running statistics are used and left alone. Edge weights that do not raise the loss are given up for the mean.
+    """
+
+    @program
+    def start(state, key: jax.Array, epsilon):
+        clean = architecture.edge_weights(space, state.alphas, state.decisions)
+        return clean, architecture.decided(uniform_noise(space, clean, key, epsilon), state.decisions)
+
+    @program
+    def ascend(weights, clean, state, batch, epsilon):
+        slope = jax.grad(loss)(weights, state, batch)
+
+        def moved(row, begin, gradient):
+            return begin + (row + 2 * epsilon / ATTACK_STEPS * jnp.sign(gradient) - begin).clip(-epsilon, epsilon)
+
+        boxed = jax.tree.map(moved, weights, clean, slope)
+        return architecture.decided(project(space, boxed), state.decisions)
+
+    @program
+    def worse(weights, clean, state, batch):
+        raises = loss(weights, state, batch) > loss(clean, state, batch)
+        return jax.tree.map(lambda row, begin: jnp.where(raises, row, begin), weights, clean)
+
+    def attack(state, batch, key: jax.Array, epsilon) -> EdgeWeights:
+        clean, weights = start(state, key, epsilon)
+        if scan:
+            step = lambda weights, _: (ascend(weights, clean, state, batch, epsilon), None)  # noqa: E731
+            weights, _ = jax.lax.scan(step, weights, length=ATTACK_STEPS)
+        else:
+            for _ in range(ATTACK_STEPS):
+                weights = ascend(weights, clean, state, batch, epsilon)
+        return worse(weights, clean, state, batch)
+
+    return attack
+
+
+def sdarts_rs(epsilon: float, epsilon_first: float) -> Sampler:
+    """SDARTS-RS as both reference codes run it: uniform noise on the softmax."""
+    return Sampler(sample=_uniform, schedule=_growing(epsilon, epsilon_first))
+
+
+def sdarts_rs_gaussian(epsilon: float, epsilon_first: float) -> Sampler:
+    """SDARTS-RS as the paper writes it: Gaussian noise on the alphas, before the softmax."""
+    return Sampler(sample=_gaussian, schedule=_growing(epsilon, epsilon_first))
+
+
+def sdarts_adv(epsilon: float, epsilon_first: float) -> Sampler:
+    """SDARTS-ADV: projected sign-gradient ascent of the training loss."""
+    return Sampler(attack=_ascent, schedule=_growing(epsilon, epsilon_first))

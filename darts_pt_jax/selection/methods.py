@@ -1,0 +1,53 @@
+"""Selection methods: how an architecture is read off a supernet, as values."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from darts_pt_jax.selection import direct
+from darts_pt_jax.selection.direct import Choice
+from darts_pt_jax.spaces import SearchSpace
+
+Selector = Callable[[SearchSpace, Mapping[str, np.ndarray], np.random.RandomState], Choice]
+"""`selector(space, edge_weights, rng)` takes all decisions at once, from edge weights [E, O] by cell kind."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to select.
+
+    Attributes:
+      name: the value of `select.method`.
+      about: what it does, in a few words, for `--help` and the docs.
+      scores: whether it chooses operations by scoring the supernet under masks; else by the alphas, or at random.
+      reads_alphas: whether it needs alphas that were trained.
+      selector: takes all decisions at once, without images or tuning; None: decision by decision, with tuning between.
+      greedy: whether the criterion of SGAS says which edge is next, and training goes on with the search meanwhile.
+      draws: whether its result depends on select.seed by the order of edges or by a draw.
+    """
+
+    name: str
+    about: str
+    scores: bool = False
+    reads_alphas: bool = False
+    selector: Selector | None = None
+    greedy: bool = False
+    draws: bool = True
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("perturbation", "keeps the operation whose removal hurts the supernet most (DARTS-PT)", scores=True),
+        Method("magnitude_tuned", "the largest alpha at that moment, with tuning between (PT-Mag)", reads_alphas=True),
+        Method("magnitude", "the largest alpha (DARTS)", reads_alphas=True, selector=direct.magnitude, draws=False),
+        Method("random", "any operation, any inputs", selector=direct.random),
+        Method("sgas", "the largest alpha, edge by edge as SGAS' criterion says", reads_alphas=True, greedy=True, draws=False),
+        Method(
+            "sgas_perturbation", "on the same edges, the operation whose removal hurts most (SGAS+PT)", scores=True,
+            reads_alphas=True, greedy=True, draws=False,
+        ),
+    )
+}  # fmt: skip
+"""Methods by the value of `select.method`."""

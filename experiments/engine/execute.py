@@ -1,0 +1,180 @@
+"""One command: what is done already, what is left to do, and doing it."""
+
+import contextlib
+import io
+
+from darts_pt_jax import hosts
+from darts_pt_jax.data import sources
+from darts_pt_jax.data.images import Images
+from darts_pt_jax.data.streams import Stream
+from darts_pt_jax.devices import Devices
+from darts_pt_jax.genotype import example
+from darts_pt_jax.spaces import SPACES
+from experiments.config import schema
+from experiments.config.schema import Config
+from experiments.config.settings import Settings
+from experiments.config.versions import refuse_earlier
+from experiments.engine import directory, locks, machine
+from experiments.engine.failures import one_line
+from experiments.engine.interrupts import Interrupts
+from experiments.engine.run import Run
+from experiments.engine.screen import Screen
+from experiments.engine.sources import Source
+from experiments.engine.units import Unit
+from experiments.errors import ConfigError
+from experiments.training import network
+from experiments.training.checks import devices_of
+from experiments.training.network import chosen, own
+from experiments.training.supernet import Training
+
+
+def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: Interrupts):
+    """Runs the requested stages on what earlier commands left.
+
+    Args:
+      settings: the command.
+      pipeline: the units of every stage, in order.
+      report: the stage "report", which has no units: `report(settings)` writes what is missing and returns a text for
+        the screen, or None if nothing changed.
+      stop: the signals that may interrupt.
+
+    Raises:
+      ConfigError, DataError: the settings do not fit the run directory or the data, or a stage is requested before the
+        one it needs.
+      RunError: work failed.
+      Interrupted: a signal asked to stop.
+    """
+    machine.prepare(settings.config)
+    workdir, units = settings.workdir, [unit for stage in pipeline.values() for unit in stage]
+    locks.refuse_if_locked(workdir / "lock")
+    before, done = hosts.of_first(progress(settings, pipeline))
+    screen = Screen(None if hosts.first() else io.StringIO())
+    worked = done < goal(settings, pipeline, done)
+    if worked:
+        source = Source.named(settings, before)
+        if settings.config.data.download and sources.find(settings.config.data.source).downloads:
+            screen.say("tensorflow-datasets downloads the data if they are not there yet")
+        with one_line("start", lambda: "lower data.examples, data.size or supernet.channels"):
+            devices = devices_of(settings.config)
+            images = _loaded(settings.config)
+            if "retrain" in settings.stages:
+                check_retraining(settings, images, devices)
+            training = None if settings.config.genotype else Training(settings.config, images, devices)
+            if source and training:
+                source.check(training)
+        for note in (*images.notes, *(source.notes if source else ())):
+            screen.say(note)
+        hosts.meet("ready")
+        workdir.mkdir(parents=True, exist_ok=True)
+        with locks.locked(workdir / "lock"):
+            before, done = hosts.of_first(progress(settings, pipeline))  # anew: another may have worked on it meanwhile
+            if warning := directory.bind(settings, before, source and source.data_sha256, images, devices):
+                screen.say(warning)
+            hosts.meet("bound")
+            with contextlib.closing(Run(settings, images, devices, training, source, screen, stop)) as run:
+                del training  # so that the run alone holds it
+                with one_line("start", lambda: "lower supernet.channels or supernet.cells"):
+                    state = run.resume(units)
+                screen.say("compiling: the first epoch and the first decisions take longer than the others")
+                todo = units[run.done : goal(settings, pipeline, run.done)]
+                with screen.showing(todo):
+                    run.carry_out(todo, state)
+    if not hosts.first():
+        return
+    text = report(settings) if "report" in settings.stages else None
+    if text:
+        screen.show(text)
+    names = ("report.md", "report.html", "drawings", "genotype.txt", "retrained.json", "network.safetensors")
+    left = ", ".join(name for name in names if (workdir / name).exists())
+    where = f"{workdir}: {left}" if "report.md" in left else workdir
+    screen.say(f"{'' if worked or text else 'finished: '}the results are in {where}")
+
+
+def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict | None, int]:
+    """What run.json says (None if no step is done), and how many units are done.
+
+    Raises:
+      ConfigError: the run directory is of something else, or of another config.
+      RunError: checkpoints are missing.
+    """
+    before = directory.stored(settings.workdir)
+    position = directory.position(settings.workdir) if before else directory.beginning()
+    done, begun = position["units"], bool(position["within"])
+    if not done and not begun:
+        return None, 0
+    units = [(unit.stage, unit.type) for stage in pipeline.values() for unit in stage]
+    free, retraining = set(schema.free_keys()), units.index(("retrain", "epoch"))
+    if ("select", "begin") in units:
+        first = 1 + units.index(("select", "begin"))
+        if done + begun <= first:
+            free |= schema.free_keys(["select"])
+        if done + begun >= first:  # the unit `begin` has treated the optimiser's state as this method needs it
+            free -= {"select.method"}
+    if done + begun <= retraining:
+        free |= schema.free_keys(["retrain"])
+    elif settings.config.genotype:
+        _refuse_another_architecture(settings)
+    directory.refuse_changes(settings, before["config"], free)
+    if done < goal(settings, pipeline, done) and done + begun != retraining:
+        refuse_earlier(before, settings.workdir)
+    return before, done
+
+
+def _refuse_another_architecture(settings: Settings):
+    """Holds what a file or text says now against what the run has begun to train."""
+    try:
+        named = chosen(settings.config, settings.workdir)
+    except ConfigError:  # a file that is gone since: the run has its own
+        return
+    if named != own(settings.workdir):
+        raise ConfigError(
+            f"genotype: {settings.config.genotype:.300} is another architecture than {settings.workdir} was begun with: "
+            "set it back or name a new --workdir"
+        )
+
+
+def load_images(config: Config, download: bool = False) -> Images | Stream:
+    """The images that the config names."""
+    data = config.data
+    return sources.load_images(data.source, data.path, data.size, data.examples, data.dir, download, data.crop)
+
+
+def _loaded(config: Config) -> Images | Stream:
+    """`load_images`; where something is downloaded, by the first host before the others look for it."""
+    if not config.data.download:
+        return load_images(config)
+    images = load_images(config, True) if hosts.first() else None
+    hosts.meet("downloaded")
+    return load_images(config) if images is None else images
+
+
+def check_retraining(settings: Settings, images: Images | Stream, devices: Devices):
+    """Refuses, before any work, what stage retrain could not do.
+
+    Raises:
+      ConfigError, DataError: its settings do not fit the images or the cells.
+    """
+    config = settings.config
+    genotype = chosen(config, settings.workdir) if config.genotype else example(SPACES[config.space])
+    network.check(config, images, genotype, devices)
+
+
+def goal(settings: Settings, pipeline: dict[str, list[Unit]], done: int) -> int:
+    """How many units are done after this command.
+
+    Raises:
+      ConfigError: a stage is requested before one that it needs.
+    """
+    goal, border, missing = done, 0, None
+    for stage, units in pipeline.items():
+        border += len(units)
+        if stage in settings.stages:
+            if missing and not (stage == "report" and missing == "retrain" and not settings.config.genotype):
+                raise ConfigError(
+                    f"stage {stage} needs {missing}, which is not finished in {settings.workdir}: "
+                    f"name it in --config.stages too"
+                )
+            goal = max(goal, border) if units else goal
+        elif done < border:
+            missing = missing or stage
+    return goal

@@ -1,0 +1,178 @@
+"""Bilevel steps of a supernet: which programs they consist of, and how an epoch goes through them."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from darts_pt_jax import bilevel
+from darts_pt_jax.architecture import EdgeWeights
+from darts_pt_jax.bilevel import Batch, Draw, SearchState
+from darts_pt_jax.data import batches
+from darts_pt_jax.data.batches import Dataset
+from darts_pt_jax.devices import Devices
+from darts_pt_jax.metrics import Metrics
+from darts_pt_jax.samplers import Sampler
+from darts_pt_jax.supernet import Supernet
+from darts_pt_jax.unrolled import ALPHA_GRADIENTS
+from experiments.training.programs import Programs
+
+
+@flax.struct.dataclass
+class Epoch:
+    """What the steps of an epoch are taken on.
+
+    Attributes:
+      train, valid: the halves of the training set, for weights and for alphas.
+      train_indices, valid_indices: int [steps, B], the images of every step.
+      key: of all that is drawn.
+      learning_rate: of the weights.
+      level: of the sampler's schedule.
+    """
+
+    train: Dataset
+    train_indices: jax.Array
+    valid: Dataset
+    valid_indices: jax.Array
+    key: jax.Array
+    learning_rate: jax.Array | float
+    level: jax.Array | float
+
+
+class Updates(NamedTuple):
+    """Guarded updates (`bilevel.guarded`) of alphas and weights."""
+
+    alphas: Callable
+    weights: Callable
+
+
+class Steps:
+    """The programs of a step. Each is compiled by itself, or all of an epoch is one program (`scans`)."""
+
+    def __init__(
+        self, net: Supernet, sampler: Sampler, penalty: Callable | None, search, devices: Devices,
+        optimizers: tuple, scans: bool, donated: tuple[int, ...],
+    ):  # fmt: skip
+        """Compiles nothing yet.
+
+        Args:
+          net: the supernet.
+          sampler: makes edge weights of alphas.
+          penalty: the alphas' regulariser, `penalty(alphas)`, or None.
+          search: section `search` of the config.
+          devices: where steps are computed.
+          optimizers: of weights and alphas.
+          scans: whether an epoch is one program.
+          donated: arguments that an update consumes.
+        """
+        self._sampler, self._devices, self._scans = sampler, devices, scans
+        self._programs, self._compiled = Programs(devices), set()
+        program = (lambda function, **_: function) if scans else self._programs
+        weight_optimizer, alpha_optimizer = optimizers
+
+        @functools.cache
+        def gradient(*names: str):
+            names = ("params", "alphas") if search.gradients == "shared" and sampler.learns else names
+            return made(names)
+
+        @functools.cache
+        def made(names: tuple[str, ...]):
+            return program(bilevel.make_gradient(net, names, sampler, penalty))
+
+        self._batch = program(_batch, out=Batch(devices.batch, devices.batch, devices.whole))
+        self._gradient = gradient("params")
+        self._alpha_gradient = ALPHA_GRADIENTS[search.unrolled](
+            gradient, program, momentum=search.momentum, weight_decay=search.weight_decay
+        )
+        self._edge_weights = _training_weights(net, sampler, program, scans)
+        alpha_update = bilevel.guarded(bilevel.make_alpha_update(alpha_optimizer), "alphas")
+        weight_update = bilevel.guarded(bilevel.make_weight_update(weight_optimizer), "params")
+        self._updates = Updates(
+            program(alpha_update, donate_argnums=donated), program(weight_update, donate_argnums=donated)
+        )
+        self._epoch = devices.jit(self._scanned, donate_argnums=donated)
+
+    @property
+    def scans(self) -> bool:
+        """Whether an epoch is one program."""
+        return self._scans
+
+    def step(self, i, state: SearchState, total: Metrics, epoch: Epoch) -> tuple[SearchState, Metrics]:
+        """Bilevel step `i` of an epoch; the first of a batch size compiles all its programs before it runs any."""
+        batch_size = epoch.train_indices.shape[-1]
+        if not (batch_size in self._compiled or self._scans):
+            with self._programs.compiling():
+                self._step(i, state, total, epoch, self._updates)
+            self._compiled.add(batch_size)
+        return self._step(i, state, total, epoch, self._updates)
+
+    def epoch(self, state: SearchState, total: Metrics, epoch: Epoch) -> tuple[SearchState, Metrics]:
+        """All steps of an epoch as one program."""
+        return self._epoch(state, total, epoch)
+
+    def _step(self, i, state, total, epoch: Epoch, updates: Updates) -> tuple[SearchState, Metrics]:
+        alpha_key, weight_key, sample_key = jax.random.split(jax.random.fold_in(epoch.key, i), 3)
+        batch = self._batch(epoch.train, epoch.train_indices, i, weight_key)
+        if self._sampler.learns:
+            valid = self._batch(epoch.valid, epoch.valid_indices, i, alpha_key)
+            draw = None
+            if self._sampler.samples_alpha_steps:
+                draw = Draw(jax.random.fold_in(sample_key, 1), epoch.level)
+            gradients, _, stats = self._alpha_gradient(state, batch, valid, epoch.learning_rate, draw)
+            state, total = updates.alphas(state, total, gradients, Metrics.zero(), stats)
+        weights = self._edge_weights(state, batch, sample_key, epoch.level)
+        state, total = updates.weights(state, total, *self._gradient(state, batch, weights), epoch.learning_rate)
+        if self._sampler.update_own is not None:
+            own = self._sampler.update_own(state.sampler, state.alphas, sample_key, epoch.level)
+            state = state.replace(sampler=own)
+        return state, total
+
+    def _scanned(self, state, total, epoch: Epoch):
+        def body(carry, i):
+            return self._step(i, *carry, epoch, self._updates), None
+
+        return jax.lax.scan(body, (state, total), jnp.arange(epoch.train_indices.shape[0]))[0]
+
+    def tensors(self, i, state: SearchState, epoch: Epoch) -> list[tuple[str, object]]:
+        """Loss and gradients of step `i`, by name."""
+
+        def look(state):
+            found = []
+
+            def recorder(name):
+                def update(state, total, gradients, metrics, *_):
+                    found.append((metrics.loss, {name: gradients[name]}))
+                    return state, total
+
+                return update
+
+            self._step(i, state, Metrics.zero(), epoch, Updates(recorder("alphas"), recorder("params")))
+            return found
+
+        found = self._devices.jit(look)(state) if self._scans else look(state)
+        return [named for half in found for named in zip(("the training loss", "the gradient"), half, strict=True)]
+
+
+def _batch(dataset: Dataset, indices: jax.Array, i, key: jax.Array) -> Batch:
+    augment_key, noise_key = jax.random.split(key)
+    return Batch(*batches.batch(dataset, indices[i], augment_key), noise_key)
+
+
+def _training_weights(
+    net: Supernet, sampler: Sampler, program: Callable, scans: bool
+) -> Callable[..., EdgeWeights | None]:
+    """`edge_weights(state, batch, key, level)` of a weight step; None: the mean, which a gradient takes by itself."""
+    if sampler.attack is not None:
+
+        def loss(weights, state, batch: Batch):
+            images, labels, noise_key = batch.images, batch.labels, batch.noise_key
+            return bilevel.forward(net, state.variables, weights, images, labels, noise_key, False)[0].loss
+
+        return sampler.attack(net.space, loss, program, scans)
+    if sampler.sample is not None:
+        sample = program(bilevel.make_sample(net.space, sampler))
+        return lambda state, batch, key, level: sample(state, Draw(key, level))
+    return lambda state, batch, key, level: None
