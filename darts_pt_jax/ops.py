@@ -6,7 +6,8 @@ is, and find it out from the registered value itself.
 """
 
 import functools
-from typing import ClassVar, Protocol
+from collections.abc import Hashable
+from typing import Any, ClassVar, Protocol
 
 import flax.errors
 import flax.linen as nn
@@ -265,13 +266,20 @@ class NorConv(Operation):
         return block(x, batch_statistics)
 
 
-class MakeOperation(Protocol):
+class MakeOperation(Hashable, Protocol):
     """Makes an operation's module: a subclass of `Operation`, or a `functools.partial` of one."""
 
     def __call__(
-        self, channels: int, stride: int = 1, affine: bool = False, pool_norm: bool = True, **attributes
+        self,
+        channels: int,
+        stride: int = 1,
+        affine: bool = False,
+        pool_norm: bool = True,
+        *,
+        parent: Any = ...,
+        name: str | None = ...,
     ) -> nn.Module:
-        """See `Operation`; `attributes` are Flax's `name` and `parent`."""
+        """See `Operation`; `parent` and `name` are Flax's."""
         ...
 
 

@@ -44,7 +44,8 @@ class Cell(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: tuple[jax.Array, ...], weights: jax.Array, batch_statistics: bool) -> jax.Array:
-        states, edges = list(inputs), collections.defaultdict(float)
+        states: list[Any] = list(inputs)
+        edges: dict[int, Any] = collections.defaultdict(float)
         noise = self.make_rng("noise") if any(ops.draws(g.operation) for g in self.graph.groups) else None
         entries = jax.lax.split(weights.reshape(-1), (1,) * weights.size)
         if self.graph.inputs == 2:
@@ -73,7 +74,8 @@ class Cell(nn.Module):
           batch_statistics: see `Supernet`.
           noise: the key of operations that draw.
         """
-        alone, together = collections.defaultdict(list), collections.defaultdict(list)
+        alone: dict[int, list] = collections.defaultdict(list)
+        together: dict[tuple[int, ...], list] = collections.defaultdict(list)
         for group in self.graph.groups:
             if group.source != state:
                 continue
@@ -89,17 +91,17 @@ class Cell(nn.Module):
         mixture = kernels.mixture_plain if self.plain else kernels.mixture
         sums: dict[int, Any] = collections.defaultdict(float)
         for e, parts in alone.items():
-            weights, outputs = zip(*parts, strict=True)
-            sums[e] += mixture(jnp.concatenate(weights), outputs)
+            of_edge, images = zip(*parts, strict=True)
+            sums[e] += mixture(jnp.concatenate(of_edge), images)
         for edges, parts in together.items():
-            weights, outputs = zip(*parts, strict=True)
-            mixed = jax.vmap(mixture, (1, 0))(jnp.stack(weights), outputs)
-            for e, of_edge in zip(edges, jax.lax.split(mixed, (1,) * len(edges)), strict=True):
-                sums[e] += of_edge[0]
+            of_groups, images = zip(*parts, strict=True)
+            mixed = jax.vmap(mixture, (1, 0))(jnp.stack(of_groups), images)
+            for e, row in zip(edges, jax.lax.split(mixed, (1,) * len(edges)), strict=True):
+                sums[e] += row[0]
         return sums
 
     def _outputs(
-        self, group: Group, x: jax.Array, batch_statistics: bool, noise: jax.Array | None
+        self, group: Group, x: jax.Array, batch_statistics: bool, noise: Any
     ) -> Sequence[jax.Array] | jax.Array:
         """A candidate's output on each edge of its group: G arrays, or one array [G, B, H, W, C] if "together"."""
         variables, statistics = self._variables(group)
@@ -108,6 +110,8 @@ class Cell(nn.Module):
         channels, entries = self.mixed_channels.count(self.channels), self._entries(group)
         operation = ops.OPERATIONS[group.operation](channels, group.stride, pool_norm=self.pool_norm, parent=None)
         draws = ops.draws(group.operation)
+
+        outputs: Any
 
         def run(variables, x, entry=None):
             rngs = {"noise": jax.random.fold_in(noise, entry)} if draws else {}
