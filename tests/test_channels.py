@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from darts_pt_jax import architecture, bilevel
+from darts_pt_jax import bilevel
 from darts_pt_jax.channels import AllChannels, PartialChannels
-from darts_pt_jax.selection import perturbation
+from darts_pt_jax.metrics import Metrics
+from darts_pt_jax.selection import scoring, strategies
 from darts_pt_jax.spaces import dag
 from darts_pt_jax.supernet import Cell, Supernet
 from tests import tiny
@@ -94,14 +95,17 @@ def test_masks_decisions_and_restriction_are_as_with_all_channels(key):
 
     def program(net):
         evaluate = bilevel.make_evaluate(net, True, False)
-        return evaluate, jax.jit(lambda state, mask: evaluate(state.variables, masked(net, state, mask), batch)[0].loss)
+        loss = lambda state, mask: (
+            Metrics.of_each(*evaluate(state.variables, masked(net, state, mask), batch)).sum().loss
+        )  # noqa: E731
+        return evaluate, jax.jit(loss)
 
     def masked(net, state, mask):
         return {"normal": tiny.weights(net, state)["normal"] * mask}
 
     evaluate, loss = program(net)
-    masks = architecture.without_operations(net.space, "normal", 2)
-    scorer = jax.jit(perturbation.make_scorer(evaluate, "normal"))
+    masks = strategies.without_operations(net.space, "normal", 2)
+    scorer = jax.jit(scoring.make_scorer(evaluate, "normal"))
     scores = scorer(state.variables, tiny.weights(net, state), jnp.asarray(masks), batch)[0].loss
     np.testing.assert_allclose(scores, [loss(state, mask) for mask in masks], rtol=1e-4)
     assert np.ptp(scores) > 1e-3
@@ -113,7 +117,7 @@ def test_masks_decisions_and_restriction_are_as_with_all_channels(key):
     sizes = [sum(leaf.size for leaf in jax.tree.leaves(one.params)) for one in (decided, less)]
     assert sizes[1] < sizes[0]
     np.testing.assert_allclose(loss(decided, 1.0), program(part)[1](less, 1.0), rtol=1e-5)
-    gradient = jax.jit(bilevel.make_gradient(part, "params", "alphas"))
-    gradients, _, _ = gradient(less, data.images / 255.0, data.labels, key)
+    gradient = jax.jit(bilevel.make_gradient(part, ("params", "alphas")))
+    gradients, _, _ = gradient(less, bilevel.Batch(data.images / 255.0, data.labels, key))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
     assert gradients["alphas"]["normal"].any()
