@@ -27,7 +27,7 @@ from darts_pt_jax import spaces
 from experiments.analysis import subject
 from experiments.config import plugins, schema
 from experiments.config.key import table_named
-from experiments.engine import run
+from experiments.engine import execute
 from tests import tiny
 
 tiny.register()
@@ -48,7 +48,7 @@ def one_training():
     Only of the last: Linux lets a process have 65,530 mappings of memory, of which small programs take thousands.
     What else `Training` refuses a config for is not looked at again.
     """
-    made, make = {}, run.Training
+    made, make = {}, execute.Training
 
     def training(config, images, devices=None):
         read = {key: schema.value(config, key) for key in schema.of_programs()}
@@ -63,7 +63,7 @@ def one_training():
         return one
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "Training", training)
+        patch.setattr(execute, "Training", training)
         patch.setattr(subject, "Training", training)
         yield
 
