@@ -11,8 +11,10 @@ import json
 import resource
 import sys
 
+from experiments.config import plugins
 from experiments.engine.large_pages import use_large_pages
 
+# The names of `programs.MEASUREMENTS`, which cannot be imported yet: it imports jax, and this process may begin anew.
 WHAT = ("forward", "score", "score_reduce", "pipeline", "records", "collectives", "step")
 
 
@@ -28,6 +30,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--gradients", choices=("separate", "shared"), default="separate")
     parser.add_argument("--what", default="forward,step,score", help=f"any of {','.join(WHAT)}")
     parser.add_argument("--cache", action="store_true", help="keep compiled programs as experiments.main does")
+    plugins.add_option(parser)
     args = parser.parse_args()
     if unknown := set(args.what.split(",")) - set(WHAT):
         parser.error(f"--what names {', '.join(sorted(unknown))}, expected any of {', '.join(WHAT)}")
@@ -43,12 +46,14 @@ def main():
     from experiments.engine import machine
 
     jax.config.update("jax_num_cpu_devices", args.devices)  # a CPU's cores stand for so many
+    plugins.load(args.plugins or "")
     config = programs.make_config(args)
     if args.cache:
         machine.prepare(config)
     else:
         jax.config.update("jax_enable_compilation_cache", False)
-    asked = [name for name in WHAT if name in args.what.split(",")]
+    assert set(programs.MEASUREMENTS) == set(WHAT)
+    asked = [name for name in programs.MEASUREMENTS if name in args.what.split(",")]
     answer = vars(args) | programs.measure(config, args, asked)
     unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
     answer["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 3)

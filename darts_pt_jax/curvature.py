@@ -1,4 +1,4 @@
-"""The curvature of the validation loss in the alphas, which foretells that a search degenerates (RobustDARTS, section 4)."""
+"""The curvature of the validation loss in the alphas, which predicts that a search degenerates (RobustDARTS, section 4)."""
 
 from collections.abc import Callable
 

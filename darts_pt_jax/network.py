@@ -8,6 +8,7 @@ import functools
 import statistics
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -50,7 +51,7 @@ class DiscreteCell(nn.Module):
             states[0] = older(self.channels, affine=True, name="preprocess_0")(states[0], train)
             states[1] = ops.ReLUConvNorm(self.channels, affine=True, name="preprocess_1")(states[1], train)
         for n, node in enumerate(self.nodes):
-            total = 0.0
+            total: Any = 0.0
             for i, (name, source) in enumerate(node):
                 stride = 2 if self.reduction and source < self.inputs else 1
                 operation = ops.OPERATIONS[name](

@@ -6,7 +6,8 @@ is, and find it out from the registered value itself.
 """
 
 import functools
-from typing import ClassVar, Protocol
+from collections.abc import Hashable
+from typing import Any, ClassVar, Protocol
 
 import flax.errors
 import flax.linen as nn
@@ -265,13 +266,20 @@ class NorConv(Operation):
         return block(x, batch_statistics)
 
 
-class MakeOperation(Protocol):
+class MakeOperation(Hashable, Protocol):
     """Makes an operation's module: a subclass of `Operation`, or a `functools.partial` of one."""
 
     def __call__(
-        self, channels: int, stride: int = 1, affine: bool = False, pool_norm: bool = True, **attributes
+        self,
+        channels: int,
+        stride: int = 1,
+        affine: bool = False,
+        pool_norm: bool = True,
+        *,
+        parent: Any = ...,
+        name: str | None = ...,
     ) -> nn.Module:
-        """See `Operation`; `attributes` are Flax's `name` and `parent`."""
+        """See `Operation`; `parent` and `name` are Flax's."""
         ...
 
 
@@ -322,6 +330,11 @@ def has_statistics(name: str, stride: int, pool_norm: bool) -> bool:
 def draws(name: str) -> bool:
     """Whether an operation draws random numbers."""
     return _draws(OPERATIONS[name])
+
+
+def stacks(name: str) -> bool:
+    """Whether an operation is computed by vmap over the edges that read the same state: `Operation.stacks`."""
+    return getattr(OPERATIONS[name](2), "stacks", False) and not draws(name)
 
 
 def differs_by_edge(name: str, stride: int = 1) -> bool:
