@@ -30,8 +30,8 @@ from experiments.launching.launchers import LAUNCHERS
 from experiments.launching.sweeps import Sweep
 from experiments.reporting import table
 
-OWN = ("config.seed", "config.search.seed", "config.retrain.seed", "config.init_from", "config.init_epoch")
-"""Options that a sweep sets itself, or that leave nothing to compare."""
+SET_HERE = ("config.seed", "config.search.seed", "config.retrain.seed", "config.init_from", "config.init_epoch")
+"""Options that a sweep sets itself, or that would leave nothing to compare."""
 
 
 def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(text, flush=True)) -> int:
@@ -91,7 +91,7 @@ def parse(argv: Sequence[str]) -> Sweep:
     """
     args, overrides = _arguments(argv)
     seeds, launching = _seeds(args.seeds), _launching(args)
-    if fixed := [a for a in overrides if a.lstrip("-").partition("=")[0] in OWN]:
+    if fixed := [a for a in overrides if a.lstrip("-").partition("=")[0] in SET_HERE]:
         raise ConfigError(f"{fixed[0]} is what the sweep sets itself: leave it out")
     genotypes = _genotypes(args.genotypes)
     given = [f"--config={args.config}", *overrides]
@@ -104,9 +104,9 @@ def parse(argv: Sequence[str]) -> Sweep:
             raise ConfigError(
                 f"--beside is {args.beside!r}, but there is no selection beside a given genotype: leave it out"
             )
-        return Sweep(workdir, seeds, None, sweeps.of_genotypes(given, genotypes, workdir, seeds), {}, *launching)
+        return Sweep(workdir, seeds, None, sweeps.genotype_commands(given, genotypes, workdir, seeds), {}, *launching)
     beside = args.beside.split(",") if args.beside else None
-    commands, left_out = sweeps.of_selections(given, first, workdir, seeds, beside)
+    commands, left_out = sweeps.selection_commands(given, first, workdir, seeds, beside)
     return Sweep(workdir, seeds, first.config.select.method, commands, left_out, *launching)
 
 
