@@ -212,7 +212,7 @@ def _alphas(space: SearchSpace, config: Config, found: RunRecords) -> list[tuple
     lines = _search(found) + [m for m in found.stage("select") if m["order"] == 1]
     history = [m["edge_weights"] for m in lines if "edge_weights" in m]
     parts = []
-    if config.genotype or not history or config.search.alpha != "learned":
+    if config.genotype or not history or not records.learns_alphas(config):
         return parts
     for kind, graph in space.cells.items():
         for e, edge in enumerate(graph.edges):
