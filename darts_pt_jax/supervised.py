@@ -12,8 +12,7 @@ from darts_pt_jax.metrics import Gradient, Metrics
 from darts_pt_jax.network import Network
 
 
-@flax.struct.dataclass
-class RetrainState:
+class RetrainState(flax.struct.PyTreeNode):
     """Everything that retraining changes.
 
     Attributes:

@@ -59,7 +59,7 @@ class Dataset(Recipe, Labelled):  # its fields are those of the last base first
 
 def resident(images: np.ndarray, labels: np.ndarray, recipe: Recipe, devices: Devices) -> Dataset:
     """Images uint8 [N, H, W, C] and labels [N] of the host, on every device, with what is done to them."""
-    return devices.everywhere(Dataset(images, labels, **vars(recipe)))
+    return devices.everywhere(Dataset(images, labels, **vars(recipe)))  # type: ignore[arg-type]
 
 
 def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -149,9 +149,9 @@ def _jittered(pixels: jax.Array, jitter: tuple[float, ...], key: jax.Array) -> j
             low = max(0, 1 - largest) if neutral else -largest
             changes.append(change)
             amounts.append(jax.random.uniform(amount_key, (len(pixels), 1, 1, 1), minval=low, maxval=neutral + largest))
-    order, amounts = jax.random.permutation(order_key, len(changes)), jnp.stack(amounts)
+    order, drawn = jax.random.permutation(order_key, len(changes)), jnp.stack(amounts)
     return jax.lax.fori_loop(
-        0, len(changes), lambda i, x: jax.lax.switch(order[i], changes, x, amounts[order[i]]), pixels
+        0, len(changes), lambda i, x: jax.lax.switch(order[i], changes, x, drawn[order[i]]), pixels
     )
 
 

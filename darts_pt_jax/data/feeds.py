@@ -33,7 +33,9 @@ class Feed(Protocol):
 
 def feed(images: Images | Stream, recipe: Recipe, devices: Devices) -> Feed:
     """The one that images need; batches are split over the devices."""
-    return (_Streamed if isinstance(images, Stream) else _Resident)(images, recipe, devices)
+    if isinstance(images, Stream):
+        return _Streamed(images, recipe, devices)
+    return _Resident(images, recipe, devices)
 
 
 class _Resident:
@@ -50,8 +52,8 @@ class _Resident:
 
     def testing(self, batch_size):
         size = self._test.size
-        indices = np.arange(-(-size // batch_size) * batch_size).clip(max=size - 1).reshape(-1, batch_size)
-        indices = self._devices.split(indices)
+        padded = np.arange(-(-size // batch_size) * batch_size).clip(max=size - 1)
+        indices = self._devices.split(padded.reshape(-1, batch_size))
         return lambda i: (self._test, indices, i)
 
     def batch(self, given, key):

@@ -85,7 +85,7 @@ class FolderSplit(Sequence):
     def __len__(self):
         return len(self._names)
 
-    def __getitem__(self, number: int) -> tuple[str, int]:
+    def __getitem__(self, number: int) -> tuple[str, int]:  # type: ignore[override]
         return self.name(number), int(self._labels[number])
 
     def name(self, number: int) -> str:

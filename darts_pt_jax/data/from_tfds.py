@@ -91,7 +91,7 @@ class TfdsSplit(Sequence):
     def __len__(self):
         return len(self._source)
 
-    def __getitem__(self, number: int) -> tuple[bytes, int]:
+    def __getitem__(self, number: int) -> tuple[bytes, int]:  # type: ignore[override]
         example = self._source[number]
         return example["image"], int(example["label"])
 

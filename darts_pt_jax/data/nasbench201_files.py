@@ -9,6 +9,7 @@ import collections
 import pathlib
 import pickle
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def convert(source: pathlib.Path, target: pathlib.Path) -> int:
     if not archs:
         raise TableError(f"{source}: has no architectures")
     target.parent.mkdir(parents=True, exist_ok=True)
-    columns = {"metric_names": np.array(list(METRICS)), "metrics": np.array(metrics, np.float32)}
+    columns: dict[str, Any] = {"metric_names": np.array(list(METRICS)), "metrics": np.array(metrics, np.float32)}
     temporary = target.with_name(target.name + ".tmp.npz")
     np.savez_compressed(temporary, arch=np.array(archs), **columns)
     temporary.replace(target)

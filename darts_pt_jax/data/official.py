@@ -88,7 +88,7 @@ ALGORITHMS = {32: "md5", 64: "sha256"}
 
 
 def _images(name, release, folder, checksums):
-    parts = {"train": [], "test": []}
+    parts: dict[str, list] = {"train": [], "test": []}
     for file, published in release.checksums.items():
         content = (folder / file).read_bytes()
         _check(folder / file, content, checksums.get(file, published))
@@ -123,7 +123,7 @@ def _cifar(member: str, splits: dict[str, tuple[str, ...]], parse: Callable[[byt
             if missing := {name for _, name in wanted} - set(tar.getnames()):
                 raise ValueError(f"the archive lacks {', '.join(sorted(missing))}")
             for split, name in wanted:
-                yield split, *parse(tar.extractfile(name).read())
+                yield split, *parse(tar.extractfile(name).read())  # type: ignore[union-attr]
 
     return read
 

@@ -10,6 +10,7 @@ import dataclasses
 import re
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -151,7 +152,7 @@ def _rank(name: str, path: tuple[str, ...], edge: tuple[int, int] | None) -> tup
     if name.startswith("cells_"):
         return _ORDER.index("cells"), int(name[6:])
     if name.startswith("from_"):
-        return _ORDER.index("edges"), *edge
+        return _ORDER.index("edges"), *(edge or ())
     if of_node := re.match(r"node_(\d+)_(\d+)_", name):
         return _ORDER.index("edges"), *map(int, of_node.groups())
     if name not in _ORDER:
@@ -209,7 +210,7 @@ def variables(tensors: Mapping[str, np.ndarray], net: Supernet | Network, like: 
 
     taken = jax.tree_util.tree_map_with_path(leaf, like)
     if differing:
-        worst = max(differing, key=differing.get)
+        worst = max(differing, key=differing.__getitem__)
         warnings.warn(
             f"{len(differing)} running statistics, of what several edges share here, differ by edge (by up to "
             f"{100 * differing[worst]:.2g}% in {'/'.join(worst)}): their means are taken",
@@ -265,7 +266,7 @@ def image_channels(tensors: Mapping[str, np.ndarray]) -> int:
     return next(array.shape[1] for _, array in _weights(tensors) if array.ndim == 4)
 
 
-def optimizer_values(state: Mapping | None, name: str) -> list[np.ndarray | None]:
+def optimizer_values(state: Any, name: str) -> list[np.ndarray | None]:
     """One value of a PyTorch optimiser's state dict for every parameter, in their order; None where it has none.
 
     Args:
