@@ -11,6 +11,7 @@ import json
 import resource
 import sys
 
+from experiments.config import plugins
 from experiments.engine.large_pages import use_large_pages
 
 # The names of `programs.MEASUREMENTS`, which cannot be imported yet: it imports jax, and this process may begin anew.
@@ -29,6 +30,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--gradients", choices=("separate", "shared"), default="separate")
     parser.add_argument("--what", default="forward,step,score", help=f"any of {','.join(WHAT)}")
     parser.add_argument("--cache", action="store_true", help="keep compiled programs as experiments.main does")
+    plugins.add_option(parser)
     args = parser.parse_args()
     if unknown := set(args.what.split(",")) - set(WHAT):
         parser.error(f"--what names {', '.join(sorted(unknown))}, expected any of {', '.join(WHAT)}")
@@ -44,6 +46,7 @@ def main():
     from experiments.engine import machine
 
     jax.config.update("jax_num_cpu_devices", args.devices)  # a CPU's cores stand for so many
+    plugins.load(args.plugins or "")
     config = programs.make_config(args)
     if args.cache:
         machine.prepare(config)

@@ -1,7 +1,7 @@
-"""The devices that go through every step together: batches are split over them, everything else is on each of them.
+"""The devices of a run: they split every batch between them and hold a copy of everything else.
 
-No program says how it is split. Arguments are placed, results are asked for in a place, and XLA finds the rest: what is
-computed of each image stays where the image is, and sums over a batch, BatchNorm's too, become sums over devices.
+Programs do not say how they are split. `Devices` places the arguments and the results, and XLA derives the rest: work
+on an image stays on the device that holds it, and sums over a batch, BatchNorm's too, become sums over devices.
 """
 
 import contextlib
@@ -16,16 +16,16 @@ MASKS, DATA = "masks", "data"
 
 
 class Devices:
-    """A mesh of devices, along which batches are split; to score, one of two axes [masks, data], the first for masks.
+    """A mesh of devices that splits batches; for scoring, its axes are (masks, data), and the first splits masks.
 
     Attributes:
       mesh: the mesh.
-      whole: the placement of what is on every device.
-      batch: that of arrays [B, ...], split by their first axis.
+      whole: the sharding of arrays that every device holds in full.
+      batch: the sharding of arrays [B, ...] that are split along B.
     """
 
     def __init__(self, devices: Sequence[jax.Device], masks: int | None = None):
-        """Arranges the devices, whose number `masks` divides, if it is given."""
+        """Arranges the devices along one axis, or as (masks, data) if `masks` is given, which must divide their number."""
         self._devices = tuple(devices)
         shape, axes = ((-1,), (DATA,)) if masks is None else ((masks, -1), (MASKS, DATA))
         self.mesh = Mesh(np.reshape(self._devices, shape), axes, axis_types=(AxisType.Auto,) * len(axes))
@@ -36,10 +36,11 @@ class Devices:
         """The first `count` devices of every process (0: all).
 
         Raises:
-          ValueError: a process has fewer, or others than the rest.
+          ValueError: a process has fewer than `count`, or processes differ in their number of devices.
         """
         of_process = [jax.local_devices(process_index=i) for i in range(jax.process_count())]
-        fewest, most = (of(map(len, of_process)) for of in (min, max))
+        numbers = [len(local) for local in of_process]
+        fewest, most = min(numbers), max(numbers)
         if count > fewest or (not count and fewest < most):
             kind, less = jax.devices()[0].device_kind, f" on one host, and {most} on another" * (fewest < most)
             raise ValueError(
@@ -49,110 +50,116 @@ class Devices:
 
     @property
     def count(self) -> int:
-        """How many devices there are."""
+        """The number of devices."""
         return len(self._devices)
 
     @property
     def hosts(self) -> int:
-        """Of how many hosts they are, each of which has as many."""
+        """The number of hosts; each has the same number of devices."""
         return len({device.process_index for device in self._devices})
 
+    @property
+    def platform(self) -> str:
+        """The platform that programs for these devices are compiled for: "cpu", "gpu" or "tpu"."""
+        return self._devices[0].platform
+
     def __str__(self) -> str:
-        """Their number and kind, and of how many hosts they are."""
+        """The number and kind of the devices, and the number of hosts if there are several."""
         return f"{self.count} {self._devices[0].device_kind}" + f" of {self.hosts} hosts" * (self.hosts > 1)
 
     def _placed(self, *axes: str | None) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(*axes))
 
     def everywhere(self, tree: Any) -> Any:
-        """A tree of arrays, the same on every host, on every device."""
+        """Copies a tree of arrays, which is the same on every host, to every device."""
         return jax.device_put(tree, self.whole)
 
     def shapes(self, function: Callable, *args) -> Any:
-        """`jax.eval_shape`, of results on every device."""
+        """`jax.eval_shape` with results that every device holds."""
         shapes = jax.eval_shape(function, *args)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.whole), shapes)
 
     def split(self, indices) -> jax.Array:
-        """Indices [..., B], the same on every host, split by their last axis."""
+        """Splits indices [..., B], which are the same on every host, along B."""
         return jax.device_put(indices, self._placed(*(None,) * (np.ndim(indices) - 1), DATA))
 
     def rows(self, batch_size: int) -> slice:
-        """The rows of a batch that this host's devices have."""
-        of_host = batch_size // jax.process_count()
-        return slice(of_host * jax.process_index(), of_host * (jax.process_index() + 1))
+        """The rows of a batch that belong to this host."""
+        count = batch_size // jax.process_count()
+        return slice(count * jax.process_index(), count * (jax.process_index() + 1))
 
     def from_rows(self, rows: np.ndarray) -> jax.Array:
-        """Of what each host has in its `rows`, an array [B, ...] split by its first axis."""
+        """Joins the `rows` [B / hosts, ...] of every host into an array [B, ...] that is split along B."""
         return jax.make_array_from_process_local_data(self.batch, rows)
 
     def masks(self, masks) -> jax.Array:
-        """Masks [M, ...], the same on every host, split by their first axis, which the devices along it divide."""
+        """Splits masks [M, ...], which are the same on every host, along M; the mask axis of the mesh divides M."""
         return jax.device_put(masks, self._placed(MASKS))
 
     def jit(self, function: Callable, out: Any = None, place: Callable | None = None, **options) -> "Program":
-        """`jax.jit` for these devices, with its `options`.
+        """`jax.jit` for these devices.
 
         Args:
-          function: what is jitted.
-          out: where its results are; by default on every device.
-          place: is given its arguments, and returns them where they are to be.
-          **options: of `jax.jit`.
+          function: the function to jit.
+          out: the sharding of its results; by default every device holds them.
+          place: maps its arguments to a tuple of the same arguments, placed on the devices.
+          **options: further options of `jax.jit`.
         """
         return Program(function, self.mesh, out or self.whole, place or (lambda *args: args), options)
 
     def for_scoring(self, masks: int, batch_size: int) -> "Devices":
-        """The same devices, arranged for a call of so many masks on a batch: the least work for a device.
+        """The same devices, arranged to score `masks` masks at once with the least work for each device.
 
-        Of equal arrangements it is that with the most devices along the masks, which have nothing to tell each other.
+        Between equal arrangements, the one with the most devices along the mask axis wins: these need not communicate.
         """
-        fit = [m for m in range(1, self.count + 1) if self.count % m == 0 and batch_size % (self.count // m) == 0]
-        work = {m: -(-masks // m) * (batch_size // (self.count // m)) for m in fit}
-        return Devices(self._devices, min(fit, key=lambda m: (work[m], -m)))
+        fitting = [m for m in range(1, self.count + 1) if self.count % m == 0 and batch_size % (self.count // m) == 0]
+        work = {m: -(-masks // m) * (batch_size // (self.count // m)) for m in fitting}
+        return Devices(self._devices, min(fitting, key=lambda m: (work[m], -m)))
 
     def filled(self, masks: int) -> int:
-        """The least number of masks, not below `masks`, that the first axis divides."""
-        of = self.mesh.shape[MASKS]
-        return -(-masks // of) * of
+        """`masks`, rounded up to a multiple of the mask axis."""
+        shards = self.mesh.shape[MASKS]
+        return -(-masks // shards) * shards
 
     def nearest(self, size: int) -> list[int]:
-        """The batch sizes nearest to `size` that the devices divide, below and above."""
+        """The nearest batch sizes below and above `size` that the devices divide; those below 2 are left out."""
         below = size // self.count * self.count
         return [near for near in (below, below + self.count) if near >= 2]
 
 
 class Program:
-    """A function that is jitted for a mesh."""
+    """A function jitted for a mesh."""
 
     def __init__(self, function: Callable, mesh: Mesh, out: Any, place: Callable, options: dict):
-        """Compiles nothing yet."""
+        """Jits the function; the arguments are those of `Devices.jit`. The first call compiles it."""
         self._mesh, self._place = mesh, place
         self._jitted = jax.jit(function, out_shardings=out, **options)
 
     def __call__(self, *args):
-        """What the function gives."""
+        """Calls the function with its arguments placed."""
         with self._entered():
             return self._jitted(*self._place(*args))
 
     def trace(self, *args) -> jax.stages.Traced:
-        """As `trace` of what `jax.jit` returns: arguments may be `jax.ShapeDtypeStruct`."""
+        """Traces the function as the `trace` of a jitted function does: arguments may be `jax.ShapeDtypeStruct`s."""
         with self._entered():
             return self._jitted.trace(*self._place(*args))
 
     def _entered(self):
-        """The mesh, unless a program for it is being traced, which calls this one."""
-        within = jax.sharding.get_abstract_mesh() == self._mesh.abstract_mesh
-        return contextlib.nullcontext() if within else jax.set_mesh(self._mesh)
+        """A context that sets the mesh, or does nothing where the program that calls this one has set it."""
+        entered = jax.sharding.get_abstract_mesh() == self._mesh.abstract_mesh
+        return contextlib.nullcontext() if entered else jax.set_mesh(self._mesh)
 
 
 def shards(batch: jax.Array) -> tuple[int | None, int]:
-    """Into how many parts the program that is being traced splits masks (None: it scores none) and a batch [B, ...]."""
-    of = jax.sharding.get_abstract_mesh().shape
-    size = batch.shape[0]  # a symbol, which `len` refuses, while a network is exported
-    return of.get(MASKS), 1 if size % of.get(DATA, 1) else of.get(DATA, 1)
+    """Shards of the mask axis (None outside scoring) and of B in [B, ...], in the program that is being traced."""
+    axes = jax.sharding.get_abstract_mesh().shape
+    parts = axes.get(DATA, 1)
+    size = batch.shape[0]  # not `len`: B is a symbol while a network is exported
+    return axes.get(MASKS), 1 if size % parts else parts
 
 
-def traced_platform() -> str | None:
-    """The platform ("cpu", "gpu", "tpu") of the mesh that a program is being traced for; None without a mesh."""
+def for_cpus() -> bool | None:
+    """Whether the program that is being traced is for CPUs; None if no mesh tells it."""
     device = jax.sharding.get_abstract_mesh().abstract_device
-    return None if device is None else device.platform
+    return None if device is None else device.device_kind == "cpu"

@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     plugins.use(asked.plugins)
     file = asked.run / "network.stablehlo"
     try:
-        plugins.load(plugins_of(asked.run))
+        plugins.load(",".join(plugins_of(asked.run)))
         network = TrainedNetwork.load(asked.run)
         record.write_bytes(file, network.stablehlo())
     except ValueError as error:

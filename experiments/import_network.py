@@ -1,8 +1,8 @@
-"""Take over a network that the reference code has retrained: `python -m experiments.import_network CHECKPOINT --genotype ...`.
+"""Import a network that the reference code retrained: `python -m experiments.import_network CHECKPOINT --genotype ...`.
 
-CHECKPOINT is a PyTorch file with the network's state dict; reading it needs torch. Channels, classes and whether there
-is an auxiliary head, which is dropped, are read from the tensors. Writes network.safetensors and network.json, which
-experiments.predict and experiments.export take. The genotype has to list a node's inputs in the order it was trained with.
+CHECKPOINT is a PyTorch file with the network's state dict; reading it needs torch. Channels and classes are read from the
+tensors; an auxiliary head is dropped. Writes network.safetensors and network.json for experiments.predict and
+experiments.export. The genotype has to list a node's inputs in the order that the network was trained with.
 
 Exit codes: 0 done, 2 a setting or a file is wrong.
 """
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from configs import darts_c10, retrain_imagenet
 from darts_pt_jax import network
-from darts_pt_jax.interop import export, from_torch, published
+from darts_pt_jax.interop import export, from_torch, published, torch_checkpoints
 from experiments.config.settings import fail
 
 _CIFAR, _IMAGENET = darts_c10.get_config().data, retrain_imagenet.get_config().data
@@ -23,11 +23,26 @@ DEFAULTS = {
     "imagenet": (14, 224, _IMAGENET.mean, _IMAGENET.std),
     "nasbench201": (5, 32, _CIFAR.mean, _CIFAR.std),
 }
-"""Cells, height and width, mean and standard deviation by form."""
+"""Cells, height and width of images, mean and standard deviation, by form."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Carries out one command and returns the exit code."""
+    asked = _parse(argv)
+    try:
+        trained = convert(asked)
+        if (asked.to / "network.json").exists():
+            raise ValueError(f"--to {asked.to} holds a network already: name another directory")
+        trained.save(asked.to)
+    except (ValueError, OSError) as error:
+        return fail(error, 2)
+    net, count = trained.net, network.parameters(trained.variables["params"])
+    print(f"{asked.to}: network.safetensors, network.json: {net.form} network of {net.cells} cells, {net.channels} channels, "
+          f"{net.classes} classes, {count:,} parameters")  # fmt: skip
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.import_network", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -43,28 +58,17 @@ def main(argv: Sequence[str]) -> int:
     for name, what in (("mean", "means"), ("std", "standard deviations")):
         parser.add_argument(f"--{name}", type=_numbers, metavar="A,B,C",
                             help=f"{what} of the channels of pixels in [0, 1] (default: CIFAR-10's, or ImageNet's)")  # fmt: skip
-    asked = parser.parse_args(argv)
-    try:
-        trained = convert(asked)
-        if (asked.to / "network.json").exists():
-            raise ValueError(f"--to {asked.to} holds a network already: name another directory")
-        trained.save(asked.to)
-    except (ValueError, OSError) as error:
-        return fail(error, 2)
-    net, count = trained.net, network.parameters(trained.variables["params"])
-    print(f"{asked.to}: network.safetensors, network.json: {net.form} network of {net.cells} cells, {net.channels} channels, "
-          f"{net.classes} classes, {count:,} parameters")  # fmt: skip
-    return 0
+    return parser.parse_args(argv)
 
 
 def convert(asked: argparse.Namespace) -> export.TrainedNetwork:
     """The network that a command line asks for.
 
     Raises:
-      ValueError: the checkpoint cannot be read, or does not fit the rest.
+      ValueError: the checkpoint cannot be read, or does not fit the options.
     """
     genotype = published.find(asked.genotype)
-    tensors = from_torch.load(asked.checkpoint).tensors
+    tensors = torch_checkpoints.load(asked.checkpoint).tensors
     for name in ("cells", "size"):
         if (value := getattr(asked, name)) is not None and value < 1:
             raise ValueError(f"--{name} is {value}, expected at least 1")

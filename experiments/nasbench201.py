@@ -2,7 +2,7 @@
 
     python -m experiments.nasbench201 query ARCH|INDEX     all accuracies, and the rank
     python -m experiments.nasbench201 rank ARCH|INDEX      1 + the number of architectures strictly better on c10_test
-    python -m experiments.nasbench201 random               what random choice gives: mean, percentiles, expected best of N
+    python -m experiments.nasbench201 random               accuracy of random choice: mean, percentiles, expected best of N
     python -m experiments.nasbench201 import FILE          makes the table from an official file
 
 FILE is NAS-Bench-201-v1_0-e61699.pth or -v1_1-096897.pth (needs torch), or the unpacked folder NATS-tss-v1_0-3ffb9-simple.
@@ -72,12 +72,12 @@ def _rank(table: Table, asked: argparse.Namespace):
 
 
 def _random(table: Table, asked: argparse.Namespace):
-    of = {name: table.random_choice(name) for name in SUMMARY}
-    print(f"{'':22}" + "".join(f"{name:>12}" for name in of))
-    for label in of[SUMMARY[0]]:
-        print(f"{label:22}" + "".join(f"{values[label]:12.2f}" for values in of.values()))
+    columns = {name: table.random_choice(name) for name in SUMMARY}
+    print(f"{'':22}" + "".join(f"{name:>12}" for name in columns))
+    for label in columns[SUMMARY[0]]:
+        print(f"{label:22}" + "".join(f"{values[label]:12.2f}" for values in columns.values()))
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends in silence when the reader of a pipe does
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends silently when the reader of a pipe does
     sys.exit(main(sys.argv[1:]))

@@ -79,7 +79,7 @@ class Classifier:
           ValueError: it is neither.
         """
         if path.is_dir():
-            plugins.load(plugins_of(path))
+            plugins.load(",".join(plugins_of(path)))
             network = TrainedNetwork.load(path)
             logits, classes = jax.jit(network.logits), network.net.classes
             return cls(logits, network.image_shape, classes, network.crop, network.epoch)

@@ -1,7 +1,7 @@
-"""Make the npz of a data set once: `python -m experiments.prepare cifar10`.
+"""Make the npz of a data set: `python -m experiments.prepare cifar10`.
 
-The images come from what tensorflow-datasets has prepared in a directory, or from the publisher's files lying there, or,
-if asked, from what tensorflow-datasets downloads.
+Uses the data set as prepared by tensorflow-datasets, else the publisher's files in a directory, else, if --download is
+given, lets tensorflow-datasets download it.
 
 Exit codes: 0 done, 1 failed, 2 a setting or the data is wrong or missing, 130 interrupted.
 """
@@ -38,14 +38,13 @@ def main(argv: list[str]) -> int:
 
 
 def read(name: str, directory: str, download: bool, checksums: str) -> tuple[Images, str]:
-    """The images of a data set, and where they are from.
+    """Reads a data set; returns its images and their origin.
 
     Args:
-      name: of `official.RELEASES` or of tensorflow-datasets.
+      name: a key of `official.RELEASES`, or a name of tensorflow-datasets.
       directory: where the data are ("": tensorflow-datasets' default, and `data` for a publisher's files).
-      download: whether tensorflow-datasets may download what is not there.
-      checksums: a file of checksums to use instead of the published ones, or "". With it, only the publisher's files
-        are looked at.
+      download: whether tensorflow-datasets may download missing data.
+      checksums: a file of checksums to use instead of the published ones, which skips tensorflow-datasets; or "".
 
     Raises:
       DataError: there are no such data, or they cannot be used.
@@ -81,10 +80,10 @@ def read(name: str, directory: str, download: bool, checksums: str) -> tuple[Ima
 
 
 def write(images: Images, path: pathlib.Path) -> bool:
-    """Writes an npz whole or not at all; False if the same images are there already.
+    """Writes an npz, whole or not at all; returns False if the file already holds the same images.
 
     Raises:
-      DataError: something else is there.
+      DataError: the file holds something else.
     """
     if path.exists():
         try:
@@ -105,15 +104,15 @@ def write(images: Images, path: pathlib.Path) -> bool:
     return True
 
 
-def _show(name, images, origin, output, made):
-    height, width, channels = images.train_images.shape[1:]
+def _show(name: str, images: Images, origin: str, output: pathlib.Path, made: bool) -> None:
+    height, width, channels = images.image_shape
     print(f"{output}: made from {origin}" if made else f"{output}: already there, the same as from {origin}")
     print(f"{len(images.train_images):,} training and {len(images.test_images):,} test images, ", end="")
     print(f"{height} x {width} x {channels}, {images.classes} classes, sha256 {images.fingerprint()}")
     for note in images.notes:
         print(note)
-    own = "" if name == "cifar10" else " --config.data.mean='()' --config.data.std='()'"
-    print(f"next: python -m experiments.main --config=configs/darts_c10.py --config.data.path={output}{own}")
+    statistics = "" if name == "cifar10" else " --config.data.mean='()' --config.data.std='()'"
+    print(f"next: python -m experiments.main --config=configs/darts_c10.py --config.data.path={output}{statistics}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -121,7 +120,7 @@ class _Parser(argparse.ArgumentParser):
         raise DataError(f"{message}; --help shows what there is")
 
 
-def _parse(argv):
+def _parse(argv: list[str]) -> argparse.Namespace:
     parser = _Parser("python -m experiments.prepare", description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("name", help=f"{', '.join(official.RELEASES)}, or a name of tensorflow-datasets")
     parser.add_argument(

@@ -2,6 +2,7 @@ import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
 
 # Tests compile many small programs and run each a few times.
@@ -24,8 +25,9 @@ import pytest
 
 from darts_pt_jax import spaces
 from experiments.analysis import subject
-from experiments.config import schema
-from experiments.engine import run
+from experiments.config import plugins, schema
+from experiments.config.key import table_named
+from experiments.engine import execute
 from tests import tiny
 
 tiny.register()
@@ -46,7 +48,7 @@ def one_training():
     Only of the last: Linux lets a process have 65,530 mappings of memory, of which small programs take thousands.
     What else `Training` refuses a config for is not looked at again.
     """
-    made, make = {}, run.Training
+    made, make = {}, execute.Training
 
     def training(config, images, devices=None):
         read = {key: schema.value(config, key) for key in schema.of_programs()}
@@ -61,9 +63,27 @@ def one_training():
         return one
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "Training", training)
+        patch.setattr(execute, "Training", training)
         patch.setattr(subject, "Training", training)
         yield
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    """Puts the tables that plugins add to, and what is known of imported plugins, back as they were."""
+    before = [(table, dict(table)) for table in map(table_named, plugins.TABLES) if isinstance(table, dict)]
+    path = list(sys.path)
+    for name in ("_modules", "_adding", "_instead"):
+        monkeypatch.setattr(plugins, name, type(getattr(plugins, name))())
+    yield
+    for table, rows in before:
+        table.clear()
+        table.update(rows)
+    for name, module in list(sys.modules.items()):
+        folder = os.path.dirname(getattr(module, "__file__", None) or "")
+        if name.startswith("plugin_") or folder in set(sys.path) - set(path):
+            del sys.modules[name]
+    sys.path[:] = path
 
 
 @pytest.fixture

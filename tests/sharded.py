@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.programs import in_program
-from darts_pt_jax import architecture, bilevel, kernels
+from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.selection import perturbation, scoring, strategies
@@ -136,7 +136,7 @@ def test_scoring_leaves_images_where_they_are(space, cells, on_cpu, monkeypatch)
     weights = architecture.edge_weights(one.space, state.alphas, state.decisions)
     masks = strategies.without_operations(one.space, "normal", 1)
     masks = np.resize(masks, (one.masks("normal"), *masks.shape[1:]))
-    monkeypatch.setattr(kernels, "_on_cpu", lambda: on_cpu)
+    monkeypatch.setattr("darts_pt_jax.devices.for_cpus", lambda: on_cpu)
     scorer, batch = one._scorer("normal"), (one.valid, np.arange(16), jax.random.key(2))
     found = in_program(scorer.trace(state.variables, weights, masks, batch))
     assert set(found) == {"all-reduce", "all-gather"}

@@ -400,7 +400,7 @@ def test_all_selections_are_checked_before_the_first_begins(searched, tmp_path, 
     space = dataclasses.replace(tiny.SPACE, name="s5", magnitude_ignores=())
     monkeypatch.setitem(SPACES, "s5", space)
     record.write_text(workdir / "run.json", record.sealed(content))
-    monkeypatch.setattr("experiments.analysis.subject.run.execute", None)
+    monkeypatch.setattr("experiments.analysis.subject.execute.execute", None)
     assert analysis.main(["tuning", "--run", str(workdir), "--out", str(tmp_path / "out")]) == 2
     assert "select.none_is_candidate=False is for perturbation" in capsys.readouterr().err
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from darts_pt_jax import architecture, bilevel
+from darts_pt_jax import bilevel
 from darts_pt_jax.channels import AllChannels, PartialChannels
-from darts_pt_jax.selection import perturbation
+from darts_pt_jax.metrics import Metrics
+from darts_pt_jax.selection import scoring, strategies
 from darts_pt_jax.spaces import dag
 from darts_pt_jax.supernet import Cell, Supernet
 from tests import tiny
@@ -67,10 +68,14 @@ def test_a_cell_is_what_numpy_computes(reduction, size, key):
             np.testing.assert_allclose(program((x,), entries), expected, rtol=1e-5, atol=1e-5)
 
 
+def fresh(net, key):
+    return jax.jit(functools.partial(tiny.state, net))(key)
+
+
 def test_a_share_of_one_is_all_channels(key):
     net = Supernet(tiny.CELL, 1, 4, 3)
     assert net.mixed_channels == AllChannels()
-    state, images = tiny.state(net, key), jax.random.normal(key, (4, 8, 8, 2))
+    state, images = fresh(net, key), jax.random.normal(key, (4, 8, 8, 2))
     args = state.variables, images, tiny.weights(net, state)
     one, every = (
         jax.jit(functools.partial(n.apply, batch_statistics=False))
@@ -89,19 +94,23 @@ def test_candidates_have_a_share_of_the_channels_that_must_divide_them(key):
 
 def test_masks_decisions_and_restriction_are_as_with_all_channels(key):
     net = Supernet(tiny.CELL, 1, 4, 3, mixed_channels=PartialChannels(2))
-    state, data = tiny.state(net, key), tiny.dataset(8)
+    state, data = fresh(net, key), tiny.dataset(8)
     batch = data, jnp.arange(8), key
 
     def program(net):
         evaluate = bilevel.make_evaluate(net, True, False)
-        return evaluate, jax.jit(lambda state, mask: evaluate(state.variables, masked(net, state, mask), batch)[0].loss)
+
+        def loss(state, mask):
+            return Metrics.of_each(*evaluate(state.variables, masked(net, state, mask), batch)).sum().loss
+
+        return evaluate, jax.jit(loss)
 
     def masked(net, state, mask):
         return {"normal": tiny.weights(net, state)["normal"] * mask}
 
     evaluate, loss = program(net)
-    masks = architecture.without_operations(net.space, "normal", 2)
-    scorer = jax.jit(perturbation.make_scorer(evaluate, "normal"))
+    masks = strategies.without_operations(net.space, "normal", 2)
+    scorer = jax.jit(scoring.make_scorer(evaluate, "normal"))
     scores = scorer(state.variables, tiny.weights(net, state), jnp.asarray(masks), batch)[0].loss
     np.testing.assert_allclose(scores, [loss(state, mask) for mask in masks], rtol=1e-4)
     assert np.ptp(scores) > 1e-3
@@ -113,7 +122,7 @@ def test_masks_decisions_and_restriction_are_as_with_all_channels(key):
     sizes = [sum(leaf.size for leaf in jax.tree.leaves(one.params)) for one in (decided, less)]
     assert sizes[1] < sizes[0]
     np.testing.assert_allclose(loss(decided, 1.0), program(part)[1](less, 1.0), rtol=1e-5)
-    gradient = jax.jit(bilevel.make_gradient(part, "params", "alphas"))
-    gradients, _, _ = gradient(less, data.images / 255.0, data.labels, key)
+    gradient = jax.jit(bilevel.make_gradient(part, ("params", "alphas")))
+    gradients, _, _ = gradient(less, bilevel.Batch(data.images / 255.0, data.labels, key))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
     assert gradients["alphas"]["normal"].any()

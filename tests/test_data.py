@@ -8,9 +8,12 @@ import pytest
 
 from configs import quickstart
 from darts_pt_jax.data import batches, sources
-from darts_pt_jax.data.images import DataError
+from darts_pt_jax.data.images import DataError, Images
 from darts_pt_jax.devices import Devices
 from experiments.config.schema import frozen
+from experiments.config.settings import parse
+from experiments.engine.execute import load_images
+from experiments.errors import ConfigError
 from experiments.training import supernet as training
 from tests import tiny
 
@@ -98,6 +101,44 @@ def test_a_class_that_the_weights_never_see_is_refused(rng):
         training.split(config, images, Devices.here())
     train, valid = training.split(config, digits, Devices.here())
     assert (train.size, valid.size) == (718, 719)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "count", "first"), [(0.29, 100, 29), (0.57, 100, 57), (0.5, 101, 50), (0.3, 105, 31)]
+)
+def test_the_border_of_the_halves_is_the_nearest_image(fraction, count, first):
+    config, pixels = quickstart.get_config(), np.zeros((count, 8, 8, 1), np.uint8)
+    images = Images(pixels, np.arange(count) % 2, pixels, np.arange(count) % 2, pad=0, flip=False)
+    config.data.train_fraction, config.search.batch_size, config.select.images, config.eval.images = fraction, 8, 0, 0
+    train, valid = training.split(frozen(config), images, Devices.here())
+    assert (train.size, valid.size) == (first, count - first)
+
+
+def test_a_new_source_is_one_row(monkeypatch):
+    mine = sources.Source(
+        read=lambda place: dataclasses.replace(sources.digits(), notes=(place.path,)), takes_path=True
+    )
+    shown = sources.Source(stream=lambda place, side: (place.source, side))
+    monkeypatch.setitem(sources.SOURCES, "mine", mine)
+    monkeypatch.setitem(sources.SOURCES, "shown", shown)
+
+    def config(*overrides):
+        return parse(
+            ["main", "--config=configs/quickstart.py", *(f"--config.data.{text}" for text in overrides)]
+        ).config
+
+    assert load_images(config("source=mine", "path=a.bin")).notes == ("a.bin",)
+    with pytest.raises(ConfigError, match=r"data.source is 'digits': add --config.data.source=npz or folder or mine"):
+        config("path=a.bin")
+    with pytest.raises(ConfigError, match=r"data.source='mine' is kept in memory"):
+        config("source=mine", "crop=8")
+    with pytest.raises(ConfigError, match=r"data.source is 'shown', whose pictures may be of any size: set data.crop"):
+        config("source=shown")
+    assert sources.load_images("shown", crop=8) == ("shown", 8)
+    with pytest.raises(DataError, match=r"data.source 'mine' cannot be streamed"):
+        sources.load_images("mine", crop=8)
+    with pytest.raises(DataError, match=r"data.source 'shown' cannot be kept in memory"):
+        sources.load_images("shown")
 
 
 def test_sizes_are_averaged_or_resized():

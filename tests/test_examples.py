@@ -3,9 +3,6 @@
 import pytest
 
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.ops import OPERATIONS
-from darts_pt_jax.selection.methods import METHODS
-from darts_pt_jax.spaces import SPACES
 from experiments import main
 
 
@@ -17,16 +14,6 @@ def test_selection_on_a_supernet_and_a_loss_of_ones_own(seed, capsys):
     assert "noise" not in genotype.operations("cell") and len(genotype.operations("cell")) == 5
     assert min(before, after) > 90
     assert len(capsys.readouterr().out.splitlines()) == 9, "seven decisions, the genotype, the accuracies"
-
-
-@pytest.fixture
-def tables():
-    """Puts the tables back as they were."""
-    before = [(table, dict(table)) for table in (OPERATIONS, SPACES, METHODS)]
-    yield
-    for table, rows in before:
-        table.clear()
-        table.update(rows)
 
 
 @pytest.mark.usefixtures("one_training")

@@ -14,8 +14,8 @@ import pytest
 
 from darts_pt_jax import network
 from darts_pt_jax.checkpoints import Checkpoints
-from darts_pt_jax.interop import export, from_torch, published
-from darts_pt_jax.interop.from_torch import Checkpoint
+from darts_pt_jax.interop import export, from_torch, published, torch_checkpoints
+from darts_pt_jax.interop.torch_checkpoints import Checkpoint
 from darts_pt_jax.network import Network
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supernet import Supernet
@@ -199,15 +199,15 @@ def torch_gives(monkeypatch):
 def test_load_finds_the_state_dict_and_what_stands_beside_it(torch_gives):
     state = {"stem.weight": Tensor(np.ones((2, 1, 1, 1), np.float64)), "arch_parameters": Tensor([[1, 2]])}
     torch_gives(state)
-    checkpoint = from_torch.load("a.pt")
+    checkpoint = torch_checkpoints.load("a.pt")
     assert list(checkpoint.tensors) == list(state) and checkpoint.tensors["stem.weight"].dtype == np.float32
     assert checkpoint.epoch is None and [a.tolist() for a in checkpoint.alphas] == [[[1, 2]]]
     torch_gives({"model": state, "alpha": Tensor([[3, 4]]), "epoch": 7, "optimizer": {"state": {}}})
-    checkpoint = from_torch.load("a.pt")
+    checkpoint = torch_checkpoints.load("a.pt")
     assert checkpoint.epoch == 7 and [a.tolist() for a in checkpoint.alphas] == [[[3, 4]]]
     assert checkpoint.weight_optimizer == {"state": {}} and checkpoint.alpha_optimizer is None
     torch_gives({"state_dict": state, "alpha": [Tensor([[3, 4]]), Tensor([[5, 6]])]})
-    assert [a.tolist() for a in from_torch.load("a.pt").alphas] == [[[3, 4]], [[5, 6]]]
+    assert [a.tolist() for a in torch_checkpoints.load("a.pt").alphas] == [[[3, 4]], [[5, 6]]]
 
 
 REFUSED = (
@@ -232,14 +232,14 @@ REFUSED = (
 def test_load_refuses_other_files_in_one_line(torch_gives, content, message):
     torch_gives(content)
     with pytest.raises(ValueError, match=message) as error:
-        from_torch.load("a.pt")
+        torch_checkpoints.load("a.pt")
     assert str(error.value).startswith("a.pt: ") and "\n" not in str(error.value)
 
 
 def test_load_says_how_to_get_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ValueError, match=r"a.pt: .* needs torch: pip install torch$"):
-        from_torch.load("a.pt")
+        torch_checkpoints.load("a.pt")
 
 
 def test_load_reads_what_torch_saves(cases, tmp_path):
@@ -252,17 +252,17 @@ def test_load_reads_what_torch_saves(cases, tmp_path):
     optimizer.step()
     content = {"state_dict": state, "alpha": alphas, "epoch": 3, "arch_optimizer": optimizer.state_dict()}
     torch.save(content, tmp_path / "a.pt")
-    checkpoint = from_torch.load(tmp_path / "a.pt")
+    checkpoint = torch_checkpoints.load(tmp_path / "a.pt")
     assert list(checkpoint.tensors) == list(tensors) and checkpoint.epoch == 3
     assert all(np.array_equal(checkpoint.tensors[name], value) for name, value in tensors.items())
     np.testing.assert_allclose(checkpoint.alphas[0], -1e-3, rtol=1e-4)
-    assert from_torch.optimizer_values(checkpoint.alpha_optimizer, "step") == [1]
+    assert torch_checkpoints.optimizer_values(checkpoint.alpha_optimizer, "step") == [1]
     torch.save(torch.nn.Linear(1, 1), tmp_path / "b.pt")
     with pytest.raises(ValueError, match=r"it holds a torch\.nn\.modules\.linear\.Linear"):
-        from_torch.load(tmp_path / "b.pt")
+        torch_checkpoints.load(tmp_path / "b.pt")
     (tmp_path / "c.pt").write_text("hello")
     with pytest.raises(ValueError, match="not a whole PyTorch checkpoint"):
-        from_torch.load(tmp_path / "c.pt")
+        torch_checkpoints.load(tmp_path / "c.pt")
 
 
 KEYS = {
@@ -288,7 +288,7 @@ def file(cases, tmp_path, monkeypatch):
     path.touch()
 
     def put(**changes):
-        monkeypatch.setattr(from_torch, "load", lambda _: Checkpoint(**{**content, **changes}))
+        monkeypatch.setattr(torch_checkpoints, "load", lambda _: Checkpoint(**{**content, **changes}))
         return path
 
     return put
@@ -298,7 +298,7 @@ def test_a_selection_from_a_file_begins_with_its_supernet(file, tmp_path, capsys
     workdir = tmp_path / "run"
     assert run(workdir, KEYS, init_from=file()) == 0
     assert "begins afresh" not in capsys.readouterr().out
-    checkpoint = from_torch.load(None)
+    checkpoint = torch_checkpoints.load(None)
     snapshots = Checkpoints(workdir / "snapshots", read_only=True)
     assert snapshots.latest() == 2
     arrays = snapshots.arrays(2)
@@ -364,7 +364,7 @@ def test_a_file_that_does_not_fit_is_refused_before_any_work(file, changes, keys
 
 
 def imported(monkeypatch, tmp_path, tensors, *options):
-    monkeypatch.setattr(from_torch, "load", lambda _: Checkpoint(tensors, []))
+    monkeypatch.setattr(torch_checkpoints, "load", lambda _: Checkpoint(tensors, []))
     return import_network.main(["a.pt", f"--to={tmp_path / 'net'}", *options])
 
 

@@ -1,13 +1,15 @@
 """The forms of operations that suit XLA:CPU against their plain forms: values, gradients, gradients of gradients."""
 
 import functools
+import re
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from darts_pt_jax import kernels
+from darts_pt_jax import devices, kernels
 
 SIZES = [8, 7]
 DEPTHWISE = [  # kernel, stride, dilation, size
@@ -93,7 +95,7 @@ def test_mean_and_variance_of_a_normalisation_pass_no_gradient():
 
 
 FORMS = {
-    "depthwise": (kernels.depthwise_shifted, kernels.depthwise_plain),
+    "depthwise": (kernels.depthwise, kernels.depthwise_plain),
     "max_pool": (kernels.max_pool, kernels.max_pool_plain),
     "normalise": (kernels.normalise, kernels.normalise_plain),
 }
@@ -130,7 +132,7 @@ def test_the_gradient_is_the_numerical_one(name):
     np.testing.assert_allclose(slope, (value(1e-2) - value(-1e-2)) / 2e-2, rtol=2e-2)
 
 
-@pytest.mark.parametrize("form", [kernels.depthwise_shifted, kernels.depthwise_plain])
+@pytest.mark.parametrize("form", [kernels.depthwise, kernels.depthwise_plain])
 def test_bfloat16_stays_bfloat16_to_its_rounding(form):
     wide = normals(0, (2, 7, 7, 3), (3, 3, 3), (2, 7, 7, 3))
     x, kernel, g = (array.astype(jnp.bfloat16) for array in wide)
@@ -146,7 +148,7 @@ def test_bfloat16_pools_and_the_sums_of_its_gradients_are_float32():
     x = jnp.ones((64, 8, 8, 2), jnp.bfloat16)
     assert kernels.max_pool(x).dtype == jax.grad(lambda x: kernels.max_pool(x).sum())(x).dtype == jnp.bfloat16
     kernel = jnp.zeros((3, 3, 2), jnp.bfloat16)
-    gradient = jax.grad(lambda k: kernels.depthwise_shifted(x, k).sum().astype(jnp.float32))(kernel)
+    gradient = jax.grad(lambda k: kernels.depthwise(x, k).sum().astype(jnp.float32))(kernel)
     assert gradient[1, 1].tolist() == [4096, 4096], "in bfloat16, 256 + 1 is 256"
     assert gradient[0, 0].tolist() == [3136, 3136]
 
@@ -156,9 +158,59 @@ def test_on_cpus_kernels_are_compiled_apart_from_what_uses_them(many):
     x, kernel = normals(0, (4, 2, 7, 7, 3), (4, 3, 3, 3))
     if many is not jax.vmap:
         x, kernel = x[0], kernel[0]
-    gradient = jax.grad(lambda x, kernel: jnp.square(many(kernels.depthwise_shifted)(x, kernel)).sum(), (0, 1))
+    gradient = jax.grad(lambda x, kernel: jnp.square(many(kernels.depthwise)(x, kernel)).sum(), (0, 1))
     compiled = jax.jit(gradient).lower(x, kernel).compile().as_text()
     assert compiled.count(" call(") >= 3, "the convolution, its gradient in the image, and in the kernel"
+
+
+def gradient(x, kernel):
+    """Of all kernels that have a form of their own on CPUs."""
+
+    def loss(x, kernel):
+        pooled = kernels.max_pool(kernels.depthwise(kernels.meeting_point(x), kernel, 1, 2))
+        return jnp.square(kernels.mixture(kernel[0, 0, :1], (kernels.normalise(pooled, 1e-5)[0],))).sum()
+
+    return jax.grad(loss, (0, 1))(x, kernel)
+
+
+def scanned(x, kernel):
+    return jax.lax.scan(lambda carry, x: (carry, gradient(x, carry)), kernel, x)
+
+
+SHAPES = (4, 2, 6, 6, 3), (4, 3, 3, 3)
+TRANSFORMED = {
+    "gradient": (gradient, [shape[1:] for shape in SHAPES]),
+    "vmap": (jax.vmap(gradient), SHAPES),
+    "jvp": (lambda *args: jax.jvp(gradient, args, args), [shape[1:] for shape in SHAPES]),
+    "scan": (scanned, [SHAPES[0], SHAPES[1][1:]]),
+}
+
+
+def forms(function, shapes, *platforms):
+    """In a program for the platforms: grouped convolutions, and functions that XLA is to compile apart."""
+    args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    text = jax.export.export(jax.jit(function), platforms=platforms)(*args).mlir_module()
+    groups = [int(count) for count in re.findall(r"(?:feature|batch)_group_count = (\d+)", text)]
+    return len([count for count in groups if count > 1]), text.count("inlineable")
+
+
+@pytest.mark.parametrize("name", TRANSFORMED)
+def test_the_form_is_that_of_the_platform_a_program_is_lowered_for(name):
+    grouped, apart = forms(*TRANSFORMED[name], "cpu")
+    assert grouped == 0 and apart >= 7
+    for platform in ("cuda", "tpu"):
+        grouped_elsewhere, apart_elsewhere = forms(*TRANSFORMED[name], platform)
+        assert grouped_elsewhere >= 3 and apart_elsewhere == 0, "forward, and in image and kernel"
+    grouped_in_both, apart_in_both = forms(*TRANSFORMED[name], "cpu", "cuda")
+    assert grouped_in_both >= grouped_elsewhere and apart_in_both == apart, "one beside the other"
+
+
+def test_a_program_for_devices_has_the_form_of_their_platform():
+    here = devices.Devices.here(1)
+    assert here.platform == jax.default_backend()
+    args = [jax.ShapeDtypeStruct(shape[1:], jnp.float32) for shape in SHAPES]
+    text = here.jit(gradient).trace(*args).lower().as_text()
+    assert ("inlineable" in text) == (here.platform == "cpu") and "stablehlo.case" not in text
 
 
 @pytest.mark.parametrize("count", [1, 4])

@@ -11,11 +11,14 @@ import time
 import numpy as np
 import pytest
 
+from darts_pt_jax import record
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.spaces import SPACES, dag
 from experiments import main
+from experiments.config.versions import stamp
+from experiments.errors import ConfigError
 from tests.command import CELL, TINY, arguments, command, digests, lines, recomputed, run, same_results
 
 pytestmark = pytest.mark.usefixtures("one_training")
@@ -282,6 +285,29 @@ def test_out_of_memory_in_scoring_names_a_key_that_may_still_be_lowered(tmp_path
     assert done.stderr == f"error: {message}\n" and done.returncode == 1
     assert limited("unlimited", tmp_path / "run", {**keys, "select.mask_batch": 1}).returncode == 0
     assert len(lines(tmp_path / "run", "decisions.jsonl")) == 6
+
+
+def test_the_method_is_fixed_once_the_selection_has_begun(tmp_path, monkeypatch):
+    """The unit `begin` forgets the weights' momentum, or keeps it, as the method needs it."""
+    from experiments.config import schema, settings
+    from experiments.engine import directory, execute
+    from experiments.stages.pipeline import pipeline
+
+    def progress(units, **keys):
+        monkeypatch.setattr(directory, "position", lambda _: {**directory.beginning(), "units": units})
+        asked = settings.parse(arguments(tmp_path / "run", **{**CELL, **keys}))
+        return execute.progress(asked, pipeline(asked.config))[1]
+
+    config = settings.parse(arguments(tmp_path / "run", **CELL)).config
+    (tmp_path / "run").mkdir()
+    record.write_text(tmp_path / "run" / "run.json", record.sealed({**stamp(), "config": schema.flatten(config)}))
+    for keys in ({"select.method": "random"}, {"select.mask_batch": 1}):
+        assert progress(2, **keys) == 2, "the search is done"
+    assert progress(3, **{"select.mask_batch": 1}) == 3
+    with pytest.raises(ConfigError, match=r"select.method was 'perturbation' and is 'random'"):
+        progress(3, **{"select.method": "random"})
+    with pytest.raises(ConfigError, match=r"select.mask_batch was 0 and is 1"):
+        progress(4, **{"select.mask_batch": 1})
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path, capsys):

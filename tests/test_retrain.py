@@ -1,13 +1,16 @@
 """From a genotype to a trained network: retraining, resuming it, testing, export and use."""
 
+import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ from darts_pt_jax.data import batches, sources
 from darts_pt_jax.data.images import ARRAYS
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop import published
-from darts_pt_jax.interop.export import TrainedNetwork
+from darts_pt_jax.interop.export import TrainedNetwork, plugins_of
 from darts_pt_jax.network import DiscreteCell
 from experiments import export, main, predict
 from experiments.engine.screen import Screen
@@ -106,6 +109,34 @@ assert not [name for name in sys.modules if name.startswith(("darts_pt_jax", "fl
     np.testing.assert_allclose(of_run["probabilities"], of_export["probabilities"], atol=1e-5)
     assert predict.main([str(tmp_path / "image.png"), str(tmp_path / "image.png")]) == 2
     assert "no StableHLO of experiments.export" in capsys.readouterr().err
+
+
+@of_one_run
+def test_the_export_has_the_kernels_of_each_platform(retrained):
+    text = jax.export.deserialize(TrainedNetwork.load(retrained).stablehlo()).mlir_module()
+    assert re.search(r"feature_group_count = [2-9]", text), "XLA's grouped convolution, for cuda and tpu"
+    assert "inlineable" in text, "sums of shifted images, for CPUs"
+
+
+@of_one_run
+def test_plugins_are_kept_with_the_network_and_older_files_have_none(retrained, tmp_path):
+    network = TrainedNetwork.load(retrained)
+    assert network.plugins == plugins_of(retrained) == ()
+    dataclasses.replace(network, plugins=("my_ops.py", "my.module")).save(tmp_path)
+    file = tmp_path / "network.json"
+    description = json.loads(file.read_text())
+    assert description["plugins"] == ["my_ops.py", "my.module"]
+    assert TrainedNetwork.load(tmp_path).plugins == plugins_of(tmp_path) == ("my_ops.py", "my.module")
+    file.write_text(json.dumps(description | {"genotype": "of operations that nobody has registered"}))
+    assert plugins_of(tmp_path) == ("my_ops.py", "my.module")
+    file.write_text(json.dumps(description | {"plugins": "my_ops.py"}))
+    with pytest.raises(ValueError, match=r"plugins is 'my_ops.py', expected a list of files or modules"):
+        TrainedNetwork.load(tmp_path)
+    del description["plugins"]
+    file.write_text(json.dumps(description))
+    assert TrainedNetwork.load(tmp_path).plugins == ()
+    with pytest.raises(ValueError, match=r"it has no network\.json"):
+        plugins_of(tmp_path / "nothing")
 
 
 @of_one_run

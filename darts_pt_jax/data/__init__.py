@@ -1,1 +1,1 @@
-"""Images: where they come from (`sources`) and how they become batches on the device (`batches`)."""
+"""Images: where they come from (`sources`), how pictures become arrays (`pictures`) and arrays batches (`batches`)."""

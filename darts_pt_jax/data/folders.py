@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def folder(path: str, side: int, threads: int = 0) -> Stream:
     return Stream(train, test, len(classes), side, train.notes + test.notes, threads)
 
 
-class FolderSplit(Sequence):
+class FolderSplit:
     """The picture files of a split by number: class after class, each in the order of the names.
 
     Attributes:
@@ -82,10 +82,10 @@ class FolderSplit(Sequence):
                 f"such as {root / others[0]}",
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._names)
 
-    def __getitem__(self, number: int) -> tuple[str, int]:  # type: ignore[override]
+    def __getitem__(self, number: int) -> tuple[str, int]:
         return self.name(number), int(self._labels[number])
 
     def name(self, number: int) -> str:

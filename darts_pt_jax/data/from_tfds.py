@@ -5,7 +5,7 @@ import importlib.util
 import io
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -78,7 +78,7 @@ def splits(name: str, directory: str = "") -> tuple["TfdsSplit", "TfdsSplit", in
     return _use(name, directory, False, _splits)
 
 
-class TfdsSplit(Sequence):
+class TfdsSplit:
     """A split: (encoded image, label) by number, in the order of the files."""
 
     def __init__(self, name: str, builder: Any, split: str):
@@ -88,10 +88,10 @@ class TfdsSplit(Sequence):
         self._info = builder.info.full_name, builder.info.splits[split]
         self._source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, number: int) -> tuple[bytes, int]:  # type: ignore[override]
+    def __getitem__(self, number: int) -> tuple[bytes, int]:
         example = self._source[number]
         return example["image"], int(example["label"])
 

@@ -1,7 +1,7 @@
-"""The official files of NAS-Bench-201 and NATS-Bench (topology), made into the compact table that `nasbench201.Table` reads.
+"""Converts the official files of NAS-Bench-201 and NATS-Bench (topology) to the compact table of `nasbench201.Table`.
 
-Both hold, for every architecture and length of training, results by data set and seed. Pickles are read by an unpickler
-that makes nothing but containers and numbers.
+Both hold results by data set and seed, for every architecture and length of training. Pickles are read by an unpickler
+that makes only containers and numbers.
 """
 
 import bz2
@@ -23,17 +23,17 @@ METRICS = {
     "c100_valid_nb201": ("200", "cifar100", "x-valid"),
     "in16_valid_nb201": ("200", "ImageNet16-120", "x-valid"),
 }
-"""Columns: epochs of training, data set, and the images that accuracy is measured on."""
+"""The table's columns: epochs of training, data set, and the images on which accuracy is measured."""
 
 _LENGTHS = {"full": "200", "less": "12"}
-"""What version 1.0 calls the lengths of training."""
+"""Epochs of training by their name in version 1.0."""
 
 
 def convert(source: pathlib.Path, target: pathlib.Path) -> int:
-    """Writes the table of an official file or folder; returns how many architectures it has.
+    """Writes the table of an official file or folder; returns its number of architectures.
 
     Raises:
-      TableError: the source is not readable, or not what it should be.
+      TableError: the source cannot be read, or is no official file.
     """
     archs, metrics = [], []
     if not source.exists():
@@ -58,15 +58,16 @@ def convert(source: pathlib.Path, target: pathlib.Path) -> int:
     if not archs:
         raise TableError(f"{source}: has no architectures")
     target.parent.mkdir(parents=True, exist_ok=True)
-    columns: dict[str, Any] = {"metric_names": np.array(list(METRICS)), "metrics": np.array(metrics, np.float32)}
     temporary = target.with_name(target.name + ".tmp.npz")
-    np.savez_compressed(temporary, arch=np.array(archs), **columns)
+    np.savez_compressed(
+        temporary, arch=np.array(archs), metric_names=np.array(list(METRICS)), metrics=np.array(metrics, np.float32)
+    )
     temporary.replace(target)
     return len(archs)
 
 
 def _accuracy(results: Mapping, epochs: str, data: str, images: str) -> float:
-    """Percent, mean over the seeds; NaN where there is no trial."""
+    """Accuracy in percent, mean over the seeds; NaN if there is no trial."""
     trials = results[epochs]["all_results"]
     key = f"{images}@{int(epochs) - 1}"
     found = [trial["eval_acc1es"][key] for (name, _), trial in trials.items() if name == data]
@@ -89,18 +90,22 @@ def _folder(source: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
         yield arch, _unpickle(source / f"{index:06d}.pickle.pbz2")
 
 
-def _unpickle(file: pathlib.Path):
+def _unpickle(file: pathlib.Path) -> Any:
     with bz2.open(file) as stream:
         return _Unpickler(stream).load()
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes plain values, ordered dictionaries and NumPy numbers."""
+    """Makes plain values, ordered dictionaries and NumPy numbers; refuses everything else."""
 
     ALLOWED = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 
     def find_class(self, module: str, name: str):
-        """The few things that may be made."""
+        """An allowed class or function.
+
+        Raises:
+          UnpicklingError: it is not allowed.
+        """
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if f"{module}.{name}" in self.ALLOWED:

@@ -1,4 +1,4 @@
-"""Data sets in the files of their publishers, checked by published checksums before anything in them is read."""
+"""Data sets in their publishers' files; published checksums are checked before a file is parsed."""
 
 import dataclasses
 import functools
@@ -19,17 +19,17 @@ Part = tuple[str, np.ndarray, np.ndarray]
 
 
 class Missing(DataError):
-    """Files are not there; the message names them and where they are to be had."""
+    """Files are missing; the message names them and where to get them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """Files that together are a data set.
+    """The files of a data set.
 
     Attributes:
       checksums: MD5 or SHA-256 in hexadecimal by file name, in the order in which the files are read.
-      url: where the files are to be had.
-      read: takes a file's name and content and gives its parts, in the publisher's order.
+      url: where to get the files.
+      read: takes a file's name and content, gives its parts in the publisher's order.
     """
 
     checksums: dict[str, str]
@@ -38,7 +38,7 @@ class Release:
 
 
 def read(name: str, directory: str, checksums: dict[str, str]) -> tuple[Images, tuple[str, ...]]:
-    """A data set from the first of its `RELEASES` whose files all lie in a directory.
+    """Reads a data set from the first of its `RELEASES` whose files are all in a directory.
 
     Args:
       name: a key of `RELEASES`.
@@ -50,7 +50,7 @@ def read(name: str, directory: str, checksums: dict[str, str]) -> tuple[Images, 
 
     Raises:
       Missing: no release is complete.
-      DataError: a file is another than the published one, or not readable.
+      DataError: a file differs from the published one, or cannot be read.
     """
     folder = pathlib.Path(directory).expanduser()
     for release in RELEASES[name]:
@@ -64,7 +64,7 @@ def read(name: str, directory: str, checksums: dict[str, str]) -> tuple[Images, 
 
 
 def read_checksums(path: str) -> dict[str, str]:
-    """MD5 or SHA-256 by file name, from lines as md5sum and sha256sum print them.
+    """Reads MD5 or SHA-256 by file name from the output of md5sum or sha256sum.
 
     Raises:
       DataError: the file or a line in it cannot be read.
@@ -84,10 +84,10 @@ def read_checksums(path: str) -> dict[str, str]:
 
 
 ALGORITHMS = {32: "md5", 64: "sha256"}
-"""Hash functions by the digits of a checksum."""
+"""Hash functions by the number of digits of a checksum."""
 
 
-def _images(name, release, folder, checksums):
+def _images(name: str, release: Release, folder: pathlib.Path, checksums: dict[str, str]) -> Images:
     parts: dict[str, list] = {"train": [], "test": []}
     for file, published in release.checksums.items():
         content = (folder / file).read_bytes()
@@ -95,7 +95,7 @@ def _images(name, release, folder, checksums):
         try:
             for split, images, labels in release.read(file, content):
                 parts[split].append((images, labels))
-        except Exception as error:  # tarfile, zlib, pickle and SciPy each have their own
+        except Exception as error:  # tarfile, zlib, pickle and SciPy each raise their own
             raise DataError(f"{folder / file}: {' '.join(str(error).split()) or type(error).__name__}") from error
     arrays = {}
     for split, pieces in parts.items():
@@ -104,7 +104,7 @@ def _images(name, release, folder, checksums):
     return from_arrays(f"{name} in {folder}", arrays)
 
 
-def _check(path, content, expected):
+def _check(path: pathlib.Path, content: bytes, expected: str) -> None:
     algorithm = ALGORITHMS[len(expected)]
     found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
     if found != expected:
@@ -114,8 +114,16 @@ def _check(path, content, expected):
         )
 
 
-def _cifar(member: str, splits: dict[str, tuple[str, ...]], parse: Callable[[bytes], tuple[np.ndarray, np.ndarray]]):
-    """A reader of CIFAR's archives: the members of a split, by a pattern and their names, each parsed."""
+def _cifar(
+    member: str, splits: dict[str, tuple[str, ...]], parse: Callable[[bytes], tuple[np.ndarray, np.ndarray]]
+) -> Callable[[str, bytes], Iterator[Part]]:
+    """A reader of one of CIFAR's archives.
+
+    Args:
+      member: the path of a member in the archive, with {} for its name.
+      splits: the members' names by split.
+      parse: makes images and labels from a member's content.
+    """
 
     def read(file: str, content: bytes) -> Iterator[Part]:
         with tarfile.open(fileobj=io.BytesIO(content)) as tar:
@@ -123,13 +131,16 @@ def _cifar(member: str, splits: dict[str, tuple[str, ...]], parse: Callable[[byt
             if missing := {name for _, name in wanted} - set(tar.getnames()):
                 raise ValueError(f"the archive lacks {', '.join(sorted(missing))}")
             for split, name in wanted:
-                yield split, *parse(tar.extractfile(name).read())  # type: ignore[union-attr]
+                extracted = tar.extractfile(name)
+                if extracted is None:
+                    raise ValueError(f"{name} in the archive is no file")
+                yield split, *parse(extracted.read())
 
     return read
 
 
-def _records(label_bytes, content):
-    """CIFAR's binary format: each image's labels, of which the last is the finest, then 3 x 32 x 32 pixels."""
+def _binary(label_bytes: int, content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """CIFAR's binary format: for each image its labels, the finest last, then 3 x 32 x 32 pixels."""
     length = label_bytes + 3 * 32 * 32
     if len(content) % length:
         raise ValueError(f"a member has {len(content)} bytes, expected a multiple of {length}")
@@ -137,8 +148,8 @@ def _records(label_bytes, content):
     return _channels_last(records[:, label_bytes:], 32), records[:, label_bytes - 1]
 
 
-def _batch(labels, size, content):
-    """The pickled dictionaries of CIFAR and of the downsampled ImageNet."""
+def _pickled(labels: str, size: int, content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """The pickled dictionaries of CIFAR and of the downsampled ImageNet; `labels` is the key of the labels."""
     batch = {
         key.decode() if isinstance(key, bytes) else key: value
         for key, value in _Unpickler(io.BytesIO(content), encoding="bytes").load().items()
@@ -148,25 +159,26 @@ def _batch(labels, size, content):
     return _channels_last(batch["data"], size), np.array(batch[labels])
 
 
-def _channels_last(rows, size):
+def _channels_last(rows: np.ndarray, size: int) -> np.ndarray:
+    """[n, 3 * size * size] to [n, size, size, 3]."""
     return np.ascontiguousarray(rows.reshape(-1, 3, size, size).transpose(0, 2, 3, 1))
 
 
 def _svhn(file: str, content: bytes) -> Iterator[Part]:
-    """SVHN's cropped digits: X [32, 32, 3, n]; y [n, 1] of 1 to 10, which is the digit 0."""
+    """SVHN's cropped digits: X [32, 32, 3, n]; y [n, 1] from 1 to 10, where 10 is the digit 0."""
     arrays = scipy.io.loadmat(io.BytesIO(content), variable_names=("X", "y"))
     yield file.split("_")[0], arrays["X"].transpose(3, 0, 1, 2), arrays["y"].ravel() % 10
 
 
 def _imagenet16_120(file: str, content: bytes) -> Iterator[Part]:
-    """The first 120 of 1,000 classes of ImageNet at 16 x 16, as NAS-Bench-201 takes them; labels count from 1."""
-    images, labels = _batch("labels", 16, content)
+    """The first 120 of ImageNet's 1,000 classes at 16 x 16, as in NAS-Bench-201; labels in the files count from 1."""
+    images, labels = _pickled("labels", 16, content)
     kept = (labels >= 1) & (labels <= 120)
     yield "train" if file.startswith("train") else "test", images[kept], labels[kept] - 1
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes arrays, and Python's own lists, numbers and strings; whatever else a pickle names is refused."""
+    """Makes arrays and Python's own lists, numbers and strings; refuses everything else that a pickle names."""
 
     ALLOWED = frozenset({
         ("numpy", "dtype"),
@@ -180,7 +192,7 @@ class _Unpickler(pickle.Unpickler):
         """An allowed class or function.
 
         Raises:
-          UnpicklingError: it is another.
+          UnpicklingError: it is not allowed.
         """
         module = module.replace("numpy.core.", "numpy._core.")  # its name before NumPy 2
         if (module, name) not in self.ALLOWED:
@@ -200,21 +212,21 @@ RELEASES = {
     "cifar10": (
         _cifar_release(
             "cifar-10-binary.tar.gz", "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-            "cifar-10-batches-bin/{}.bin", _CIFAR10, functools.partial(_records, 1),
+            "cifar-10-batches-bin/{}.bin", _CIFAR10, functools.partial(_binary, 1),
         ),
         _cifar_release(
             "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a",
-            "cifar-10-batches-py/{}", _CIFAR10, functools.partial(_batch, "labels", 32),
+            "cifar-10-batches-py/{}", _CIFAR10, functools.partial(_pickled, "labels", 32),
         ),
     ),
     "cifar100": (
         _cifar_release(
             "cifar-100-binary.tar.gz", "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
-            "cifar-100-binary/{}.bin", _CIFAR100, functools.partial(_records, 2),
+            "cifar-100-binary/{}.bin", _CIFAR100, functools.partial(_binary, 2),
         ),
         _cifar_release(
             "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85",
-            "cifar-100-python/{}", _CIFAR100, functools.partial(_batch, "fine_labels", 32),
+            "cifar-100-python/{}", _CIFAR100, functools.partial(_pickled, "fine_labels", 32),
         ),
     ),
     "svhn_cropped": (
@@ -247,4 +259,4 @@ RELEASES = {
         ),
     ),
 }  # fmt: skip
-"""The known data sets. SHA-256 are those of tensorflow-datasets, MD5 those of the CIFAR page and of NAS-Bench-201's code."""
+"""The known data sets. The SHA-256 are from tensorflow-datasets, the MD5 from CIFAR's page and NAS-Bench-201's code."""

@@ -1,8 +1,11 @@
-"""A trained network as files: weights as safetensors with a JSON description, and StableHLO that runs with jax alone."""
+"""A trained network as files: safetensors weights with a JSON description, and StableHLO that runs with jax alone."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.export
@@ -17,21 +20,21 @@ from darts_pt_jax.network import Network
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 _LARGEST = 1_000_000
-"""Of the numbers that say how large a network and its images are."""
+"""The largest number of cells, channels, classes or pixels along an axis that a description may give."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
-    """A network with its weights, and what its images have to be.
+    """A network with its weights and the form of its images.
 
     Attributes:
       net: the network, without auxiliary head.
       variables: "params" and "batch_stats".
       image_shape: (H, W, C).
       mean, std: float [C], of pixels scaled to [0, 1].
-      crop: whether its test images are the `pictures.middle` of pictures, not whole ones.
-      epoch: how many epochs it has been trained; None where that is not known.
-      plugins: modules and files that define its operations, comma-separated (the config's `plugins`).
+      crop: whether test images are the `pictures.middle` of pictures rather than whole pictures.
+      epoch: the number of epochs of training; None if unknown.
+      plugins: files or modules that register the network's operations. Import them before `load`.
     """
 
     net: Network
@@ -41,21 +44,25 @@ class TrainedNetwork:
     std: tuple[float, ...]
     crop: bool = False
     epoch: int | None = None
-    plugins: str = ""
+    plugins: tuple[str, ...] = ()
 
     def logits(self, images: jax.Array) -> jax.Array:
-        """float32 [B, classes] of uint8 images [B, H, W, C], by running statistics; the noise operation draws the same always."""
+        """float32 logits [B, classes] of uint8 images [B, H, W, C].
+
+        Uses running statistics. The noise operation draws the same noise in every call.
+        """
         pixels = (images.astype(jnp.float32) / 255 - jnp.asarray(self.mean)) / jnp.asarray(self.std)
-        noise = any(ops.draws(name) for kind in self.net.genotype.cells for name in self.net.genotype.operations(kind))
-        rngs = {"noise": jax.random.key(0)} if noise else {}
+        genotype = self.net.genotype
+        draws = any(ops.draws(name) for kind in genotype.cells for name in genotype.operations(kind))
+        rngs = {"noise": jax.random.key(0)} if draws else {}
         return self.net.apply(self.variables, pixels, False, rngs=rngs)[0]
 
     def save(self, directory: pathlib.Path):
-        """Writes network.safetensors and network.json; a network.stablehlo of earlier weights goes."""
+        """Writes network.safetensors and network.json, and removes a network.stablehlo of earlier weights."""
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "network.stablehlo").unlink(missing_ok=True)
         leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(self.variables))
-        arrays = {"/".join(entry.key for entry in path): np.ascontiguousarray(leaf) for path, leaf in leaves}
+        arrays = {_name(path): np.ascontiguousarray(leaf) for path, leaf in leaves}
         metadata = None if self.epoch is None else {"epoch": str(self.epoch)}
         record.write_bytes(directory / "network.safetensors", safetensors.numpy.save(arrays, metadata))
         net = self.net
@@ -69,56 +76,91 @@ class TrainedNetwork:
 
     @classmethod
     def load(cls, directory: pathlib.Path) -> "TrainedNetwork":
-        """Reads what `save` wrote. Retraining does so after every epoch.
+        """Reads the files that `save` writes, as retraining does after every epoch.
 
         Raises:
-          ValueError: a file is missing, or the two do not belong together.
+          ValueError: a file is missing or damaged, or the two do not belong together.
         """
-        if not (directory / "network.json").exists():
-            raise ValueError(f"{directory}: it has no network.json, which retraining writes after its first epoch")
-        try:
-            of = json.loads((directory / "network.json").read_text())
-            genotype, dtype = Genotype.from_json(json.dumps(of["genotype"])), jnp.dtype(of["dtype"])
-            network.check(genotype, of["form"])
-            for name in ("cells", "channels", "classes", "image_shape"):
-                sizes = of[name] if name == "image_shape" else [of[name]]
-                if not all(type(size) is int and 1 <= size <= _LARGEST for size in sizes):
-                    raise ValueError(f"{name} is {of[name]!r:.80}, expected whole numbers from 1 to {_LARGEST}")
-            net = Network(genotype, of["form"], of["cells"], of["channels"], of["classes"], dtype=dtype)
-            shape, mean, std, crop = (*(tuple(of[name]) for name in ("image_shape", "mean", "std")), of["crop"])
-            arrays = safetensors.numpy.load_file(directory / "network.safetensors")
-            with safetensors.safe_open(directory / "network.safetensors", "numpy") as file:
-                epoch = (file.metadata() or {}).get("epoch")
-            if of["cells"] > len(arrays):
-                raise ValueError(f"cells is {of['cells']}, but there are {len(arrays)} arrays")
-        except KeyError as error:
-            raise ValueError(f"{directory}/network.json: it lacks {error}") from error
-        except (OSError, TypeError, ValueError, AttributeError, RecursionError, safetensors.SafetensorError) as error:
-            raise ValueError(f"{directory}: no readable network.json and network.safetensors ({error})") from error
-        like = network.abstract_variables(net, shape)
-
-        def pick(path, leaf):
-            name = "/".join(entry.key for entry in path)
-            if name not in arrays or arrays[name].shape != leaf.shape:
-                got = arrays[name].shape if name in arrays else "nothing"
-                raise ValueError(f"{directory}/network.safetensors: {name}: got {got}, expected {leaf.shape}")
-            return arrays[name]
-
-        variables = jax.tree_util.tree_map_with_path(pick, like)
-        return cls(net, variables, shape, mean, std, crop, epoch and int(epoch), of.get("plugins", ""))
+        with _described(directory) as description:
+            net = _network(description)
+            shape, mean, std = (tuple(description[name]) for name in ("image_shape", "mean", "std"))
+            crop, plugins = description["crop"], _plugins(description)
+            arrays, epoch = _weights(directory / "network.safetensors")
+            if net.cells > len(arrays):
+                raise ValueError(f"cells is {net.cells}, but there are {len(arrays)} arrays")
+        variables = _variables(arrays, network.abstract_variables(net, shape), directory)
+        return cls(net, variables, shape, mean, std, crop, epoch, plugins)
 
     def stablehlo(self) -> bytes:
-        """The function `logits` for any number of images, weights included, as `jax.export.deserialize` reads it."""
+        """`logits` of any number of images, weights included, for `PLATFORMS`; `jax.export.deserialize` reads it."""
         batch = jax.export.symbolic_shape("batch")
         images = jax.ShapeDtypeStruct((*batch, *self.image_shape), jnp.uint8)
         exported = jax.export.export(jax.jit(self.logits), platforms=PLATFORMS)(images)
         return bytes(exported.serialize())
 
 
-def plugins_of(directory: pathlib.Path) -> str:
-    """The plugins of a network that `TrainedNetwork.save` wrote; "" where none can be read, which `load` explains."""
+def plugins_of(directory: pathlib.Path) -> tuple[str, ...]:
+    """The plugins of the network that `TrainedNetwork.save` wrote, which need not be imported yet.
+
+    Raises:
+      ValueError: network.json is missing or damaged.
+    """
+    with _described(directory) as description:
+        return _plugins(description)
+
+
+@contextlib.contextmanager
+def _described(directory: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """Gives network.json to its context, and turns errors that arise there into a ValueError that names the files."""
+    if not (directory / "network.json").exists():
+        raise ValueError(f"{directory}: it has no network.json, which retraining writes after its first epoch")
     try:
-        plugins = json.loads((directory / "network.json").read_text()).get("plugins", "")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return ""
-    return plugins if isinstance(plugins, str) else ""
+        yield json.loads((directory / "network.json").read_text())
+    except KeyError as error:
+        raise ValueError(f"{directory}/network.json: it lacks {error}") from error
+    except (OSError, TypeError, ValueError, AttributeError, RecursionError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{directory}: no readable network.json and network.safetensors ({error})") from error
+
+
+def _network(description: dict[str, Any]) -> Network:
+    genotype, dtype = Genotype.from_json(json.dumps(description["genotype"])), jnp.dtype(description["dtype"])
+    network.check(genotype, description["form"])
+    for name in ("cells", "channels", "classes", "image_shape"):
+        value = description[name]
+        for size in value if name == "image_shape" else [value]:
+            if type(size) is not int or not 1 <= size <= _LARGEST:
+                raise ValueError(f"{name} is {value!r:.80}, expected whole numbers from 1 to {_LARGEST}")
+    cells, channels, classes = (description[name] for name in ("cells", "channels", "classes"))
+    return Network(genotype, description["form"], cells, channels, classes, dtype=dtype)
+
+
+def _plugins(description: dict[str, Any]) -> tuple[str, ...]:
+    plugins = description.get("plugins", [])
+    if not (isinstance(plugins, list) and all(isinstance(name, str) for name in plugins)):
+        raise ValueError(f"plugins is {plugins!r:.80}, expected a list of files or modules")
+    return tuple(plugins)
+
+
+def _weights(file: pathlib.Path) -> tuple[dict[str, np.ndarray], int | None]:
+    """The arrays by name, and the epoch; None if unknown."""
+    arrays = safetensors.numpy.load_file(file)
+    with safetensors.safe_open(file, "numpy") as opened:
+        epoch = (opened.metadata() or {}).get("epoch")
+    return arrays, epoch and int(epoch)
+
+
+def _variables(arrays: dict[str, np.ndarray], like: Any, directory: pathlib.Path) -> Any:
+    """Arranges the arrays as in `like`, a tree of shapes."""
+
+    def pick(path, leaf):
+        name = _name(path)
+        got = arrays[name].shape if name in arrays else "nothing"
+        if got != leaf.shape:
+            raise ValueError(f"{directory}/network.safetensors: {name}: got {got}, expected {leaf.shape}")
+        return arrays[name]
+
+    return jax.tree_util.tree_map_with_path(pick, like)
+
+
+def _name(path) -> str:
+    return "/".join(entry.key for entry in path)

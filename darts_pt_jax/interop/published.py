@@ -1,14 +1,15 @@
-"""Published architectures of the DARTS cell by name: those of DARTS, SDARTS, SGAS, and of the paper's authors.
+"""Published architectures of the DARTS cell by name, from DARTS, SDARTS, SGAS, and the authors of DARTS-PT.
 
-An entry is OPERATION.SOURCE, two for each node, of the normal and of the reduction cell. The paper's are those of their code:
-"blank" names fixed alphas, s1 to s5 the spaces (s5 is the DARTS space), then the data set unless it is CIFAR-10.
+A line of the table gives two entries OPERATION.SOURCE for each node of the normal cell, then of the reduction cell. The
+names of DARTS-PT are those of its code: "blank" means fixed alphas, s1 to s5 are the spaces (s5 is the DARTS space), then
+comes the data set unless it is CIFAR-10.
 """
 
-import difflib
 import functools
 import pathlib
 
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.naming import guess
 
 _SHORT = {
     "K": "skip_connect",
@@ -96,7 +97,7 @@ def genotypes() -> dict[str, Genotype]:
 
 
 def find(text: str) -> Genotype:
-    """The architecture that a published name, a file, or a text in any notation means.
+    """The architecture of a published name, of a file, or of a text in any notation.
 
     Raises:
       ValueError: it is none of these, or malformed.
@@ -108,12 +109,10 @@ def find(text: str) -> Genotype:
     try:
         content = _content(pathlib.Path(text))
     except (OSError, ValueError) as error:
-        folded = {name.lower(): name for name in genotypes()}
-        near = difflib.get_close_matches(text.lower(), folded, 1)
-        guess = f": did you mean {folded[near[0]]}?" if near else ""
         reason = getattr(error, "strerror", None) or error
+        near = guess(text, genotypes(), ignore_case=True)
         raise ValueError(
-            f"got {text!r:.80}, which is no published name and no readable file ({reason}){guess}"
+            f"got {text!r:.80}, which is no published name and no readable file ({reason}){near}"
         ) from None
     return Genotype.from_text(content)
 
@@ -130,6 +129,7 @@ _LONGEST = 100_000
 """No genotype is longer."""
 
 
-def _nodes(text: str) -> tuple:
+def _nodes(text: str) -> tuple[tuple[tuple[str, int], ...], ...]:
+    """Two (operation, source) for each node of a cell, from a column of the table."""
     pairs = [(_SHORT[operation], int(source)) for operation, source in (entry.split(".") for entry in text.split())]
     return tuple(tuple(pairs[i : i + 2]) for i in range(0, len(pairs), 2))

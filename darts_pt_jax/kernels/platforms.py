@@ -25,10 +25,10 @@ def by_platform(on_cpu: Callable, elsewhere: Callable, *arrays, **constants):
       **constants: hashable values.
     """
     on_cpu, elsewhere = _bound(on_cpu, **constants), _bound(elsewhere, **constants)
-    platform = devices.traced_platform()
-    if platform is None:
+    for_cpus = devices.for_cpus()
+    if for_cpus is None:
         return jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=elsewhere)
-    return (on_cpu if platform == "cpu" else elsewhere)(*arrays)
+    return (on_cpu if for_cpus else elsewhere)(*arrays)
 
 
 def apart(*static: str) -> Callable:

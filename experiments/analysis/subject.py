@@ -52,7 +52,7 @@ class Result:
 
 
 class _Checked(Loop):
-    """A loop whose sums are looked at when it is over."""
+    """A loop that refuses a loss that is not finite when it is over."""
 
     def __init__(self, name: str, *args):
         super().__init__(name, *args)
@@ -153,6 +153,7 @@ class Subject:
         return Source(Settings(self._selecting(epoch), self.out, False, None, ()))
 
     def _selecting(self, epoch: int, **keys) -> Config:
+        """The config of a selection from this run's supernet, checked."""
         taken = {"init_from": str(self.directory), "init_epoch": epoch, "stages": "select", "select.orders": 1}
         taken |= {"report.nasbench201": "", "devices": 1}
         config = self.config.changed(taken | keys)

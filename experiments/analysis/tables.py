@@ -1,8 +1,8 @@
 """The paper's Tables 2 to 5: ours beside the paper's, every cell marked by how it was run.
 
-A run is put into a cell by its space, data and method. Its protocol is full if all keys that decide a result are those of
-the cell's own config (configs/table2.py, table3.py, table4.py, retrain_imagenet.py), else reduced. Full runs alone are
-averaged where there are any. The paper does not say which of its architectures Table 5 is of; any of DARTS+PT's is taken.
+A run belongs to a cell by its space, data and method. Its protocol is full if all keys that decide a result have the
+values of the cell's own config (configs/table2.py, table3.py, table4.py, retrain_imagenet.py), else reduced. A cell with
+full runs averages those alone. The paper does not say which architecture Table 5 retrains; any of DARTS+PT's counts.
 """
 
 import json
@@ -41,7 +41,7 @@ PAPER = {
 """Test error in percent (top 1) by table (or section), space, data set and method: Table 3 of the best of four seeds."""
 
 TABLE5 = "DARTS_V2", "darts_pt_s5"
-"""Beginnings of the names of published architectures that Table 5 may be of."""
+"""Beginnings of the names of the published architectures that Table 5 may be about."""
 
 FINDING = frozenset(("space", "genotype", "data.source"))
 """Keys by which a cell is found."""
@@ -81,7 +81,10 @@ def cells_of(config: Config, genotype: Genotype | None = None) -> list[tuple[str
 
 
 def differing(config: Config, cell: tuple[str, str, str, str], looked_up: bool = False) -> list[str]:
-    """Keys that decide a result, by which a run leaves a cell's full protocol; of one `looked_up`, not retraining's."""
+    """The keys by which a run leaves a cell's full protocol.
+
+    Only keys that decide its result count; those of retraining do not decide that of a run that is `looked_up`.
+    """
     ours, theirs = flatten(config), flatten(own_config(cell))
     idle = set(FINDING)
     if looked_up:
@@ -100,7 +103,7 @@ def _keys(*beginnings: str) -> set[str]:
 
 
 def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
-    """All cells, with the runs and sweeps that are given."""
+    """All cells, with the given runs and sweeps."""
     found, left_out = {}, []
     for workdir in _runs(workdirs):
         try:
@@ -140,7 +143,7 @@ def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
 
 
 def _runs(workdirs: Sequence[pathlib.Path]) -> list[pathlib.Path]:
-    """Run directories, each once, those of a sweep in place of it."""
+    """Run directories, each once; a sweep stands for its own."""
     found = []
     for workdir in workdirs:
         within = (
@@ -153,7 +156,7 @@ def _runs(workdirs: Sequence[pathlib.Path]) -> list[pathlib.Path]:
 
 
 def _error(workdir: pathlib.Path, config: Config, table: str | None) -> tuple[float | None, bool]:
-    """Test error in percent, of the retrained network after its last epoch, or looked up, None if unknown; and which."""
+    """Test error in percent, and whether it was looked up: else it is of the retrained network; None if unknown."""
     if (workdir / "retrained.json").exists():
         return 100 - json.loads((workdir / "retrained.json").read_text())["test_accuracy"], False
     table = table or config.report.nasbench201
@@ -163,7 +166,7 @@ def _error(workdir: pathlib.Path, config: Config, table: str | None) -> tuple[fl
 
 
 def _row(cell: tuple[str, str, str, str], runs: list[tuple[int, float, list[str]]]) -> dict:
-    """Of the runs of the full protocol, if there is one, else of all: mean, standard deviation, best."""
+    """Mean, standard deviation and best of the runs with the full protocol, or of all if none has it."""
     counted = [one for one in runs if not one[2]] or runs
     errors, keys = [error for _, error, _ in counted], sorted({key for *_, differ in counted for key in differ})
     return {

@@ -29,12 +29,26 @@ SOURCES = "darts_pt_jax.data.sources:SOURCES"
 STAGES = ("search", "select", "retrain", "report")
 
 
+def _sources() -> str:
+    return f"{', '.join(table_named(SOURCES))}, or a tensorflow-datasets name"
+
+
+def _are_stages(value: str) -> bool:
+    asked = value.split(",")
+    return asked == [stage for stage in STAGES if stage in asked]
+
+
+def _is_jitter(values) -> bool:
+    numbers = len(values) == 4 and all(type(x) in (int, float) and x >= 0 for x in values)
+    return not values or (numbers and values[3] <= 0.5)
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
     """The images."""
 
     source: str = key(
-        "npz", Rule(bool, lambda: _sources(), tables=(SOURCES,)),
+        "npz", Rule(bool, _sources, tables=(SOURCES,)),
         "npz; digits; folder (needs data.crop); or a name of tensorflow-datasets, such as cifar10.",
     )  # fmt: skip
     path: str = key(
@@ -68,10 +82,6 @@ class Data:
     )
 
 
-def _sources() -> str:
-    return f"{', '.join(table_named(SOURCES))}, or a tensorflow-datasets name"
-
-
 @dataclasses.dataclass(frozen=True)
 class Supernet:
     """The size of the supernet."""
@@ -97,7 +107,7 @@ class Search:
     )
     unrolled: str = key(
         "off", one_of("darts_pt_jax.unrolled:ALPHA_GRADIENTS"),
-        "Second-order gradient of the alphas, after one step of the weights: exact; finite_difference (DARTS); off.",
+        "The alphas' gradient: off (first order); after one step of the weights, exact; or finite_difference, as DARTS does.",
     )  # fmt: skip
     sampler: str = key(
         "darts", one_of("darts_pt_jax.samplers:SAMPLERS"),
@@ -109,15 +119,11 @@ class Search:
     epsilon: float = key(0.3, number(0, 1), "Size of SDARTS' perturbation at the end of the search and in tuning.")
     epsilon_first: float = key(0.03, number(0, 1), "Size of SDARTS' perturbation at the beginning of the search.")
     alpha_regulariser: str = key(
-        "none",
-        one_of("darts_pt_jax.samplers.regularisers:REGULARISERS"),
-        "Penalty on the alphas, besides weight decay.",
+        "none", one_of("darts_pt_jax.samplers.regularisers:REGULARISERS"), "Penalty on the alphas besides weight decay."
     )
     alpha_regulariser_weight: float = key(0.0, NOT_NEGATIVE, "Weight of that penalty in the alphas' loss.")
     learning_rate: float = key(
-        0.025,
-        RATE,
-        "Learning rate of the weights in the first epoch; it falls by a cosine to search.learning_rate_min.",
+        0.025, RATE, "Learning rate of the weights in the first epoch; a cosine takes it to search.learning_rate_min."
     )
     learning_rate_min: float = key(0.001, NOT_NEGATIVE, "Learning rate of the weights at the end of the schedule.")
     schedule_epochs: int = key(
@@ -254,18 +260,13 @@ class Retrain:
     auxiliary: float = _retrain(0.4, NOT_NEGATIVE, "Weight of the auxiliary head's loss; 0: no head.")
     cutout: int = _retrain(16, NOT_NEGATIVE, "Side of the blanked square, in pixels; 0: none.")
     jitter: tuple[float, ...] = _retrain(
-        (), Rule(lambda v: _is_jitter(v), lambda: "four numbers of at least 0, the last at most 0.5, or ()"),
+        (), Rule(_is_jitter, lambda: "four numbers of at least 0, the last at most 0.5, or ()"),
         "Jitter of brightness, contrast, saturation and hue; (): none.",
     )  # fmt: skip
     label_smoothing: float = _retrain(0.0, SHARE, "Share of the label spread over all classes.")
     test_every: int = _retrain(
         1, POSITIVE, "Test after every N epochs; the last epoch is always tested.", affects="records"
     )
-
-
-def _is_jitter(values) -> bool:
-    numbers = len(values) == 4 and all(type(x) in (int, float) and x >= 0 for x in values)
-    return not values or (numbers and values[3] <= 0.5)
 
 
 _eval = functools.partial(key, stage="run", affects="records")
@@ -307,11 +308,6 @@ class Report:
 
     nasbench201: str = _report("", ANYTHING, "File (npz) with the accuracies of NAS-Bench-201.")
     latency: bool = _report(True, ANYTHING, "Measure the latency of the discrete network.")
-
-
-def _are_stages(value: str) -> bool:
-    asked = value.split(",")
-    return asked == [stage for stage in STAGES if stage in asked]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,7 +59,7 @@ def add_option(parser: argparse.ArgumentParser):
     """Adds --config.plugins to a command that reads runs or networks; `use` takes its value."""
     parser.add_argument(
         "--config.plugins", dest="plugins", metavar="MODULE|FILE,...",
-        help="import these in place of the plugins that the run names, such as files that have moved",
+        default=None, help="import these first, in place of the plugins that the run names",
     )  # fmt: skip
 
 

@@ -190,16 +190,17 @@ def _overridden(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def _with_plugins(config: Config, file: str, workdir: pathlib.Path) -> Config:
-    """The config with its plugins, imported.
+    """The config with its plugins, imported: those that it names, and its file if that adds rows to tables.
 
-    Where it names none, the run directory's, or those of the run that init_from names.
+    Where there are none, those of the run directory, or of the run that init_from names.
 
     Raises:
       ConfigError: one is missing or fails.
     """
-    named = config.plugins or next(filter(None, map(_plugins_of, (workdir, pathlib.Path(config.init_from)))), "")
-    of_file = plugins.of_config(file.partition(":")[0])
-    return config.changed({"plugins": plugins.joined(plugins.load(named), of_file)})
+    named = plugins.joined(config.plugins, plugins.of_config(file.partition(":")[0])) or _plugins_of(workdir)
+    if not named and config.init_from:
+        named = _plugins_of(pathlib.Path(config.init_from))
+    return config.changed({"plugins": plugins.load(named)})
 
 
 def _plugins_of(run: pathlib.Path) -> str:

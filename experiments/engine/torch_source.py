@@ -10,7 +10,7 @@ import optax
 
 from darts_pt_jax import architecture, spaces
 from darts_pt_jax.bilevel import SearchState
-from darts_pt_jax.interop import from_torch
+from darts_pt_jax.interop import from_torch, torch_checkpoints
 from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import SPACES
 from experiments.config.settings import Settings
@@ -43,7 +43,7 @@ class TorchSource:
         if config.init_epoch:
             raise ConfigError(f"init_epoch is {config.init_epoch}, but {self._place} is one epoch's file: leave it out")
         try:
-            self._checkpoint = from_torch.load(pathlib.Path(config.init_from))
+            self._checkpoint = torch_checkpoints.load(pathlib.Path(config.init_from))
         except ValueError as error:
             raise ConfigError(f"init_from {error}") from error
         self.epoch = config.search.epochs if self._checkpoint.epoch is None else self._checkpoint.epoch
@@ -96,7 +96,7 @@ class TorchSource:
     def _momentum(self, training: Training, params: dict) -> tuple[optax.OptState, bool]:
         """The state of the weights' optimiser, and whether it is the file's."""
         state = training.weight_optimizer.init(params)
-        buffers = from_torch.optimizer_values(self._checkpoint.weight_optimizer, "momentum_buffer")
+        buffers = torch_checkpoints.optimizer_values(self._checkpoint.weight_optimizer, "momentum_buffer")
         try:
             named = {f"momentum {number}": np.asarray(buffer) for number, buffer in enumerate(buffers)}
             trace = from_torch.variables(named, training.net, {"params": params})["params"]
@@ -107,7 +107,7 @@ class TorchSource:
     def _moments(self, training: Training) -> tuple[optax.OptState, bool]:
         """The state of the alphas' optimiser, and whether it is the file's."""
         state, raw = training.alpha_optimizer.init(self._alphas), self._checkpoint.alpha_optimizer
-        means, squares, steps = (from_torch.optimizer_values(raw, n) for n in ("exp_avg", "exp_avg_sq", "step"))
+        means, squares, steps = (torch_checkpoints.optimizer_values(raw, n) for n in ("exp_avg", "exp_avg_sq", "step"))
         shapes = [alpha.shape for alpha in self._alphas.values()]
         if any([np.shape(value) for value in values] != shapes for values in (means, squares)) or None in steps:
             return state, False

@@ -139,7 +139,8 @@ class Retraining:
         mean, std = (tuple(map(float, values)) for values in (self.recipe.mean, self.recipe.std))
         variables = {"params": params, "batch_stats": stats}
         net, crop = self.net.clone(auxiliary=False, remat=False), self.config.data.crop > 0
-        return TrainedNetwork(net, variables, self.image_shape, mean, std, crop, epoch, self.config.plugins)
+        plugins = tuple(filter(None, self.config.plugins.split(",")))
+        return TrainedNetwork(net, variables, self.image_shape, mean, std, crop, epoch, plugins)
 
     def initial_state(self, key: jax.Array) -> RetrainState:
         """The state before the first step."""

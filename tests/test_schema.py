@@ -1,0 +1,170 @@
+"""One entry for each key: default, rule, message, help, reference page, resume and comparison follow from it."""
+
+import dataclasses
+import os
+import pathlib
+import pickle
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from configs import common
+from darts_pt_jax.spaces import SPACES
+from experiments.config import reference, schema, settings
+from experiments.config.schema import KEYS, Config
+from experiments.errors import ConfigError
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def parsed(*overrides, config="configs/quickstart.py"):
+    return settings.parse(["main", f"--config={config}", *(f"--config.{override}" for override in overrides)]).config
+
+
+def beginning(*names):
+    return {key for key in KEYS if key.startswith(names)}
+
+
+FREE = beginning(
+    "stages", "plugins", "data.path", "data.dir", "data.download", "checkpoint.minutes", "checkpoint.keep", "report.",
+    "tensorboard", "compilation_cache", "debug_nans", "devices", "remat",
+)  # fmt: skip
+SEEDS = {"seed", "search.seed", "select.seed", "retrain.seed", "init_from"}
+
+
+def test_what_follows_from_the_entries():
+    assert schema.free_keys() == FREE
+    assert schema.free_keys(["select", "retrain"]) == FREE | beginning("select.", "sgas.", "retrain.")
+    shared = beginning("seed", "precision", "space", "data.", "supernet.", "search.", "curvature.")
+    assert schema.of_supernet() == shared - FREE
+    assert schema.compared() == KEYS.keys() - FREE - SEEDS
+    undecided = beginning(
+        "eval.", "checkpoint.", "search.gradients", "search.scan", "select.restrict_every", "select.mask_batch",
+        "matmul_precision", "retrain.test_every",
+    )  # fmt: skip
+    assert schema.deciding() == KEYS.keys() - FREE - SEEDS - undecided
+    unread = beginning("stages", "init_", "select.", "sgas.", "checkpoint.", "report.", "retrain.", "tensorboard")
+    unread -= {"select.bn", "select.augment", "select.mask_batch"}
+    assert schema.of_programs() == KEYS.keys() - unread
+
+
+def test_every_entry_is_whole():
+    for name, key in KEYS.items():
+        assert key.name == name and key.words.endswith(".") and "\n" not in key.words, name
+        assert key.rule.holds(key.default), name
+        assert isinstance(key.default, tuple if key.type not in (bool, int, float, str) else key.type), name
+
+
+def test_the_reference_page_is_current():
+    command = [sys.executable, "-m", "experiments.config.reference"]  # where the tests' own spaces are not known
+    page = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert (ROOT / "docs" / "keys.md").read_text() == page, "python -m experiments.config.reference > docs/keys.md"
+
+
+def test_help_says_every_key_with_its_default_and_words():
+    text = " ".join(reference.help_text().split())
+    for key in KEYS.values():
+        assert f"--config.{key.name}={key.default} {' '.join(key.words.split())}" in text
+
+
+def test_a_config_is_a_value():
+    config = Config().changed({"search.epochs": 3, "data.mean": [0.5], "search.epsilon": 1, "space": "s2"})
+    assert (config.search.epochs, config.data.mean, config.search.epsilon, config.space) == (3, (0.5,), 1.0, "s2")
+    assert {config: 1}[pickle.loads(pickle.dumps(config))] == 1 and config != Config()
+    assert schema.from_flat(schema.flatten(config)) == config == schema.frozen(changed_config_dict(config))
+    assert schema.value(config, "search.epochs") == 3 and Config().search.epochs == 50
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.search.epochs = 4
+    with pytest.raises(TypeError, match=r"search.epochs is 2.5, expected a value like 50"):
+        config.changed({"search.epochs": 2.5})
+
+
+def changed_config_dict(config):
+    made = common.get_config()
+    made.update_from_flattened_dict(schema.not_default(config) | {"data.mean": config.data.mean})
+    return made
+
+
+def test_stored_values_are_read_whatever_the_version():
+    config = schema.from_flat({"search.epochs": 3, "no.such_key": 1, "search.perturb": "gaussian"})
+    assert (config.search.epochs, config.search.sampler, config.seed) == (3, "sdarts_rs_gaussian", 0)
+    with pytest.raises(ConfigError, match=r"unknown key search.epocs: did you mean search.epochs\?"):
+        schema.from_flat({"search.epocs": 3}, strict=True)
+
+
+def test_a_former_name_is_understood(tmp_path):
+    overrides = ["search.perturb=uniform", "search.gradients=separate"]
+    assert parsed(*overrides).search.sampler == "sdarts_rs"
+    argv = ["main", "--config=configs/quickstart.py", "-config.search.perturb", "adversarial", *("--config.search.gradients", "separate")]  # fmt: skip
+    assert settings.parse(argv).config.search.sampler == "sdarts_adv"
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from configs import common\ndef get_config():\n    config = common.get_config()\n"
+        "    config.search.perturb = 'uniform'\n    return config\n"
+    )
+    assert parsed(config=file).search.sampler == "sdarts_rs"
+    with pytest.raises(ConfigError, match=r"search.sampler is 'unifrom', expected one of darts, fixed, sdarts_rs"):
+        parsed("search.perturb=unifrom")
+
+
+def test_a_row_of_a_table_is_a_value_at_once(monkeypatch):
+    with pytest.raises(ConfigError, match=r"space is 'another'"):
+        parsed("space=another")
+    monkeypatch.setitem(SPACES, "another", dataclasses.replace(SPACES["s1"], name="another"))
+    assert parsed("space=another").space == "another"
+
+
+ENTRY = 'warmth: float = key(0.5, NOT_NEGATIVE, "How warm the search is.")\n    '
+USES = """
+from experiments.config import reference, schema, settings
+from experiments.engine import directory
+from experiments.errors import ConfigError
+from experiments.reporting import comparison
+
+def parsed(*overrides):
+    return settings.parse(["main", "--config=configs/quickstart.py", *overrides])
+
+def refused(function, *arguments):
+    try:
+        function(*arguments)
+    except ConfigError as error:
+        return str(error)
+
+usual, warm = parsed(), parsed("--config.search.warmth=2")
+assert (usual.config.search.warmth, warm.config.search.warmth) == (0.5, 2.0)
+assert refused(parsed, "--config.search.warmth=-1") == "search.warmth is -1.0, expected at least 0"
+assert refused(parsed, "--config.search.warmht=1") == "unknown key search.warmht: did you mean search.warmth?"
+assert "  --config.search.warmth=0.5\\n      How warm the search is." in reference.help_text()
+assert "| `search.warmth` | `0.5` | at least 0 | How warm the search is. | results |" in reference.page()
+then = schema.flatten(usual.config)
+said = refused(directory.refuse_changes, warm, then, schema.free_keys())
+assert "search.warmth was 0.5 and is 2.0; set it back" in said, said
+del then["search.warmth"]
+assert refused(directory.refuse_changes, usual, then, schema.free_keys()) is None, "of a run before the key"
+groups = comparison._groups({"usual": usual.config, "warm": warm.config})
+assert [group.settings for group in groups] == ["search.warmth=0.5", "search.warmth=2.0"]
+for keys in (schema.of_supernet(), schema.compared(), schema.deciding(), schema.of_programs()):
+    assert "search.warmth" in keys
+print("all follows")
+"""
+
+
+def test_a_new_key_is_one_entry(tmp_path):
+    for folder in ("experiments", "configs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    file = tmp_path / "experiments" / "config" / "keys.py"
+    before, border, after = file.read_text().partition("momentum: float = key(")
+    file.write_text(before + ENTRY + border + after)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-c", USES], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "all follows\n", done.stderr
+
+
+def test_the_schema_needs_no_jax():
+    program = "import sys; from experiments.config import schema; print(schema.Config().space, 'jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "darts False\n"
