@@ -90,13 +90,14 @@ def parse(argv: Sequence[str]) -> Sweep:
       ConfigError, LauncherError: it, or the command of a run, is wrong.
     """
     args, overrides = _arguments(argv)
-    seeds, launching = _seeds(args.seeds), _launching(args)
+    seeds = _seeds(args.seeds)
     if fixed := [a for a in overrides if a.lstrip("-").partition("=")[0] in SET_HERE]:
         raise ConfigError(f"{fixed[0]} is what the sweep sets itself: leave it out")
     genotypes = _genotypes(args.genotypes)
     given = [f"--config={args.config}", *overrides]
     first = settings.parse(["sweep", *given, *(f"--config.genotype={genotype}" for genotype in genotypes[:1])])
     genotypes = genotypes or [first.config.genotype] * bool(first.config.genotype)
+    launching = _launching(args)  # a plugin may have added the launcher
     _check(first)
     workdir = pathlib.Path(args.workdir or str(first.workdir).removesuffix(f"-seed{first.config.seed}") + "-sweep")
     if genotypes:

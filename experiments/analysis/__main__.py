@@ -40,11 +40,12 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
     from experiments.errors import ConfigError, RunError
 
     logging.set_verbosity(logging.FATAL)  # what orbax logs, it raises too
-    asked = _arguments(argv, analysis.ANALYSES)
-    plugins.use(asked.plugins)
-    chosen = analysis.ANALYSES[asked.name]
-    runs = [pathlib.Path(os.path.abspath(run_directory)) for run_directory in asked.run]
     try:
+        plugins.use(plugins.named_by(argv))
+        plugins.load("")  # they may add analyses
+        asked = _arguments(argv, analysis.ANALYSES)
+        chosen = analysis.ANALYSES[asked.name]
+        runs = [pathlib.Path(os.path.abspath(run_directory)) for run_directory in asked.run]
         out = pathlib.Path(asked.out or runs[0].with_name(f"{runs[0].name}-analysis") / asked.name)
         if any(one == out.resolve() or one in out.resolve().parents for one in runs):
             raise ConfigError(f"--out {out} is in a run, which is only read: name another")
