@@ -14,6 +14,7 @@ import sys
 from experiments.config import plugins
 from experiments.engine.large_pages import use_large_pages
 
+# The names of `programs.MEASUREMENTS`, which cannot be imported yet: it imports jax, and this process may begin anew.
 WHAT = ("forward", "score", "score_reduce", "pipeline", "records", "collectives", "step")
 
 
@@ -51,7 +52,8 @@ def main():
         machine.prepare(config)
     else:
         jax.config.update("jax_enable_compilation_cache", False)
-    asked = [name for name in WHAT if name in args.what.split(",")]
+    assert set(programs.MEASUREMENTS) == set(WHAT)
+    asked = [name for name in programs.MEASUREMENTS if name in args.what.split(",")]
     answer = vars(args) | programs.measure(config, args, asked)
     unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
     answer["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 3)

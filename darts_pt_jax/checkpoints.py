@@ -1,4 +1,4 @@
-"""Checkpoints by orbax: the rolling ones that a run continues from, and the snapshots that are kept for good."""
+"""Checkpoints by orbax: the rolling ones that a run continues from, and the snapshots that it keeps for good."""
 
 import contextlib
 import errno
@@ -25,18 +25,18 @@ class DamagedError(RuntimeError):
 class Checkpoints:
     """Numbered checkpoints of (state, position) in one directory.
 
-    A state is a pytree of arrays, a position a JSON value. A supernet has thousands of small arrays, each of which
-    would cost orbax a millisecond: they are stored as one flat array for each dtype, with a JSON layout that names
-    every array's shape and place.
+    A state is a pytree of arrays, a position a JSON value. A supernet has thousands of small arrays, and orbax takes a
+    millisecond for each. They are therefore stored as one flat array for each dtype, with a JSON layout that gives the
+    shape and place of every array.
 
-    A checkpoint appears whole or not at all, with a manifest of the length and SHA-256 of every file of it. All that
-    reads one holds it against that first.
+    A checkpoint appears whole or not at all, with a manifest of the length and SHA-256 of each of its files. Every
+    method that reads a checkpoint checks it against its manifest first.
     """
 
     def __init__(self, directory: pathlib.Path, keep: int | None = None, read_only: bool = False):
-        """Opens `directory`; only the newest `keep` checkpoints stay (None: all).
+        """Opens `directory`, in which only the newest `keep` checkpoints stay (None: all).
 
-        It is created, and cleared of what broken-off writing and deleting left, unless `read_only`.
+        Unless `read_only`, it is created, and what an interrupted save or deletion left is removed.
         """
         self.directory, self._keep = directory.absolute(), keep
         handlers = {
@@ -60,8 +60,8 @@ class Checkpoints:
         return max(self.numbers(), default=None)
 
     def newest_sound(self) -> tuple[int | None, dict[int, str]]:
-        """The newest checkpoint that is as it was written, and what is wrong with those that are newer."""
-        damaged = {}
+        """The newest undamaged checkpoint, and the damage of the newer ones by number."""
+        damaged: dict[int, str] = {}
         for number in reversed(self.numbers()):
             if not (wrong := self.damage(number)):
                 return number, damaged
@@ -69,7 +69,7 @@ class Checkpoints:
         return None, damaged
 
     def damage(self, number: int) -> str | None:
-        """What about a checkpoint's files is not as it was written, if anything."""
+        """What differs in a checkpoint's files from what was written; None if nothing does."""
         folder = self.directory / str(number)
         try:
             files = record.unsealed((folder / MANIFEST).read_bytes())["files"]
@@ -90,8 +90,8 @@ class Checkpoints:
         """Writes a checkpoint.
 
         Raises:
-          ValueError: `number` does not exceed that of every earlier checkpoint.
-          record.WriteError: the disk is full, or similar; the earlier checkpoints are still there.
+          ValueError: `number` is not larger than that of the newest checkpoint.
+          record.WriteError: the disk is full, or similar; earlier checkpoints stay.
         """
         if (latest := self.latest()) is not None and latest >= number:
             raise ValueError(f"checkpoint {number} is not newer than {latest} in {self.directory}")
@@ -120,7 +120,7 @@ class Checkpoints:
         hosts.meet(f"checkpoint {number}")
 
     def _finish(self, folder: pathlib.Path, number: int):
-        """Writes the manifest, and gives the checkpoint its name."""
+        """Writes the manifest, then gives the checkpoint its name."""
         files = sorted(p for p in folder.rglob("*") if p.is_file())
         manifest = {p.relative_to(folder).as_posix(): record.digest(p) for p in files}
         record.write_text(folder / MANIFEST, record.sealed({"files": manifest}))
@@ -140,7 +140,7 @@ class Checkpoints:
         shutil.rmtree(folder)
 
     def set_aside(self, number: int) -> pathlib.Path:
-        """Moves a checkpoint to where it is in nobody's way, and returns where that is."""
+        """Moves a checkpoint into the folder "DIRECTORY-damaged"; returns its new path."""
         place = self.directory.with_name(f"{self.directory.name}-damaged")
         place.mkdir(exist_ok=True)
         taken = {p.name for p in place.iterdir()}
@@ -165,7 +165,7 @@ class Checkpoints:
         """The position of a checkpoint.
 
         Raises:
-          DamagedError: it is not as it was written.
+          DamagedError: the checkpoint is damaged.
         """
         self._check(number)
         return self._item(number, position=ocp.args.JsonRestore())
@@ -174,7 +174,7 @@ class Checkpoints:
         """The arrays of a checkpoint's state by name, in the order of its leaves.
 
         Raises:
-          DamagedError: it is not as it was written.
+          DamagedError: the checkpoint is damaged.
         """
         self._check(number)
         layout = self._item(number, layout=ocp.args.JsonRestore())
@@ -191,12 +191,12 @@ class Checkpoints:
         """The state of a checkpoint.
 
         Args:
-          number: which one.
-          like: a pytree of the state's structure, arrays or `jax.ShapeDtypeStruct`, placed where its are to be.
+          number: the checkpoint's number.
+          like: a pytree of arrays or `jax.ShapeDtypeStruct` with the structure, shapes and placement of the state.
 
         Raises:
-          ValueError: the checkpoint holds other arrays than `like`.
-          DamagedError: it is not as it was written.
+          ValueError: the arrays of the checkpoint are not those of `like`.
+          DamagedError: the checkpoint is damaged.
         """
         theirs = self.arrays(number)
         described = {name: (list(a.shape), a.dtype.name) for name, a in theirs.items()}
@@ -212,7 +212,7 @@ class Checkpoints:
 
 
 def _remove(folder: pathlib.Path, patience: float = 10.0):
-    """Deletes a folder, even while writes of a save that has failed, which orbax does not wait for, still end in it."""
+    """Deletes a folder. Orbax does not wait for the writes of a failed save: they may still end in it meanwhile."""
     until = time.monotonic() + patience
     while folder.exists():
         try:
@@ -224,7 +224,7 @@ def _remove(folder: pathlib.Path, patience: float = 10.0):
 
 
 def _flush(path: pathlib.Path):
-    """Sees a file or folder to the disk."""
+    """Flushes a file or folder to the disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -233,13 +233,14 @@ def _flush(path: pathlib.Path):
 
 
 def size_of(tree) -> int:
-    """Bytes of a tree's arrays, which may be `jax.ShapeDtypeStruct`s: about those of its checkpoint, and at most."""
+    """Bytes of a tree's arrays or `jax.ShapeDtypeStruct`s: about, and at most, the bytes of its checkpoint."""
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree) if hasattr(x, "dtype"))
 
 
 def _layout(state) -> dict[str, dict]:
-    """Name -> dtype, shape, and offset within the flat array of that dtype, in the order of the leaves."""
-    layout, ends = {}, {}
+    """Dtype, shape, and offset in the flat array of that dtype, by name, in the order of the leaves."""
+    layout: dict[str, dict] = {}
+    ends: dict[str, int] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         dtype = np.dtype(leaf.dtype).name
         offset = ends.get(dtype, 0)
@@ -249,14 +250,14 @@ def _layout(state) -> dict[str, dict]:
 
 
 def _pack(state) -> dict[str, np.ndarray]:
-    parts = {}
+    parts: dict[str, list[np.ndarray]] = {}
     for leaf in jax.device_get(jax.tree.leaves(state)):
         parts.setdefault(np.asarray(leaf).dtype.name, []).append(np.ravel(leaf))
     return {dtype: np.concatenate(leaves) for dtype, leaves in parts.items()}
 
 
 def _shared(packed: dict[str, np.ndarray]) -> dict:
-    """The flat arrays so that each of several hosts writes its part, filled up to equal parts."""
+    """The flat arrays, split so that each host writes a part of equal size, filled up with zeros."""
     if not hosts.several():
         return packed
     devices = [jax.local_devices(process_index=i)[0] for i in range(jax.process_count())]

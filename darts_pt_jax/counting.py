@@ -58,13 +58,14 @@ def _of_program(program: Jaxpr) -> int:
 
 def _of_equation(equation: JaxprEqn) -> int:
     name, params = equation.primitive.name, equation.params
-    outputs = equation.outvars[0].aval.size if equation.outvars else 0
+    operands: list[Any] = [v.aval for v in equation.invars]
+    results: list[Any] = [v.aval for v in equation.outvars]
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
-        return outputs * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        return results[0].size * math.prod(operands[0].shape[axis] for axis in contracted)
     if name == "conv_general_dilated":
-        kernel, features = equation.invars[1].aval, params["dimension_numbers"].rhs_spec[0]
-        return outputs * (kernel.size // kernel.shape[features]) // math.prod(params["lhs_dilation"])
+        kernel, features = operands[1], params["dimension_numbers"].rhs_spec[0]
+        return results[0].size * (kernel.size // kernel.shape[features]) // math.prod(params["lhs_dilation"])
     inner = [_of_program(program) for program in jaxprs_in_params(params)]
     if name == "cond":
         return max(inner)

@@ -1,6 +1,6 @@
-"""Figures: the cells of a genotype, and accuracy over the decisions of a selection.
+"""Figures: the cells of a genotype, and the accuracy over the decisions of a selection.
 
-All are plain `matplotlib.figure.Figure` objects: no pyplot, no display.
+Each is a plain `matplotlib.figure.Figure`: no pyplot, no display.
 """
 
 import itertools
@@ -23,12 +23,12 @@ from darts_pt_jax.genotype import Genotype
 
 COLOURS = ("#1b5e9e", "#b04a10", "#23784b", "#6d3c96")
 FAMILIES = dict(zip(("sep_conv", "dil_conv", "nor_conv"), COLOURS, strict=False))
-"""Colour by the beginning of an operation's name; others with parameters have the last of `COLOURS`."""
+"""Colour by the beginning of an operation's name; other operations with parameters have the last of `COLOURS`."""
 INK, GREY, LIGHT = "#222222", "#6a6a6a", "#bdbdbd"
 DASHED = (0, (3.5, 1.5))
 
 GAP, STEP, RADIUS, MARGIN = 0.93, 0.3, 0.155, 0.35
-"""Inches: from state to state, from one height of arcs to the next, of a state's circle, around the states."""
+"""Inches: between states, between heights of arcs, the radius of a state, around the states."""
 
 
 def cell(genotype: Genotype, kind: str) -> Figure:
@@ -54,12 +54,7 @@ def cell(genotype: Genotype, kind: str) -> Figure:
     figure = Figure((max(GAP * output + 2 * MARGIN, 3.5), top - bottom), dpi=150)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(-MARGIN, figure.get_figwidth() - MARGIN), ylim=(bottom, top))
     axes.axis("off")
-
-    names = [f"$c_{{k-{inputs - i}}}$" for i in range(inputs)] + [str(n) for n in range(len(nodes))] + ["$c_k$"]
-    for state, name in enumerate(names):
-        fill = "white" if inputs <= state < output else "#e9e9e9"
-        axes.add_patch(Circle((GAP * state, 0), RADIUS, facecolor=fill, edgecolor=INK, zorder=3))
-        axes.text(GAP * state, 0, name, ha="center", va="center_baseline", fontsize=7.5, color=INK, zorder=4)
+    _draw_states(axes, inputs, len(nodes))
     for state in concatenated:
         axes.add_patch(_arrow(_detour(state, output, below), LIGHT))
     axes.add_patch(_arrow(Path([(GAP * (output - 1) + RADIUS, 0), (GAP * output - RADIUS, 0)]), LIGHT))
@@ -67,23 +62,31 @@ def cell(genotype: Genotype, kind: str) -> Figure:
     for arc, style in zip(arcs, styles, strict=True):
         axes.add_patch(_arrow(arc, *style))
     _label(axes, arcs, genotype.operations(kind), styles, output + 1)
-
-    free = Line2D([], [], color=GREY, linestyle=DASHED, linewidth=1.1, label="no parameters (at stride 1)")
-    out = Line2D([], [], color=LIGHT, linewidth=1.1, label="concatenated" if concatenated else "output")
-    axes.legend(
-        handles=[free, out] if (GREY, DASHED) in styles else [out],
-        loc="lower right",
-        ncols=2,
-        frameon=False,
-        fontsize=6.5,
-        labelcolor=GREY,
-    )
+    _explain(axes, free=(GREY, DASHED) in styles, output="concatenated" if concatenated else "output")
     axes.text(-RADIUS, bottom + 0.11, f"{kind} cell", fontsize=6.5, fontweight="bold", color=INK)
     return figure
 
 
+def _draw_states(axes: Axes, inputs: int, nodes: int):
+    """Draws the states as named circles: inputs, nodes, output."""
+    names = [f"$c_{{k-{inputs - i}}}$" for i in range(inputs)] + [str(n) for n in range(nodes)] + ["$c_k$"]
+    for state, name in enumerate(names):
+        fill = "white" if inputs <= state < inputs + nodes else "#e9e9e9"
+        axes.add_patch(Circle((GAP * state, 0), RADIUS, facecolor=fill, edgecolor=INK, zorder=3))
+        axes.text(GAP * state, 0, name, ha="center", va="center_baseline", fontsize=7.5, color=INK, zorder=4)
+
+
+def _explain(axes: Axes, free: bool, output: str):
+    """Adds the legend of the lines: with that of operations without parameters if there are any (`free`)."""
+    lines = [Line2D([], [], color=LIGHT, linewidth=1.1, label=output)]
+    if free:
+        label = "no parameters (at stride 1)"
+        lines.insert(0, Line2D([], [], color=GREY, linestyle=DASHED, linewidth=1.1, label=label))
+    axes.legend(handles=lines, loc="lower right", ncols=2, frameon=False, fontsize=6.5, labelcolor=GREY)
+
+
 def _style(operation: str) -> tuple:
-    """Colour and line style."""
+    """Colour and line style of an operation's arc."""
     if operation not in ops.OPERATIONS:
         raise ValueError(f"operation: got {operation!r}, expected one of {', '.join(ops.OPERATIONS)}")
     if not ops.has_parameters(operation):
@@ -92,9 +95,9 @@ def _style(operation: str) -> tuple:
 
 
 def _levels(edges: np.ndarray) -> np.ndarray:
-    """Heights of the arcs [E] of edges [E, 2], 1, 2, ... above the line or -1, -2, ... below it.
+    """Heights [E] of the arcs of edges [E, 2]: 1, 2, ... above the line of states, -1, -2, ... below it.
 
-    Arcs that overlap have different heights; the sides are such that few arcs cross, overlap, or end in one place.
+    Arcs that overlap have different heights. The sides are chosen so that few arcs cross, overlap, or share an end.
     """
     source, target = edges.T
     overlap = (source[:, None] < target) & (source < target[:, None])
@@ -111,7 +114,7 @@ def _levels(edges: np.ndarray) -> np.ndarray:
 
 
 def _arcs(edges: np.ndarray, levels: np.ndarray) -> list[Path]:
-    """Cubic curves. Those on one side of a state share out its circle, the higher nearer to the vertical."""
+    """Cubic curves of edges [E, 2]. Arcs on one side of a state share its circle: the higher, the nearer to the top."""
 
     def port(e: int, end: int) -> np.ndarray:
         rivals = levels[(edges[:, end] == edges[e, end]) & (levels * levels[e] > 0)]
@@ -126,7 +129,8 @@ def _arcs(edges: np.ndarray, levels: np.ndarray) -> list[Path]:
         lean = 0.1 * (target - source) ** 0.5
         y = (4 * height - (start[1] + end[1]) / 2) / 3
         x0, x1 = GAP * source, GAP * target
-        points = np.add([start, (lean, y), (-lean, y), end], [(x0, 0), (x0, 0), (x1, 0), (x1, 0)])
+        points = np.array([start, (lean, y), (-lean, y), end])
+        points[:, 0] += x0, x0, x1, x1
         arcs.append(Path(points, [Path.MOVETO] + 3 * [Path.CURVE4]))
     return arcs
 
@@ -146,7 +150,7 @@ def _arrow(path: Path, colour: str, style="-") -> FancyArrowPatch:
 
 
 def _label(axes: Axes, arcs: list[Path], names: list[str], styles: list[tuple], states: int):
-    """Writes every name on its arc, as near to the middle as other arcs, names and states leave room; shortest first."""
+    """Writes each name on its arc, near the middle where arcs, names and states leave room; shortest arcs first."""
     curves = [BezierSegment(arc.vertices)(np.linspace(0, 1, 81)) for arc in arcs]
     taken = [(np.array([GAP * state, 0]), RADIUS) for state in range(states)]
     for e in sorted(range(len(arcs)), key=lambda e: np.ptp(curves[e][:, 0])):
@@ -178,13 +182,13 @@ MARKS = {
 def accuracy(decisions: Sequence[Mapping], tuning: Sequence[Mapping]) -> Figure:
     """Validation accuracy in percent over the decisions of a selection.
 
-    Every scoring gives a point for the supernet with nothing removed and a dot for every removal, the deciding one
-    marked: that of the operation kept, or of the edge dropped. A topology decision's passes stand side by side.
+    Each scoring gives a point for the supernet with nothing removed and a dot for each removal. The deciding removal,
+    of the operation kept or of the edge dropped, is marked. The passes of a topology decision stand side by side.
 
     Args:
-      decisions: records of decisions; of those without a "baseline" (of methods that look at no images) nothing is drawn.
-      tuning: records of tuning epochs with "decisions", how many were taken before; those without "valid_accuracy"
-        are left out.
+      decisions: records of decisions; those without a "baseline" (of methods that look at no images) are left out.
+      tuning: records of tuning epochs, with the number of "decisions" taken before; those without "valid_accuracy" are
+        left out.
 
     Raises:
       ValueError: there is neither a baseline nor a "valid_accuracy".
@@ -206,21 +210,26 @@ def accuracy(decisions: Sequence[Mapping], tuning: Sequence[Mapping]) -> Figure:
     legend = _plot_scorings(axes, rows) if rows else []
     if tuned:
         legend += _plot_tuning(axes, tuned)
-    first = next((record["decision"] for record in decisions if record["type"] == "topology"), 1)
-    if first > 1:
-        axes.axvline(first - 0.5, color=LIGHT, linewidth=0.8, zorder=0)
-        for text, align, shift in (("operations", "right", -4), ("topology", "left", 4)):
-            axes.annotate(
-                text, (first - 0.5, 1), (shift, 2), axes.get_xaxis_transform(), "offset points", ha=align,
-                fontsize=6.5, color=GREY,
-            )  # fmt: skip
+    _divide(axes, next((record["decision"] for record in decisions if record["type"] == "topology"), 1))
     axes.set_xlim(left=0.5)
     figure.legend(handles=legend, loc="outside lower center", ncols=3, frameon=False, fontsize=6.5)
     return figure
 
 
+def _divide(axes: Axes, first: int):
+    """Draws a line between the decisions of operations and those of topology, of which the first is number `first`."""
+    if first == 1:
+        return
+    axes.axvline(first - 0.5, color=LIGHT, linewidth=0.8, zorder=0)
+    for text, align, shift in (("operations", "right", -4), ("topology", "left", 4)):
+        axes.annotate(
+            text, (first - 0.5, 1), (shift, 2), axes.get_xaxis_transform(), "offset points", ha=align,
+            fontsize=6.5, color=GREY,
+        )  # fmt: skip
+
+
 def _plot_scorings(axes: Axes, rows: Sequence[tuple]) -> list[Line2D]:
-    """Plots what `_scorings` gave; returns what the legend shows."""
+    """Plots the rows of `_scorings`; returns the handles of the legend."""
     place, _, baseline, _, _ = zip(*rows, strict=True)
     axes.plot(place, baseline, color=GREY, linewidth=0.8, zorder=1)
     legend = [Line2D([], [], color=GREY, label=label, **look) for label, look in MARKS.items()]
@@ -235,7 +244,7 @@ def _plot_scorings(axes: Axes, rows: Sequence[tuple]) -> list[Line2D]:
 
 
 def _plot_tuning(axes: Axes, tuned: Sequence[Mapping]) -> list[Line2D]:
-    """Plots the accuracy of tuning epochs between the decisions; returns what the legend shows."""
+    """Plots the accuracy of tuning epochs between the decisions; returns the handles of the legend."""
     after = [record["decisions"] for record in tuned]
     place = [n + 0.3 + 0.4 * (after[:i].count(n) + 1) / (after.count(n) + 1) for i, n in enumerate(after)]
     return axes.plot(
@@ -245,7 +254,7 @@ def _plot_tuning(axes: Axes, tuned: Sequence[Mapping]) -> list[Line2D]:
 
 
 def _scorings(record: Mapping) -> list[tuple]:
-    """Of every scoring of a decision: place, kind, accuracy with nothing removed, after each removal, the deciding one."""
+    """The scorings of a decision: place, cell kind, accuracy with nothing removed, after each removal, the deciding one."""
     passes = [scores for scores in record.get("passes", [record]) if "baseline" in scores]
     rows = []
     for i, scores in enumerate(passes):
@@ -257,7 +266,7 @@ def _scorings(record: Mapping) -> list[tuple]:
 
 
 def save(figure: Figure, path: str | os.PathLike):
-    """Writes `path`.svg (its text as text) and `path`.png, each in one step; equal figures give equal bytes."""
+    """Writes `path`.svg (text as text) and `path`.png, each in one step; equal figures give equal bytes."""
     path = pathlib.Path(path)
     for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
         file = path.with_name(f"{path.name}.{suffix}")

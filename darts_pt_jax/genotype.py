@@ -1,4 +1,4 @@
-"""Final architectures: which operation stands on which kept edge of every cell kind."""
+"""Genotypes: final architectures, that is, the operation on each kept edge of each cell kind."""
 
 import ast
 import contextlib
@@ -6,23 +6,24 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from darts_pt_jax.spaces import SearchSpace
 
 Node = tuple[tuple[str, int], ...]
-"""A node's inputs: (operation, source state); by ascending source unless read from a text that has another order."""
+"""A node's inputs, (operation, source state), by ascending source; a genotype that was read keeps the text's order."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Genotype:
-    """A final architecture. States count a cell's inputs first, then its nodes, of which the last is an output.
+    """A final architecture. States are numbered: first a cell's inputs, then its nodes; the last node is an output.
 
     Attributes:
-      cells: the nodes of every cell kind, in order.
-      outputs: states that make the cell's output, by cell kind.
+      cells: the nodes of each cell kind, in order.
+      outputs: the states that the cell's output concatenates, by cell kind.
 
     Raises:
-      ValueError: it is malformed; one line names the place (nodes and their inputs count from 0).
+      ValueError: it is malformed; the message is one line that names the place (nodes and their inputs count from 0).
     """
 
     cells: Mapping[str, tuple[Node, ...]]
@@ -35,7 +36,7 @@ class Genotype:
         return hash(self.to_json())
 
     def inputs(self, kind: str) -> int:
-        """How many states a cell of `kind` starts from."""
+        """The number of states that a cell of `kind` starts from."""
         return max(self.outputs[kind]) + 1 - len(self.cells[kind])
 
     def operations(self, kind: str) -> list[str]:
@@ -44,7 +45,7 @@ class Genotype:
 
     @property
     def notation(self) -> str:
-        """The first of the notations nasbench201, darts and json that can hold this architecture."""
+        """The first notation of nasbench201, darts and json that can express this architecture."""
         for notation in ("nasbench201", "darts"):
             with contextlib.suppress(ValueError):
                 self.text(notation)
@@ -60,7 +61,7 @@ class Genotype:
         """Reads `to_json`'s text.
 
         Raises:
-          ValueError: it is not JSON, or not of a genotype.
+          ValueError: it is not the JSON of a genotype.
         """
         try:
             data = json.loads(text)
@@ -71,12 +72,12 @@ class Genotype:
         return cls(**fields)
 
     def text(self, notation: str) -> str:
-        """The architecture as the field writes it (`SearchSpace.notation`); `from_text` reads it back.
+        """The architecture in a notation of the literature (`SearchSpace.notation`); `from_text` reads it back.
 
-        "darts" gives the `Genotype(normal=[...], ...)` of the DARTS code, "nasbench201" the arch string, "json" `to_json`.
+        "darts" is `Genotype(normal=[...], ...)` of the DARTS code, "nasbench201" the arch string, "json" `to_json`.
 
         Raises:
-          ValueError: the notation is unknown, or cannot hold this architecture.
+          ValueError: the notation is unknown, or cannot express this architecture.
         """
         _expect(notation in _NOTATIONS, "notation", notation, " or ".join(_NOTATIONS))
         write, read, holds = _NOTATIONS[notation]
@@ -105,11 +106,15 @@ class Genotype:
 
 def _expect(condition, place: str, got, expected: str):
     if not condition:
-        raise ValueError(f"{place}: got {got!r:.80}, expected {expected}")
+        raise _error(place, got, expected)
+
+
+def _error(place: str, got, expected: str) -> ValueError:
+    return ValueError(f"{place}: got {got!r:.80}, expected {expected}")
 
 
 def _check(cells: Mapping, outputs: Mapping, inputs: int | None = None):
-    """Refuses malformed cells; without `inputs`, the outputs tell how many there are."""
+    """Refuses malformed cells. `inputs` is the number of states that cells start from; None: as the outputs imply."""
     _expect(cells, "genotype", cells, "a cell kind or more")
     _expect(cells.keys() == outputs.keys(), "outputs", list(outputs), f"those of the cell kinds {', '.join(cells)}")
     for kind, nodes in cells.items():
@@ -146,7 +151,7 @@ def _read_darts(text: str) -> Genotype:
     place = "genotype"
     try:
         (statement,) = ast.parse(text).body
-        call = statement.value
+        call: Any = statement.value  # type: ignore[attr-defined]
         fields = {keyword.arg: keyword.value for keyword in call.keywords}
         known = ast.unparse(call.func).split(".")[-1] == "Genotype" and isinstance(statement, ast.Expr | ast.Assign)
         known = known and not call.args and len(fields) == len(call.keywords) and None not in fields
@@ -169,13 +174,13 @@ def _read_darts(text: str) -> Genotype:
 
 
 def _literal(name: str, value: ast.expr):
-    """A literal with tuples for its lists, or what `range(...)` gives."""
+    """The value of a literal, lists as tuples, or of `range(...)`."""
     try:
         if isinstance(value, ast.Call) and ast.unparse(value.func) == "range" and not value.keywords:
             return tuple(range(*map(ast.literal_eval, value.args))[:999])
         return _tuples(ast.literal_eval(value))
     except (ValueError, TypeError):
-        _expect(False, name, ast.unparse(value), "a list")
+        raise _error(name, ast.unparse(value), "a list") from None
 
 
 def _write_nasbench201(genotype: Genotype) -> str:
@@ -187,10 +192,13 @@ def _read_nasbench201(text: str) -> Genotype:
     nodes = []
     for n, part in enumerate(text.split("+")):
         _expect(re.fullmatch(r"\|.+\|", part), f"normal node {n}", part, "|operation~state|...|")
-        pairs = [re.fullmatch(r"([^~]+)~([0-9]{1,3})", pair) for pair in part[1:-1].split("|")]
-        for i, pair in enumerate(pairs):
-            _expect(pair, f"normal node {n}, input {i}", part[1:-1].split("|")[i], "operation~state")
-        nodes.append(tuple((pair[1], int(pair[2])) for pair in pairs))
+        node = []
+        for i, pair in enumerate(part[1:-1].split("|")):
+            found = re.fullmatch(r"([^~]+)~([0-9]{1,3})", pair)
+            if found is None:
+                raise _error(f"normal node {n}, input {i}", pair, "operation~state")
+            node.append((found[1], int(found[2])))
+        nodes.append(tuple(node))
     return Genotype({"normal": tuple(nodes)}, {"normal": (len(nodes),)})
 
 
@@ -206,7 +214,7 @@ _NOTATIONS = {
 
 
 def example(space: SearchSpace) -> Genotype:
-    """An architecture of a space: the first candidate everywhere, on the first edges of every node."""
+    """An architecture of a space: the first candidate on the first edges of every node."""
     operations = {kind: [0] * len(graph.edges) for kind, graph in space.cells.items()}
     kept = {
         kind: [e in graph.incoming(edge.target)[: space.inputs_per_node] for e, edge in enumerate(graph.edges)]
@@ -216,14 +224,14 @@ def example(space: SearchSpace) -> Genotype:
 
 
 def genotype_of(space: SearchSpace, operations: Mapping, kept: Mapping) -> Genotype:
-    """The genotype of a fully decided space.
+    """The genotype of a space in which every edge that stays is decided.
 
     Args:
       space: the search space.
-      operations: int [E] by cell kind, the candidate's index on every edge.
+      operations: int [E] by cell kind, the index of each edge's candidate.
       kept: bool [E] by cell kind, whether the edge stays.
     """
-    cells = {}
+    cells: dict[str, Any] = {}
     for kind, graph in space.cells.items():
         cells[kind] = tuple(
             tuple(

@@ -1,7 +1,7 @@
-"""Processes of several hosts that carry out one command together, each with its own devices (`jax.distributed`).
+"""Several hosts that carry out one command together, one process each, with its own devices (`jax.distributed`).
 
-All go through the same steps, read the same files, and hold the same values; the first alone writes. Where there is one
-process, nothing here costs anything, not even to import jax.
+All take the same steps, read the same files, and hold the same values; only the first writes. With one process, nothing
+here costs time, and jax is not imported.
 """
 
 import json
@@ -13,25 +13,25 @@ from typing import Any
 import numpy as np
 
 LOST = 30
-"""Seconds after which a host that gives no sign is given up; the others end then."""
+"""Seconds without a sign of life after which a host counts as lost, and the others end."""
 
 
 def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None):
-    """Becomes one of several processes; what is not given, jax finds out (Slurm, Open MPI, Kubernetes, TPU pods).
+    """Joins the other processes. Arguments that are None are found by jax (Slurm, Open MPI, Kubernetes, TPU pods).
 
     Args:
       coordinator: HOST:PORT of the first process.
-      processes: how many there are.
-      process: the number of this one, from 0.
+      processes: their number.
+      process: the number of this process, from 0.
 
     Raises:
-      ValueError: something is not given, and there is nothing that jax recognises.
-      RuntimeError: the others do not come.
+      ValueError: an argument is None, and jax recognises no environment that tells it.
+      RuntimeError: the other processes do not join.
     """
     import jax
 
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
-    find = "deactivate" if coordinator else None  # else jax would give each process of a host one of its devices
+    jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM
+    find = "deactivate" if coordinator else None  # else jax gives each process one device of its host
     jax.distributed.initialize(
         coordinator, processes, process, cluster_detection_method=find, heartbeat_timeout_seconds=LOST,
         shutdown_timeout_seconds=24 * 3600,
@@ -39,10 +39,10 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
 
 
 def leave(code: int):
-    """Ends this process of several: with the others if its work is done, which they may still be at; else at once.
+    """Ends this process, if it is one of several: together with the others if its work is done (code 0), else at once.
 
-    A host that ends without the others ends them too. The first, which they know it by, gives them time to say why they
-    end themselves.
+    A host that ends alone ends the others too. The first host waits two seconds before, so that others which fail as
+    well can still say why.
     """
     if not several():
         return
@@ -53,7 +53,7 @@ def leave(code: int):
     sys.stderr.flush()
     if first():
         time.sleep(2)
-    os._exit(code)  # sooner than jax's own farewell, which waits for the others
+    os._exit(code)  # jax's own shutdown would wait for the others
 
 
 def several() -> bool:
@@ -67,12 +67,12 @@ def first() -> bool:
 
 
 def number() -> int:
-    """Of this process, from 0."""
+    """The number of this process, from 0."""
     return 0 if (jax := _joined()) is None else jax.process_index()
 
 
 def _joined():
-    """jax, if this process has joined others."""
+    """The module jax, if this process has joined others."""
     jax = sys.modules.get("jax")
     return jax if jax and jax.distributed.is_initialized() else None
 
@@ -84,18 +84,18 @@ def _utils():
 
 
 def meet(where: str):
-    """Waits until all hosts are here: what the first has written before, the others can read after."""
+    """Waits for all hosts, so that they can read what the first has written before."""
     if several():
         _utils().sync_global_devices(where)
 
 
 def largest(number: int) -> int:
-    """The largest of the hosts' numbers, each of 32 bits."""
+    """The largest of the hosts' numbers, which are int32."""
     return int(_utils().process_allgather(np.int32(number)).max()) if several() else number
 
 
 def of_first(value: Any) -> Any:
-    """What the first host has, whatever the others do: a JSON value."""
+    """The first host's value, a JSON value, on every host."""
     if not several():
         return value
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)

@@ -1,10 +1,11 @@
 """Accuracies of the 15,625 NAS-Bench-201 architectures (Dong & Yang, 2020) from a compact npz table.
 
-Its rows are in the benchmark's own order, so that their numbers are the benchmark's indices. Accuracies are percent, after
-200 epochs, mean over the trials that there are: c10_test of networks trained on CIFAR-10's whole training set, c100_test
-and in16_test on one half of the test images of CIFAR-100 and ImageNet16-120.
+The rows are in the benchmark's order, so that row numbers are the benchmark's indices. Accuracies are in percent, after
+200 epochs, the mean over the available trials. c10_test is of networks trained on CIFAR-10's whole training set;
+c100_test and in16_test are on one half of the test images of CIFAR-100 and ImageNet16-120.
 """
 
+import functools
 import math
 import pathlib
 
@@ -17,7 +18,7 @@ SUMMARY = ("c10_test", "c100_test", "in16_test")
 
 
 class TableError(ValueError):
-    """A table, or what is looked up in it, is wrong; the message is one line."""
+    """A table, or a question to it, is wrong; the message is one line."""
 
 
 class Table:
@@ -27,7 +28,7 @@ class Table:
         """Reads an npz with arch [N] (bytes), metric_names [K] and metrics [N, K].
 
         Raises:
-          TableError: it is none.
+          TableError: the file is no such table.
         """
         if not pathlib.Path(path).is_file():
             raise TableError(
@@ -45,23 +46,25 @@ class Table:
             raise TableError(
                 f"{path}: metrics are {self._metrics.shape}, expected {shape}, of one architecture or more"
             )
-        self.names, self._rows = names.tolist(), None
+        self.names = names.tolist()
 
     def __len__(self) -> int:
         return len(self._archs)
 
+    @functools.cached_property
+    def _rows(self) -> dict[bytes, int]:
+        return {name: i for i, name in enumerate(self._archs.tolist())}
+
     def row(self, arch: str | int) -> int:
-        """The index of an arch string, or of its index.
+        """The index of an architecture, given as its arch string or its index.
 
         Raises:
-          TableError: the table does not know it.
+          TableError: it is not in the table.
         """
         if isinstance(arch, int) or arch.isdecimal():
             if not 0 <= int(arch) < len(self):
                 raise TableError(f"index {arch} is not in the NAS-Bench-201 table, expected 0 to {len(self) - 1}")
             return int(arch)
-        if self._rows is None:
-            self._rows = {name: i for i, name in enumerate(self._archs.tolist())}
         found = self._rows.get(arch.encode())
         if found is None:
             raise TableError(f"{arch} is not in the NAS-Bench-201 table of {len(self)} architectures")
@@ -72,10 +75,10 @@ class Table:
         return self._archs[row].decode()
 
     def accuracies(self, arch: str | int) -> dict[str, float]:
-        """All metrics of an architecture, by arch string or index.
+        """All metrics of an architecture by name.
 
         Raises:
-          TableError: the table does not know it.
+          TableError: it is not in the table.
         """
         return dict(zip(self.names, self._metrics[self.row(arch)].tolist(), strict=True))
 
@@ -94,18 +97,18 @@ class Table:
         return 1 + int((self.column(name) > self.column(name)[self.row(arch)]).sum())
 
     def random_choice(self, name: str = "c10_test") -> dict[str, float]:
-        """What one metric of a random architecture is, and the best of several, exact over all, by what is said."""
+        """Statistics of one metric over all architectures by name, among them the expected best of several random ones."""
         values = self.column(name).astype(np.float64)
-        of = {"mean": values.mean(), "standard deviation": values.std(), "median": np.median(values)}
-        of |= {f"percentile {p}": np.percentile(values, p) for p in (1, 5, 25, 75, 95, 99)}
-        of |= {f"expected best of {n}": self.expected_best(n, name) for n in (10, 100, 1000) if n < len(values)}
-        return {**of, "best of all": values.max()}
+        found = {"mean": values.mean(), "standard deviation": values.std(), "median": np.median(values)}
+        found |= {f"percentile {p}": np.percentile(values, p) for p in (1, 5, 25, 75, 95, 99)}
+        found |= {f"expected best of {n}": self.expected_best(n, name) for n in (10, 100, 1000) if n < len(values)}
+        return {**found, "best of all": values.max()}
 
     def expected_best(self, count: int, name: str = "c10_test") -> float:
-        """The mean over all draws of the best of `count` different random architectures.
+        """The expected best metric of `count` different random architectures, exactly.
 
         Raises:
-          TableError: the table has fewer.
+          TableError: the table has fewer architectures.
         """
         values = np.sort(self.column(name).astype(np.float64))
         if not 1 <= count <= len(values):

@@ -1,4 +1,4 @@
-"""The records of a run: files of JSON lines, and whole files that change in one step. Of several hosts the first writes."""
+"""The records of a run: files of JSON lines, and files that are replaced in one step. Only the first host writes."""
 
 import contextlib
 import hashlib
@@ -16,17 +16,17 @@ class RecordError(RuntimeError):
 
 
 class WriteError(OSError):
-    """Something could not be written; the message is one line."""
+    """A file could not be written; the message is one line."""
 
     def __init__(self, path: pathlib.Path, error: Exception, size: int | None = None):
-        """Names what was to be written, of how many bytes, and what the operating system said to it."""
+        """Names the file, its size in bytes, and what the operating system answered."""
         code = getattr(error, "errno", None) or (re.findall(r"os_error_code='(\d+)'", str(error)) or [None])[0]
         reason = os.strerror(int(code)) if code else f"{type(error).__name__}: {error!s:.300}"
         super().__init__(f"{path}: cannot write{'' if size is None else f' {size:,} bytes'}: {reason}")
 
 
 def digest(path: pathlib.Path, size: int | None = None) -> list:
-    """Length in bytes and SHA-256 of a file, or of its first `size` bytes, in the form of JSON."""
+    """Length in bytes and SHA-256 of a file, or of its first `size` bytes, as a JSON list."""
     with path.open("rb") as file:
         if size is None:
             return [os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()]
@@ -35,10 +35,10 @@ def digest(path: pathlib.Path, size: int | None = None) -> list:
 
 
 def check(path: pathlib.Path, before: list):
-    """Holds a file, which may have grown, against its earlier `digest`.
+    """Checks that a file, which may have grown, still begins with what its earlier `digest` describes.
 
     Raises:
-      RecordError: it does not begin with that.
+      RecordError: it does not.
     """
     size = before[0]
     if size and (not path.exists() or digest(path, size) != before):
@@ -50,7 +50,7 @@ def check(path: pathlib.Path, before: list):
 
 
 def sealed(content: dict) -> str:
-    """JSON that notices its own damage."""
+    """JSON text with a checksum of its content."""
     seal = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return json.dumps({**content, "sha256": seal}, indent=1) + "\n"
 
@@ -59,7 +59,7 @@ def unsealed(text: bytes) -> dict:
     """The content of a `sealed` text.
 
     Raises:
-      ValueError: it is none, or not as it was written.
+      ValueError: it is no such text, or it was changed.
     """
     try:
         content = dict(json.loads(text))
@@ -74,7 +74,7 @@ def unsealed(text: bytes) -> dict:
 
 @contextlib.contextmanager
 def writing(path: pathlib.Path, size: int | None = None) -> Iterator[None]:
-    """Turns what the operating system refuses into a `WriteError` about `path`, of `size` bytes."""
+    """Raises errors of the operating system as a `WriteError` about `path`, of `size` bytes."""
     try:
         yield
     except WriteError:
@@ -87,11 +87,11 @@ class JsonLines:
     """A file that grows by JSON lines."""
 
     def __init__(self, path: pathlib.Path):
-        """Names the file; it is created by the first line."""
+        """Names the file; the first line creates it."""
         self.path = path
 
     def append(self, **entry):
-        """Adds a line and sees it to the disk.
+        """Adds a line and flushes it to the disk.
 
         Raises:
           WriteError: the disk is full, or similar.
@@ -109,7 +109,7 @@ class JsonLines:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def digest(self) -> list:
-        """`digest` of the file, which may not exist yet."""
+        """`digest` of the file; `EMPTY` if it does not exist yet."""
         return digest(self.path) if self.path.exists() else EMPTY
 
     def truncate(self, size: int):
@@ -118,15 +118,15 @@ class JsonLines:
             os.truncate(self.path, size)
 
     def mend(self):
-        """Drops the last line if its writing was broken off."""
+        """Drops the last line if it is incomplete."""
         if self.path.exists():
             self.truncate(self.path.read_bytes().rfind(b"\n") + 1)
 
     def read(self) -> list[dict]:
-        """All whole lines.
+        """All complete lines.
 
         Raises:
-          RecordError: one is not JSON.
+          RecordError: a line is not JSON.
         """
         content = self.path.read_bytes() if self.path.exists() else b""
         lines = []
@@ -148,10 +148,10 @@ def write_text(path: pathlib.Path, text: str):
 
 
 def write_bytes(path: pathlib.Path, content: bytes):
-    """Writes a whole file in one step: a reader sees the old content or the new.
+    """Replaces a file in one step: a reader sees the old content or the new.
 
     Raises:
-      WriteError: the disk is full, or similar; the old content is still there.
+      WriteError: the disk is full, or similar; the old content stays.
     """
     if not hosts.first():
         return

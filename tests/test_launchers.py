@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 
 import pytest
 
@@ -188,6 +189,30 @@ def test_a_wrong_option_is_refused_in_one_line_before_any_run(given, message, tm
     assert sweep.main([*arguments(tmp_path / "sweep"), *given], print) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and not (tmp_path / "sweep" / "seed0").exists()
+
+
+def test_a_launcher_is_a_row(monkeypatch, tmp_path, capsys):
+    class Nowhere(launchers.Local):
+        about, takes = "runs are counted and forgotten", "any word"
+
+        def submit(self, run):
+            self._codes[run] = 2
+
+    monkeypatch.setitem(launchers.LAUNCHERS, "nowhere", Nowhere)
+    with pytest.raises(SystemExit):
+        sweep.main(["--help"], print)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "nowhere: runs are counted and forgotten" in said and "for nowhere any word" in said
+    assert sweep.main([*arguments(tmp_path / "sweep"), "--launcher=elsewhere"], print) == 2
+    assert "expected one of local, slurm, ray, nowhere" in capsys.readouterr().err
+    asked = [*arguments(tmp_path / "sweep"), "--launcher=nowhere", "--launcher-option=word=1"]
+    assert sweep.main(asked, lambda text: None) == 1
+    assert "2 of 2 runs failed" in capsys.readouterr().err
+
+
+def test_the_extras_are_called_as_the_launchers():
+    extras = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {"slurm", "ray"} == launchers.LAUNCHERS.keys() & extras.keys()
 
 
 @pytest.mark.parametrize(("name", "package"), [("slurm", "submitit"), ("ray", "ray")])

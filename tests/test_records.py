@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from configs import common
 from darts_pt_jax import record
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.selection import direct
+from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.spaces import SPACES, SearchSpace, dag
-from experiments.config.schema import flatten
-from experiments.reporting import decisions, measures, records, summary
+from experiments.config import schema
+from experiments.config.schema import Config
+from experiments.reporting import comparison, decisions, measures, summary
 from experiments.reporting.records import RunRecords
 
 WITHOUT_PARAMETERS = ("skip_connect", "avg_pool_3x3")
@@ -28,7 +28,7 @@ RENAMED = SearchSpace(
 @pytest.fixture
 def finished(tmp_path):
     """A finished run of NAS-Bench-201, as far as its records say."""
-    config = {**flatten(common.get_config()), "space": "nasbench201", "search.epochs": 1}
+    config = {**schema.defaults(), "space": "nasbench201", "search.epochs": 1}
     weights = {"normal": [[0.1, 0.2, 0.3, 0.4, 0.0]] * 6}
     line = {"stage": "search", "epoch": 1, "valid_accuracy": 50.0, "edge_weights": weights}
     record.write_text(tmp_path / "run.json", record.sealed({"config": config}))
@@ -57,23 +57,10 @@ print([name for name in sys.modules if name == "jax" or name.startswith("experim
     assert "--config.space=nasbench201" in command and imported == "[]"
 
 
-def test_magnitude_from_records_is_that_of_the_stage(rng):
-    for name in ("s2", "s3", "darts_none", "nasbench201"):
-        space = SPACES[name]
-        lists = {
-            kind: [rng.dirichlet([1] * len(edge.candidates)).tolist() for edge in graph.edges]
-            for kind, graph in space.cells.items()
-        }
-        weights = records.spaces.from_lists(lists, space)
-        expected = direct.magnitude(space, weights, None).genotype(space)
-        assert records.magnitude_genotype(space, lists) == expected
-
-
 @pytest.fixture
 def renamed(monkeypatch):
     monkeypatch.setitem(SPACES, "renamed", RENAMED)
-    config = common.get_config()
-    config.space = "renamed"
+    config = Config(space="renamed")
     node = (("skip_connect", 0), ("avg_pool_3x3", 1))
     genotype = Genotype({"flat": (node,), "shrink": (node,)}, {"flat": (2,), "shrink": (2,)})
     return config, genotype
@@ -85,7 +72,7 @@ def test_a_reduction_cell_is_one_by_its_graph_and_not_by_its_name(renamed):
     assert values == {"operations without parameters, flat cell": 2}
     text = "\n".join(summary._operations(RENAMED, {"perturbation": genotype}))
     assert text.count("*without parameters*") == 1 and "| flat | *without parameters* | 2 |" in text
-    config.genotype = "a file"  # then there is no space, and the network reduces in "reduce"
+    config = config.changed({"genotype": "a file"})  # then there is no space, and the network reduces in "reduce"
     given = Genotype(
         {"normal": genotype.cells["flat"], "reduce": genotype.cells["flat"]}, {"normal": (2,), "reduce": (2,)}
     )
@@ -100,3 +87,57 @@ def test_how_many_decisions_a_run_takes(method, pairs):
     taken = [{"pruned": []}] if method == "sgas" else [{}]
     assert decisions.in_all(SPACES["s3"], 1, taken) == 2 * pairs
     assert decisions.in_all(SPACES["s3"], 3, taken) == 6 * pairs
+
+
+@pytest.fixture
+def criterion(monkeypatch):
+    """A criterion of one's own: how sure the supernet is, as a mean."""
+    row = Criterion("sure", None, "sureness", False, False, "drop in sureness", "in sureness", "sureness", "sureness")
+    monkeypatch.setitem(CRITERIA, "sure", row)
+    return row
+
+
+def test_the_page_and_the_markdown_take_their_words_from_the_criterion(criterion):
+    space, n = SPACES["s2"], 100
+    scored = {
+        "images": n, "correct": [40, 48], "loss": [1.5, 1.25], "sureness": [0.25, 0.75],
+        "baseline": {"correct": 50, "loss": 1.0, "sureness": 0.875},
+        "paired": {name: [[0, 20, 16], [20, 0, 18], [16, 18, 0]] for name in ("correct", "loss", "sureness")},
+    }  # fmt: skip
+    taken = {
+        "type": "operation", "kind": "normal", "edge": 0, "order": 1, "decision": 1, "criterion": "sure",
+        "candidates": ["skip_connect", "sep_conv_3x3"], "eligible": [0, 1], "choice": "skip_connect", "choice_index": 0,
+        "margin": 0.5, **scored,
+    }  # fmt: skip
+    decision = decisions.described(space, 1, taken)
+    (verdict,), (figure,) = decision.verdicts, decision.figures
+    assert (verdict.choice, verdict.runner_up, verdict.lead, verdict.unit) == (
+        "skip_connect",
+        "sep_conv_3x3",
+        "0.5",
+        "in sureness",
+    )
+    harms = ["accuracy drop, points", "rise in loss", "drop in sureness"]
+    assert list(figure.table.head) == ["removed", "right", harms[0], "loss", harms[1], "sureness", harms[2], ""]
+    assert figure.table.caption.endswith("100 images, right and mean loss and mean sureness after each removal")
+    skip = figure.table.rows[1]
+    assert (skip[1], skip[2][:5], skip[5], skip[6][:6], skip[7]) == ("40", "10.00", "0.2500", "0.6250", "kept")
+    assert [point["drop in sureness"] for point in figure.spec["datasets"]["rows"]] == [0.625, 0.125]
+    leads = decisions.leads(criterion, [decision])
+    assert leads.table.head[4] == "lead in sureness" and leads.spec["datasets"]["rows"][0]["lead in sureness"] == 0.5
+    assert summary._lead(taken) == "0.5 in sureness"
+
+
+@pytest.mark.parametrize(
+    ("keys", "method"),
+    [
+        ({}, "DARTS"),
+        ({"search.alpha": "fixed"}, "DARTS, fixed alphas"),
+        ({"search.sampler": "fixed"}, "DARTS, fixed alphas"),
+        ({"search.sampler": "fixed", "search.alpha": "fixed"}, "DARTS, fixed alphas"),
+        ({"search.sampler": "sdarts_rs", "search.unrolled": "exact"}, "SDARTS-RS, second order"),
+        ({"search.sampler": "of_ones_own"}, "of_ones_own"),
+    ],
+)
+def test_what_the_comparison_calls_a_method(keys, method):
+    assert comparison.method_of(Config().changed(keys)) == method

@@ -11,11 +11,11 @@ class Analysis:
     """One analysis.
 
     Attributes:
-      paper: what of the paper it is.
+      paper: its place in the paper.
       about: what it does, in a sentence.
       run: `run(subject, options)` gives a `subject.Result`.
-      options: its own options, as argparse takes them, by name.
-      several: whether it is of several run directories, which `run` gets in place of a subject.
+      options: its own options by name, as argparse takes them.
+      several: whether it reads several run directories, which `run` then gets in place of a subject.
     """
 
     paper: str

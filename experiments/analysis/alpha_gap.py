@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from darts_pt_jax.ops import is_convolution
+from darts_pt_jax import ops
 from darts_pt_jax.spaces import SearchSpace
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
@@ -26,7 +26,7 @@ def gap(space: SearchSpace, edge_weights: dict) -> float | None:
     for kind, graph in space.cells.items():
         for edge, weights in zip(graph.edges, edge_weights[kind], strict=True):
             by_name = dict(zip(edge.candidates, weights, strict=False))
-            convolutions = [w for name, w in by_name.items() if is_convolution(name)]
+            convolutions = [w for name, w in by_name.items() if ops.is_convolution(name)]
             if "skip_connect" in by_name and convolutions and edge.stride == 1:
                 gaps.append(by_name["skip_connect"] - np.mean(convolutions))
     return float(np.mean(gaps)) if gaps else None

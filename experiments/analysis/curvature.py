@@ -1,4 +1,7 @@
-"""The largest eigenvalue of the validation loss' Hessian in the alphas over the search (RobustDARTS, section 4; paper, section 2)."""
+"""The largest eigenvalue of the Hessian of the validation loss in the alphas, over the search.
+
+See RobustDARTS, section 4, and the paper, section 2.
+"""
 
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
@@ -15,7 +18,7 @@ OPTIONS = {
 
 
 def run(subject: Subject, options: Options) -> Result:
-    """At the epochs at which the run itself looked (curvature.every); else, or on other images, of all supernets kept."""
+    """At the epochs that the run recorded (curvature.every); else, or on other images, for all supernets kept."""
     lines = {m["epoch"]: m for m in subject.searched}
     images = options.images or subject.config.curvature.images
     found = {} if options.images else {epoch: m["curvature"] for epoch, m in lines.items() if "curvature" in m}

@@ -1,4 +1,4 @@
-"""What the analyses' figures share."""
+"""The parts that the analyses' figures share."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,13 @@ __all__ = ["COLOURS", "GREY", "LIGHT", "few_ticks", "panels", "whole_numbers"]
 
 
 def panels(title: str, labels: Sequence[tuple[str, str]], height: float = 3.6) -> tuple[Figure, list[Axes]]:
-    """A figure of panels, three in a row, with the labels (x, y) of each; its axes. One alone is of `height` inches."""
+    """A figure of panels, three in a row, and its axes.
+
+    Args:
+      title: above all panels.
+      labels: of the axes (x, y) of each panel.
+      height: of a single panel, in inches.
+    """
     columns = min(3, len(labels))
     rows = -(-len(labels) // columns)
     size = (6.28, height) if len(labels) == 1 else (3.1 * columns, 2.6 * rows)
@@ -30,10 +36,10 @@ def panels(title: str, labels: Sequence[tuple[str, str]], height: float = 3.6) -
 
 
 def few_ticks(axes: Axes):
-    """No more ticks of the horizontal axis than a small panel has room for."""
+    """Limits the ticks of the horizontal axis to what a small panel has room for."""
     axes.xaxis.set_major_locator(MaxNLocator(3))
 
 
 def whole_numbers(axes: Axes):
-    """Ticks of the horizontal axis at whole numbers alone."""
+    """Puts ticks of the horizontal axis at whole numbers only."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

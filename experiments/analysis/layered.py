@@ -1,4 +1,4 @@
-"""Plain networks of equal layers, with and without residual connections, to hold a supernet against (paper, Table 1)."""
+"""Plain networks of equal layers, with and without residual connections, to compare a supernet with (paper, Table 1)."""
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,7 @@ from darts_pt_jax import ops
 
 
 class Layer(nn.Module):
-    """Convolution 3x3, BatchNorm and ReLU; as a residual layer, twice, added to what comes in."""
+    """Convolution 3x3, BatchNorm and ReLU; a residual layer has two of each and adds its input before the last ReLU."""
 
     channels: int
     residual: bool
@@ -24,14 +24,16 @@ class Layer(nn.Module):
 class LayeredNetwork(nn.Module):
     """A network of three stages of equal layers after VGG (Simonyan & Zisserman, 2015) or ResNet (He et al., 2016).
 
-    Between stages a convolution of stride 2 halves the images and doubles the channels. Called as `network.Network` is,
-    whose training it takes: images, whether in training, probability of dropped paths (which it has not).
+    Between stages a convolution of stride 2 halves the images and doubles the channels. It is called as
+    `network.Network` is, so that it trains as that does: images [B, H, W, C], whether it is training, and a probability
+    of dropped paths, of which it has none. It returns logits [B, classes] and None.
 
     Attributes:
-      channels: of the first stage.
-      layers: of every stage.
-      residual: whether layers add to what comes in, as ResNet's.
+      channels: C of the first stage.
+      layers: number of layers in each stage.
+      residual: whether layers add their input, as in ResNet.
       classes: number of classes.
+      auxiliary: always False; there is no auxiliary head.
     """
 
     channels: int

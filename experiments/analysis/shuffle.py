@@ -1,7 +1,7 @@
-"""Test accuracy after two edges of every cell have changed places, and two layers of every stage of a VGG and a ResNet (Table 1).
+"""Test accuracy after a swap of two edges in every cell, and of two layers in every stage of a VGG and a ResNet (Table 1).
 
-An edge takes its operations and their weights along. The cells of a kind share their alphas, so one pair is drawn for a
-kind and swapped in each of its cells: edges of one stride, with the same candidates.
+An edge takes its operations and their weights along. The cells of a kind share their alphas, so one pair of edges is
+drawn for each kind and swapped in all its cells; the two have the same stride and candidates.
 """
 
 import jax
@@ -31,7 +31,7 @@ PAPER = {"VGG": (92.69, 9.83, 0.33), "ResNet": (93.86, 83.20, 2.03), "supernet":
 
 
 def run(subject: Subject, options: Options) -> Result:
-    """Before, and after every draw, of all three."""
+    """The accuracy of all three networks before the first swap and after each."""
     if fixed := swaps.fixed_operations(subject.space):
         raise ConfigError(
             f"--run {subject.directory}: edges of {subject.space.name} cannot change places, as {', '.join(fixed)} has "
@@ -81,12 +81,12 @@ def _steps(subject: Subject) -> int:
 
 
 def _recipe(subject: Subject):
-    """Normalisation and augmentation, the search's own for all three."""
+    """Normalisation and augmentation: those of the search, for all three."""
     return recipe(subject.config, subject.images, subject.training.train.size)
 
 
 def _test(subject: Subject):
-    """`test(evaluate)`: accuracy in percent over the test images that fill batches, `evaluate(images, labels)` of one."""
+    """A function `test(evaluate)`: accuracy in percent over all full batches; `evaluate(images, labels)` looks at one."""
     images, size = subject.images, subject.config.search.batch_size
     data = batches.resident(images.test_images, images.test_labels, _recipe(subject), subject.training.devices)
     batch = jax.jit(lambda data, start: batches.batch(data, start + jnp.arange(size), None))
@@ -105,7 +105,7 @@ def _drawn(subject: Subject, purpose: int) -> np.random.RandomState:
 
 
 def _supernet(subject: Subject, draws: int) -> list:
-    """(what is swapped, test accuracy): of the supernet as it is, and after each draw."""
+    """The pairs swapped, and the test accuracy: for the supernet as it is, and after each draw."""
     training, state, rng = subject.training, subject.state, _drawn(subject, 1)
     weights = architecture.edge_weights(subject.space, state.alphas, state.decisions)
     forward = jax.jit(lambda v, w, x, y: bilevel.forward(training.net, v, w, x, y, subject.key(3), False)[0])
@@ -119,7 +119,7 @@ def _supernet(subject: Subject, draws: int) -> list:
 
 
 def _plain(subject: Subject, residual: bool, options: Options, epochs: int) -> list:
-    """The same of a plain network, trained on the whole training set with the search's schedule for weights."""
+    """The same for a plain network, trained on the whole training set with the search's schedule of the weights."""
     config, images = subject.config, subject.images
     search, rng = config.search, _drawn(subject, 2 + residual)
     net = LayeredNetwork(config.supernet.channels, options.layers, residual, images.classes)

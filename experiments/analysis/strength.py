@@ -1,15 +1,14 @@
-"""Whether alphas say how good operations are: against the accuracy that discretising to each leads to (paper, Figures 1, 2, 7).
+"""Alphas against the strength of the operations (paper, Figures 1, 2, 7).
 
-An edge is discretised to one of its candidates, all other edges stay mixtures, and the supernet is tuned, as between two
-decisions of a selection; its validation accuracy after that is the candidate's strength (section 3.1).
+An edge is discretised to one of its candidates, all other edges stay mixtures, and the supernet is tuned as between two
+decisions of a selection. Its validation accuracy after that is the candidate's strength (section 3.1).
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from darts_pt_jax import architecture
-from darts_pt_jax.ops import is_convolution
+from darts_pt_jax import architecture, ops
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
 from experiments.errors import ConfigError
@@ -23,7 +22,7 @@ OPTIONS = {
 
 
 def edges(subject: Subject, text: str) -> list[tuple[str, int]]:
-    """The edges that --edges names, or so many at random.
+    """The edges that --edges names, or as many random ones as it says.
 
     Raises:
       ConfigError: it names none.
@@ -45,7 +44,7 @@ def edges(subject: Subject, text: str) -> list[tuple[str, int]]:
 
 
 def run(subject: Subject, options: Options) -> Result:
-    """Of every candidate of every edge: its weight, and the accuracy before and after tuning."""
+    """The weight of each candidate on the chosen edges, and the accuracy before and after tuning."""
     if options.epochs < 0:
         raise ConfigError(f"--epochs is {options.epochs}, expected 0 or more")
     chosen = edges(subject, options.edges)
@@ -67,7 +66,7 @@ def run(subject: Subject, options: Options) -> Result:
         of_edge = [row for row in rows if (row["kind"], row["edge"]) == edge]
         one.set_title(f"{edge[0]} edge {edge[1]}", fontsize=8)
         for row in of_edge:
-            colour = figures.COLOURS[0] if is_convolution(row["operation"]) else figures.GREY
+            colour = figures.COLOURS[0] if ops.is_convolution(row["operation"]) else figures.GREY
             one.plot(row["weight"], row["accuracy"], "o", color=colour, markersize=4)
             one.annotate(
                 row["operation"], (row["weight"], row["accuracy"]), (3, 3), textcoords="offset points", fontsize=6
@@ -82,11 +81,12 @@ def run(subject: Subject, options: Options) -> Result:
 
 
 def summarise(rows: list[dict]) -> dict:
-    """Agreement of weight and strength.
+    """How weight and strength agree.
 
-    `edges_agreeing` counts edges whose largest weight has the best accuracy, `edges_tied` those where several have the
-    best, `by_operation` how often each operation alone has either, `mean_spearman` is over edges of the rank correlation
-    within one.
+    Returns:
+      `edges`: how many there are; `edges_agreeing`: on how many the operation of the largest weight is the strongest;
+      `edges_tied`: on how many several are the strongest; `by_operation`: on how many each operation alone has the
+      largest weight, and is the strongest; `mean_spearman`: the mean rank correlation within an edge.
     """
     by_edge, names = {}, dict.fromkeys(row["operation"] for row in rows)
     for row in rows:
@@ -106,13 +106,13 @@ def summarise(rows: list[dict]) -> dict:
 
 
 def _best(rows: list[dict], name: str) -> str | None:
-    """The operation with the largest value; None if there are several."""
+    """The operation with the largest value; None if several have it."""
     values = [row[name] for row in rows]
     return rows[int(np.argmax(values))]["operation"] if values.count(max(values)) == 1 else None
 
 
 def _discretised(subject: Subject, kind: str, edge: int, operation: int, epochs: int) -> dict:
-    """Validation accuracy with an edge discretised, and after tuning: the same batches and crops for all candidates."""
+    """Validation accuracy with an edge discretised, before and after tuning with the same batches and crops for all."""
     training, search = subject.training, subject.config.search
     state = jax.tree.map(jnp.copy, subject.state)  # a step consumes it
     state = state.replace(

@@ -26,7 +26,7 @@ from experiments.engine.interrupts import Interrupts
 from experiments.engine.sources import Source
 from experiments.errors import ConfigError, RunError
 from experiments.reporting.lines import ended
-from experiments.reporting.records import config_of, magnitude_genotype, read_run
+from experiments.reporting.records import config_of, learns_alphas, magnitude_genotype, read_run
 from experiments.stages.pipeline import pipeline
 from experiments.training.supernet import Training
 
@@ -52,7 +52,7 @@ class Result:
 
 
 class _Checked(Loop):
-    """A loop whose sums are looked at when it is over."""
+    """A loop that refuses a loss that is not finite when it is over."""
 
     def __init__(self, name: str, *args):
         super().__init__(name, *args)
@@ -100,7 +100,7 @@ class Subject:
     def name(self) -> str:
         """What figures call the run."""
         config = self.config
-        alphas = "" if config.search.alpha == "learned" else ", alphas fixed"
+        alphas = "" if learns_alphas(config) else ", alphas fixed"
         return f"{config.space}, {config.search.epochs} epochs{alphas}, seed {seed_of(config, 'search')}"
 
     @property
@@ -129,7 +129,7 @@ class Subject:
         Raises:
           ConfigError: they do not.
         """
-        if self.config.search.alpha == "fixed":
+        if not learns_alphas(self.config):
             raise ConfigError(
                 f"--run {self.directory}: its alphas are fixed, so that they say nothing: take another run"
             )
@@ -153,6 +153,7 @@ class Subject:
         return Source(Settings(self._selecting(epoch), self.out, False, None, ()))
 
     def _selecting(self, epoch: int, **keys) -> Config:
+        """The config of a selection from this run's supernet, checked."""
         taken = {"init_from": str(self.directory), "init_epoch": epoch, "stages": "select", "select.orders": 1}
         taken |= {"report.nasbench201": "", "devices": 1}
         config = self.config.changed(taken | keys)

@@ -1,4 +1,4 @@
-"""Edges of a trained supernet, and layers of a plain network, that change places (paper, Table 1; Veit et al., 2016)."""
+"""Swaps edges of a trained supernet, and layers of a plain network (paper, Table 1; Veit et al., 2016)."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from darts_pt_jax.supernet import EdgeWeights, Supernet
 
 
 def pairs(graph: CellGraph) -> list[tuple[int, int]]:
-    """Pairs of edges that may change places: of one stride, with the same candidates."""
+    """Pairs of edges that may change places: they have the same stride and candidates."""
     like = [(edge.stride, edge.candidates) for edge in graph.edges]
     return [(a, b) for a, b in itertools.combinations(range(len(like)), 2) if like[a] == like[b]]
 
 
 def fixed_operations(space: SearchSpace) -> list[str]:
-    """Candidates with variables that all edges share, so that an edge cannot take its own along."""
+    """Candidates whose variables all edges share, so that an edge cannot take them along."""
     return sorted({
         group.operation for graph in space.cells.values() for group in graph.groups
         if ops.has_statistics(group.operation, group.stride, pool_norm=space.pool_norm)
@@ -30,16 +30,16 @@ def fixed_operations(space: SearchSpace) -> list[str]:
 def swap_edges(
     net: Supernet, variables: Mapping, weights: EdgeWeights, swapped: Mapping[str, tuple[int, int]]
 ) -> tuple[dict, dict]:
-    """Lets two edges change places in every cell of a kind, with their variables and their weights.
+    """Swaps two edges in every cell of a kind, with their variables and weights.
 
     Args:
       net: the supernet; none of its candidates is in `fixed_operations`.
       variables: its variables.
-      weights: its edge weights.
+      weights: its edge weights [E, O] by cell kind.
       swapped: one of `pairs` by cell kind.
 
     Returns:
-      Variables and edge weights of the supernet after that.
+      Variables and edge weights after the swap.
     """
     place = {}
     for kind, graph in net.space.cells.items():
@@ -59,7 +59,7 @@ def swap_edges(
 
 
 def _moved(graph: CellGraph, cell: Mapping, place: np.ndarray) -> dict:
-    """A cell's variables, in which edge e has those of edge `place[e]`."""
+    """A cell's variables, where edge e has those of edge `place[e]`."""
     rows = {(e, g.operation): (g, i) for g in graph.groups for i, e in enumerate(g.edges)}
     moved = dict(cell)
     for group in graph.groups:
@@ -71,7 +71,7 @@ def _moved(graph: CellGraph, cell: Mapping, place: np.ndarray) -> dict:
 
 
 def swap_layers(variables: Mapping, swapped: Sequence[tuple[int, int]]) -> dict:
-    """The variables of a `LayeredNetwork` in which two layers of every stage, named by `swapped`, have changed places."""
+    """The variables of a `LayeredNetwork` after a swap of two layers in each stage; `swapped` has a pair for each."""
     result = {collection: dict(tree) for collection, tree in variables.items()}
     for collection, tree in variables.items():
         for stage, (a, b) in enumerate(swapped):

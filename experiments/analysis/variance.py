@@ -1,19 +1,20 @@
-"""Proposition 1 held against a supernet: the alphas that estimate the optimal feature map best, and those that were learned.
+"""Proposition 1 on a supernet: the alphas that estimate the optimal feature map best, against those that were learned.
 
-A cell's edges into a node are taken to estimate one feature map m* (paper, section 3.2). For each edge e with skip_connect,
-x_e is the output of skip_connect and o_e that of the other candidates, mixed by their weights. m* is the mean over the
-node's edges of their mixed outputs. All three are standardised over images and positions, channel by channel. Then
+The edges into a node are taken to estimate one feature map m* (paper, section 3.2). For each edge e with skip_connect,
+x_e is the output of skip_connect, and o_e is that of the other candidates, mixed by their weights. m* is the mean of the
+mixed outputs of the node's edges. All three are standardised over images and positions, channel by channel. Then
 (A.4, equations 16 to 19)
 
     theta_conv = (Var(x - m*) - Cov) / Z,  theta_skip = (Var(o - m*) - Cov) / Z,  alpha = log theta + C,
 
-with Cov that of o - m* and x - m*, and Z the sum of both numerators. Where a numerator is not positive the logarithm does
-not exist: theta stands outside of 0 to 1, and there are no optimal alphas.
+where Cov is the covariance of o - m* and x - m*, and Z the sum of both numerators. If a numerator is not positive, its
+logarithm does not exist: theta is outside of 0 to 1, and there are no optimal alphas.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
 from darts_pt_jax import architecture
 from darts_pt_jax.data import batches
@@ -21,7 +22,7 @@ from darts_pt_jax.spaces import CellGraph
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
 from experiments.errors import ConfigError
-from experiments.reporting.measures import correlation
+from experiments.reporting.measures import correlation, plain_kinds
 
 OPTIONS = {"images": {"type": int, "default": 256, "help": "validation images, in one batch (default: 256)"}}
 
@@ -29,12 +30,13 @@ SKIP = "skip_connect"
 
 
 def run(subject: Subject, options: Options) -> Result:
-    """Of every edge of every cell that does not reduce: variances, covariance, optimal and learned weights."""
+    """Variances, covariance, optimal and learned weights of each edge of each cell that does not reduce."""
     space, training = subject.space, subject.training
     kinds = [
-        kind for kind, graph in space.cells.items()
-        if not graph.reduction and any(SKIP in e.candidates and len(set(e.candidates)) > 1 for e in graph.edges)
-    ]  # fmt: skip
+        kind
+        for kind in plain_kinds(space)
+        if any(SKIP in edge.candidates and len(set(edge.candidates)) > 1 for edge in space.cells[kind].edges)
+    ]
     if not kinds:
         raise ConfigError(
             f"--run {subject.directory}: no edge of {space.name} has skip_connect beside other candidates"
@@ -55,29 +57,34 @@ def run(subject: Subject, options: Options) -> Result:
         "learned_prefers_skip": sum(row["learned_skip"] > 0.5 for row in rows),
         "optimal_against_learned": correlation([r["optimal_skip"] for r in rows], [r["learned_skip"] for r in rows]),
     }  # fmt: skip
-    figure, (axes,) = figures.panels(
-        subject.name, [("optimal weight of skip_connect", "learned weight of skip_connect")]
-    )
-    for colour, kind in zip(figures.COLOURS, kinds, strict=False):
-        for name, marker in ((True, "o"), (False, "x")):
-            part = [r for r in rows if r["kind"] == kind and (r["alpha_difference"] is not None) == name]
-            points = [r["optimal_skip"] for r in part], [r["learned_skip"] for r in part]
-            axes.plot(
-                *points, marker, color=colour, markersize=4, label=f"{kind}, {'' if name else 'no '}optimal alphas"
-            )
-    axes.plot((0, 1), (0, 1), color=figures.LIGHT, linewidth=0.8, zorder=0)
-    axes.legend(frameon=False, fontsize=6.5)
     said = numbers["optimal_against_learned"]["spearman"]
     says = (
         f"skip_connect is the better estimate on {numbers['optimal_prefers_skip']} of {len(rows)} edges and has the larger "
         f"learned weight on {numbers['learned_prefers_skip']}; {numbers['without_optimal_alphas']} have no optimal alphas; "
         f"rank correlation {'not defined' if said is None else f'{said:.2f}'}"
     )
-    return Result(numbers, rows, {"variance": figure}, says)
+    return Result(numbers, rows, {"variance": _drawn(subject.name, kinds, rows)}, says)
+
+
+def _drawn(title: str, kinds: list[str], rows: list[dict]) -> Figure:
+    """Learned against optimal weights of skip_connect: a colour for each kind, crosses without optimal alphas."""
+    labels = "optimal weight of skip_connect", "learned weight of skip_connect"
+    figure, (axes,) = figures.panels(title, [labels])
+    for colour, kind in zip(figures.COLOURS, kinds, strict=False):
+        for exists, marker, words in ((True, "o", "optimal alphas"), (False, "x", "no optimal alphas")):
+            part = [r for r in rows if r["kind"] == kind and (r["alpha_difference"] is not None) == exists]
+            points = [r["optimal_skip"] for r in part], [r["learned_skip"] for r in part]
+            axes.plot(*points, marker, color=colour, markersize=4, label=f"{kind}, {words}")
+    axes.plot((0, 1), (0, 1), color=figures.LIGHT, linewidth=0.8, zorder=0)
+    axes.legend(frameon=False, fontsize=6.5)
+    return figure
 
 
 def _outputs(subject: Subject, count: int, cells: list[int]) -> tuple[dict, dict]:
-    """The outputs of all candidates of some cells by group, on the first validation images, and the edge weights by kind."""
+    """The outputs of all candidates in some cells on the first `count` validation images, and the edge weights by kind.
+
+    The outputs are a dict by cell and `Group.label`, each a 1-tuple with an array [edges, B, H, W, C].
+    """
     training, state = subject.training, subject.state
     weights = architecture.edge_weights(subject.space, state.alphas, state.decisions)
 
@@ -96,7 +103,7 @@ def estimate(graph: CellGraph, outputs: dict, weights: np.ndarray) -> list[dict]
     """Variances and optimal weights of the edges of one cell that have skip_connect beside other candidates.
 
     Args:
-      graph: the cell's.
+      graph: that of the cell.
       outputs: by `Group.label`, a 1-tuple of the outputs [B, H, W, C] on each of its edges.
       weights: edge weights [E, O].
     """
@@ -121,7 +128,7 @@ def estimate(graph: CellGraph, outputs: dict, weights: np.ndarray) -> list[dict]
 
 
 def optimal(x: np.ndarray, o: np.ndarray, m: np.ndarray) -> dict:
-    """Equations 16 to 19, for arrays of one shape; `alpha_difference` is that of skip less that of the rest."""
+    """Equations 16 to 19, for arrays of one shape; `alpha_difference` is the alpha of skip less that of the rest."""
     covariance = np.cov(np.stack([(x - m).ravel(), (o - m).ravel()]))
     var_x, var_o, cov = covariance[0, 0], covariance[1, 1], covariance[0, 1]
     skip, rest = var_o - cov, var_x - cov
@@ -134,7 +141,7 @@ def optimal(x: np.ndarray, o: np.ndarray, m: np.ndarray) -> dict:
 
 
 def _standardised(y: np.ndarray) -> np.ndarray:
-    """Mean 0 and variance 1 of every channel of [B, H, W, C]; a channel that does not vary is 0."""
+    """[B, H, W, C] with mean 0 and variance 1 in each channel; a constant channel becomes 0."""
     centred = y - y.mean((0, 1, 2))
     deviation = centred.std((0, 1, 2))
     return centred / np.where(deviation > 0, deviation, 1)

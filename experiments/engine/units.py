@@ -1,29 +1,37 @@
 """Units of work: what a run consists of."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.supervised import RetrainState
 
-if TYPE_CHECKING:
-    from experiments.engine.run import Run
-
 State = SearchState | RetrainState
+
+
+class Do(Protocol):
+    """Carries out a unit."""
+
+    def __call__(self, run: Any, state: State) -> State:
+        """Returns the state after it, and leaves its records by `run` (`run.Run`)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """One unit of work: `do(run, state)` returns the next state and leaves its records.
+    """One unit of work.
 
-    `memory_key` is the config key to lower when the unit runs out of memory.
+    Attributes:
+      stage: "search", "select" or "retrain".
+      type: what kind of work it is, such as "epoch".
+      number: which of its kind, for the screen.
+      do: carries it out.
+      memory_key: the config key to lower when the unit runs out of memory.
     """
 
     stage: str
     type: str
     number: str
-    do: Callable[["Run", State], State]
+    do: Do
     memory_key: str = "search.batch_size"
 
     @property

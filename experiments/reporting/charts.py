@@ -1,4 +1,4 @@
-"""Charts as Vega-Lite specifications, each beside the table of its numbers; colours and fonts are the page's own."""
+"""Charts as Vega-Lite specifications, each with the table of its numbers; the page brings colours and fonts."""
 
 import dataclasses
 import functools
@@ -14,9 +14,9 @@ class Table:
 
     Attributes:
       caption: what it shows.
-      head: its columns.
-      rows: cells as text, a row as long as `head`.
-      marks: a word for each row that the page colours it by, or none.
+      head: the names of its columns.
+      rows: cells as text, each row as long as `head`.
+      marks: a word for each row, by which the page colours it; or none at all.
     """
 
     caption: str
@@ -26,7 +26,7 @@ class Table:
 
     @functools.cached_property
     def numeric(self) -> list[bool]:
-        """Of each column, whether it holds numbers."""
+        """Whether each column holds numbers."""
         columns = [[cell for cell in column if cell] for column in zip(*self.rows, strict=True)]
         return [bool(cells) and all(_NUMBER.fullmatch(cell) for cell in cells) for cells in columns]
 
@@ -36,7 +36,13 @@ _NUMBER = re.compile(r"-?[\d,]+(\.\d+)?(e[+-]?\d+)?( ± [\d.e+-]+)?")
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """A chart: its specification, what a reader who does not see it is told, and its numbers."""
+    """A chart.
+
+    Attributes:
+      spec: its Vega-Lite specification; empty if there is nothing to draw.
+      says: its text for a reader who does not see it.
+      table: its numbers.
+    """
 
     spec: dict
     says: str
@@ -44,18 +50,19 @@ class Chart:
 
 
 ROLES = {"kept": "var(--kept)", "dropped": "var(--kept)", "other": "var(--other)", "may not be chosen": "var(--faint)"}
-VERDICTS = {"clear": "var(--kept)", "within noise": "var(--doubt)", "error not recorded": "var(--other)"}
+"""The colour of each role of a removal."""
 
+VERDICTS = {"clear": "var(--kept)", "within noise": "var(--doubt)", "error not recorded": "var(--other)"}
+"""The colour of each verdict on a choice."""
+
+ROW = 24
+"""Height of a row in pixels."""
 
 _ROWS = alt.Chart(alt.NamedData("rows"))
 
 
-ROW = 24
-"""Pixels of a row."""
-
-
 def _finished(chart) -> dict:
-    """The specification without its data and height: as wide as its place."""
+    """The specification without data and height, as wide as its container."""
     spec = chart.properties(width="container").to_dict()
     return {key: value for key, value in spec.items() if key not in ("config", "$schema", "datasets")}
 
@@ -65,10 +72,10 @@ def _with(spec: dict, rows: Sequence[dict], height: int) -> dict:
 
 
 def lines(rows: Sequence[dict], x: str, y: str, series: str, height: int = 240, points: bool = True) -> dict:
-    """Lines of `y` over whole numbers `x`, one for each `series`; all are keys of the rows."""
+    """Lines of `y` over whole numbers `x`, one for each `series`; the three are keys of the rows."""
     names = tuple(dict.fromkeys(row[series] for row in rows))
     places = tuple(sorted({row[x] for row in rows}))
-    few = len(places) <= 12  # each has its tick and its points
+    few = len(places) <= 12  # then each gets a tick, and each line its points
     return _with(_lines(x, y, series, names, places * few, points or few), rows, height)
 
 
@@ -92,7 +99,7 @@ def _lines(x: str, y: str, series: str, names: tuple[str, ...], ticks: tuple[int
 
 @functools.cache
 def _intervals(across: str, field: str, value: str, colours: tuple[tuple[str, str], ...], known: bool) -> dict:
-    """Points over or beside a `field`, a line at zero, and intervals from `low` to `high` where they are `known`."""
+    """Points for each value of `field` along the axis `across`, a line at zero, intervals from `low` to `high` if `known`."""
     along = {"x": "y", "y": "x"}[across]
     axis = alt.Axis(labelAngle=0, labelOverlap=True) if across == "x" else alt.Axis(title=None)
     place = {"x": alt.X, "y": alt.Y}[across](field, type="nominal", sort=None, axis=axis)
@@ -112,18 +119,18 @@ def _intervals(across: str, field: str, value: str, colours: tuple[tuple[str, st
 
 
 def drops(rows: Sequence[dict], value: str) -> dict:
-    """What each removal costs: rows of `removed`, the value, `role`, and `low` and `high` where the error is known."""
+    """What each removal costs: rows of `removed`, the value, `role`, and `low` and `high` if the error is known."""
     return _with(_intervals("y", "removed", value, tuple(ROLES.items()), "low" in rows[0]), rows, ROW * len(rows))
 
 
 def leads(rows: Sequence[dict], value: str) -> dict:
-    """How far each choice is ahead: rows of `decision`, the value, `role`, and `low` and `high` where known."""
+    """How far each choice is ahead: rows of `decision`, the value, `role`, and `low` and `high` if the error is known."""
     known = any("low" in row for row in rows)
     return _with(_intervals("x", "decision", value, tuple(VERDICTS.items()), known), rows, 220)
 
 
 def bars(rows: Sequence[dict], y: str, x: str, parts: str) -> dict:
-    """Stacked bars: rows of `y`, `x` and the name of the part."""
+    """Stacked bars: rows of the bar `y`, the length `x` and the name of the part."""
     return _with(_bars(y, x, parts), rows, ROW * len({row[y] for row in rows}))
 
 
@@ -141,7 +148,7 @@ def _bars(y: str, x: str, parts: str) -> dict:
 
 
 def spreads(rows: Sequence[dict], group: str, value: str) -> dict:
-    """A point for every run, and a tick at each group's mean."""
+    """A point for each row, and a tick at each group's mean."""
     base = _ROWS.encode(y=alt.Y(group, type="nominal", sort=None, title=None))
     x = alt.X(value, type="quantitative", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5))
     tooltip = [alt.Tooltip(name, type="nominal") for name in rows[0]]

@@ -1,4 +1,4 @@
-"""One self-contained HTML file from a template: style, script and the chart library stand in it, and it loads nothing."""
+"""Makes one HTML file from a template. It contains style, script and the chart library, and loads nothing."""
 
 import base64
 import functools
@@ -12,7 +12,7 @@ _POLICY = (
     "default-src 'none'; script-src 'sha256-{script}'; style-src 'unsafe-inline'; img-src data:; "
     "base-uri 'none'; form-action 'none'"
 )
-"""Only the page's own script runs, no text becomes one, and nothing is fetched."""
+"""Only the page's own script runs, text never becomes a script, and nothing is fetched."""
 
 
 @functools.cache
@@ -31,13 +31,13 @@ def _source(name: str) -> str:
 
 @functools.cache
 def _script() -> str:
-    """Vega, Vega-Lite and Vega-Embed, and what the page itself does."""
+    """Vega, Vega-Lite and Vega-Embed, and the page's own script."""
     script = f"{vl_convert.javascript_bundle()}\n{_source('page.js')}"
     return re.sub("</(?=script)|<(?=!--)", lambda found: f"\\x3c{found[0][1:]}", script, flags=re.IGNORECASE)
 
 
 def render(template: str, **values) -> str:
-    """The page of a template; whatever stands in `values` is escaped."""
+    """The page of a template; all text in `values` is escaped."""
     script = _script()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     style = _source("page.css")

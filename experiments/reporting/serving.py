@@ -1,4 +1,4 @@
-"""Shows one page to this machine alone."""
+"""Serves one page to this machine alone."""
 
 import http.server
 import threading
@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 
 def serve(make: Callable[[], str], port: int, say: Callable[[str], None]):
-    """Gives out a page at / and /report.html, on loopback, until Ctrl-C; all else is not found.
+    """Serves a page at / and /report.html, on loopback, until Ctrl-C; every other path is not found.
 
     Args:
-      make: the page as it is now; what it raises is told in place of the page.
-      port: 0 for any that is free.
-      say: told the address.
+      make: gives the page as it is now; if it raises, the error is served in place of the page.
+      port: 0 for any free one.
+      say: is given the address.
 
     Raises:
       OSError: the port is taken.
@@ -25,16 +25,16 @@ def serve(make: Callable[[], str], port: int, say: Callable[[str], None]):
 
 
 def handler(make: Callable[[], str]) -> type[http.server.BaseHTTPRequestHandler]:
-    """What answers requests for the page that `make` gives."""
-    one_at_a_time = threading.Lock()  # matplotlib is not for several threads
+    """The class that answers requests with the page that `make` gives."""
+    one_at_a_time = threading.Lock()  # matplotlib is not safe for threads
 
     class Handler(http.server.BaseHTTPRequestHandler):
         timeout = 60
 
         def do_GET(self):
-            # another site's name that leads here is refused, so that no page elsewhere can read this one
-            own = {f"{name}:{self.server.server_port}" for name in ("127.0.0.1", "localhost")}
-            if self.path.partition("?")[0] not in ("/", "/report.html") or self.headers.get("Host") not in own:
+            # a name of another site that resolves to this machine is refused, so that no page there can read this one
+            hosts = {f"{name}:{self.server.server_port}" for name in ("127.0.0.1", "localhost")}
+            if self.path.partition("?")[0] not in ("/", "/report.html") or self.headers.get("Host") not in hosts:
                 return self.send_error(404)
             try:
                 with one_at_a_time:
