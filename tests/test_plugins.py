@@ -115,7 +115,7 @@ def pictures(tmp_path):
 def test_every_command_knows_the_plugins_of_a_run(own, pictures, tmp_path):
     file = f"{own}/my_space.py"
     assert json.loads((own / "run" / "run.json").read_text())["config"]["plugins"] == file
-    assert json.loads((own / "run" / "network.json").read_text())["plugins"] == file
+    assert json.loads((own / "run" / "network.json").read_text())["plugins"] == [file]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for arguments in (
         ["experiments.report", f"{own}/run"],
