@@ -19,8 +19,7 @@ EdgeWeights = Mapping[str, jax.Array]
 """float [E, O] by cell kind; entry [e, o] multiplies candidate o of edge e in every cell of the kind."""
 
 
-@flax.struct.dataclass
-class Decisions:
+class Decisions(flax.struct.PyTreeNode):
     """What selection has fixed so far.
 
     Attributes:

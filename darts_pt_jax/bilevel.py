@@ -17,8 +17,7 @@ from darts_pt_jax.samplers.base import Sampler
 from darts_pt_jax.supernet import Supernet
 
 
-@flax.struct.dataclass
-class SearchState:
+class SearchState(flax.struct.PyTreeNode):
     """Everything that training and selection change. A checkpoint is this value.
 
     Attributes:
@@ -174,6 +173,7 @@ def make_gradient(
             variables = {"params": values.get("params", state.params), "batch_stats": state.batch_stats}
             alphas, weights = values.get("alphas", state.alphas), edge_weights
             if draw is not None:
+                assert sampler.sample is not None
                 sample = sampler.sample(net.space, alphas, draw.key, draw.level, state.sampler)
                 weights = architecture.decided(sample, state.decisions)
             elif weights is None:
@@ -195,6 +195,7 @@ def make_sample(space, sampler: Sampler) -> Callable[[SearchState, Draw], EdgeWe
     """`sample(state, draw)`: the edge weights of a weight step, with the rows of decided and removed edges."""
 
     def sample(state: SearchState, draw: Draw) -> EdgeWeights:
+        assert sampler.sample is not None
         drawn = sampler.sample(space, state.alphas, draw.key, draw.level, state.sampler)
         return architecture.decided(drawn, state.decisions)
 

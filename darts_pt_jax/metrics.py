@@ -13,8 +13,7 @@ import optax
 from darts_pt_jax.architecture import EdgeWeights
 
 
-@flax.struct.dataclass
-class Metrics:
+class Metrics(flax.struct.PyTreeNode):
     """Cross-entropy (float32), correct predictions (int32), images (int32): sums over images, or [B] of each image."""
 
     loss: jax.Array

@@ -91,7 +91,7 @@ class CellGraph:
     @property
     def groups(self) -> tuple[Group, ...]:
         """The candidates by source, operation and stride, in the order of their first edges."""
-        members = {}
+        members: dict[tuple[int, str, int], list[tuple[int, int]]] = {}
         for e, edge in enumerate(self.edges):
             for o, name in edge.operations:
                 members.setdefault((edge.source, name, edge.stride), []).append((e, o))

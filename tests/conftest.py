@@ -1,4 +1,5 @@
 import atexit
+import contextlib
 import gc
 import os
 import shutil
@@ -69,21 +70,32 @@ def one_training():
 
 
 @pytest.fixture
-def tables(monkeypatch):
-    """Puts the tables that plugins add to, and what is known of imported plugins, back as they were."""
-    before = [(table, dict(table)) for table in map(table_named, plugins.TABLES) if isinstance(table, dict)]
+def tables():
+    """`kept_tables` for a test."""
+    with kept_tables():
+        yield
+
+
+@contextlib.contextmanager
+def kept_tables(*more):
+    """Puts the tables that plugins add to, and `more`, and what is known of imported plugins, back as they were."""
+    every = [*more, *map(table_named, plugins.TABLES)]
+    before = [(table, dict(table)) for table in every if isinstance(table, dict)]
     path = list(sys.path)
-    for name in ("_modules", "_adding", "_instead"):
-        monkeypatch.setattr(plugins, name, type(getattr(plugins, name))())
-    yield
-    for table, rows in before:
-        table.clear()
-        table.update(rows)
-    for name, module in list(sys.modules.items()):
-        folder = os.path.dirname(getattr(module, "__file__", None) or "")
-        if name.startswith("plugin_") or folder in set(sys.path) - set(path):
-            del sys.modules[name]
-    sys.path[:] = path
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_modules", "_adding", "_instead"):
+            patch.setattr(plugins, name, type(getattr(plugins, name))())
+        try:
+            yield
+        finally:
+            for table, rows in before:
+                table.clear()
+                table.update(rows)
+            for name, module in list(sys.modules.items()):
+                folder = os.path.dirname(getattr(module, "__file__", None) or "")
+                if name.startswith("plugin_") or folder in set(sys.path) - set(path):
+                    del sys.modules[name]
+            sys.path[:] = path
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from darts_pt_jax.spaces import SearchSpace
 class Sample(Protocol):
     """Draws the edge weights of one training step, differentiable in the alphas."""
 
-    def __call__(self, space: SearchSpace, alphas: Alphas, key: jax.Array, level: Any, own: Any) -> EdgeWeights:
+    def __call__(self, space: SearchSpace, alphas: Alphas, key: jax.Array, level: Any, own: Any, /) -> EdgeWeights:
         """Returns edge weights [E, O] by cell kind.
 
         Args:

@@ -47,7 +47,7 @@ class Contest(NamedTuple):
         return self.lead <= 0 or self.lead - self.unit < WITHIN_NOISE * about_a_tie
 
 
-def excess(scores: Mapping, one: int, other: int | None, criterion: Criterion) -> tuple[float, float | None]:
+def excess(scores: Mapping, one: int | None, other: int | None, criterion: Criterion) -> tuple[float, float | None]:
     """How much more the removal of `one` hurts than that of `other`, and the paired standard error of that.
 
     In the criterion's units, over the same n images. With d the sum over them of the differences and D of their squares,
@@ -89,6 +89,6 @@ def contests(record: Mapping) -> list[Contest]:
             winner = record["choice_index"]
             runner_up = max((i for i in record["eligible"] if i != winner), key=harm.__getitem__, default=None)
             order = winner, runner_up
-        lead = (0, None) if runner_up is None else excess(scores, *order, criterion)
-        found.append(Contest(scores, winner, runner_up, *lead, criterion.smallest_lead))
+        lead, error = (0, None) if runner_up is None else excess(scores, *order, criterion)
+        found.append(Contest(scores, winner, runner_up, lead, error, criterion.smallest_lead))
     return found

@@ -30,9 +30,8 @@ def eligible_weights(
 
 def strongest(space: SearchSpace, edges: Sequence[int], strength: np.ndarray) -> list[int]:
     """The `inputs_per_node` of a node's `edges` with the largest `strength` [E]; of equal ones the first. Ascending."""
-    edges = np.asarray(edges)
-    order = np.argsort(-strength[edges], kind="stable")[: space.inputs_per_node]
-    return sorted(edges[order].tolist())
+    order = np.argsort(-strength[list(edges)], kind="stable")[: space.inputs_per_node]
+    return sorted(int(edges[i]) for i in order)
 
 
 def magnitude(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.random.RandomState) -> Choice:
@@ -57,7 +56,8 @@ def random(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.random
         kept[kind] = np.ones(len(graph.edges), bool)
         for node in space.choosable_nodes(kind):
             edges = np.array(graph.incoming(node))
-            kept[kind][rng.choice(edges, len(edges) - space.inputs_per_node, replace=False)] = False
+            surplus = len(edges) - (space.inputs_per_node or 0)
+            kept[kind][rng.choice(edges, surplus, replace=False)] = False
     return Choice(operations, kept)
 
 

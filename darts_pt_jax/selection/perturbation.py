@@ -69,7 +69,7 @@ def decide_topology(
     """
     graph = space.cells[kind]
     remaining, passes, scores = list(graph.incoming(state)), [], None
-    while len(remaining) > space.inputs_per_node:
+    while space.inputs_per_node is not None and len(remaining) > space.inputs_per_node:
         if scores is None or topology.rescores:
             scores = score(without_edges(space, kind, remaining))
         removed, margin = least_harmful(criterion.harms(scores))
@@ -88,7 +88,7 @@ def _without(scores: dict, position: int) -> dict:
     def rest(values: list, at: int = position) -> list:
         return values[:at] + values[at + 1 :]
 
-    less = {name: rest(values) for name, values in scores.items() if isinstance(values, list)}
+    less: dict[str, Any] = {name: rest(values) for name, values in scores.items() if isinstance(values, list)}
     if "paired" in scores:
         less["paired"] = {
             name: [rest(row, position + 1) for row in rest(rows, position + 1)]

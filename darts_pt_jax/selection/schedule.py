@@ -48,7 +48,7 @@ def parse_order(text: str, space: SearchSpace) -> dict[str, list[int]]:
 def _drawn(lists: dict[str, list[int]], draw) -> dict[str, list[int]]:
     """Orders of all kinds, one draw a kind in turn, as the reference code visits them."""
     remaining = {kind: list(numbers) for kind, numbers in lists.items()}
-    order = {kind: [] for kind in lists}
+    order: dict[str, list[int]] = {kind: [] for kind in lists}
     while any(remaining.values()):
         for kind, numbers in remaining.items():
             if numbers:
@@ -69,7 +69,7 @@ def decision_points(space: SearchSpace, order: str, pairing: str, rng: np.random
     """
     edges = {kind: list(range(len(graph.edges))) for kind, graph in space.cells.items()}
     nodes = {kind: list(space.choosable_nodes(kind)) for kind in space.cells}
-    points = []
+    points: list[list[Target]] = []
     for type_, numbers in (("operation", edges), ("topology", nodes)):
         if order == "reference":
             ordered = _drawn(numbers, rng.choice)

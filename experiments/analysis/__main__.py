@@ -2,8 +2,9 @@
 
     python -m experiments.analysis NAME --run RUN_DIR [--out DIR]
 
-Leaves numbers.json, rows.csv, and figures as SVG and PNG in DIR (default: RUN_DIR-analysis/NAME). The same command again
-goes on with what takes long. `python -m experiments.analysis NAME --help` says what an analysis takes.
+Leaves numbers.json, rows.csv, and figures as SVG and PNG in DIR (default: RUN_DIR-analysis/NAME). Measurements
+that take long are kept, and the same command again continues. `python -m experiments.analysis NAME --help` lists the
+options of an analysis.
 
 Exit codes: 0 done, 1 failed, 2 a setting or a file is wrong, 130 interrupted (Ctrl-C), 143 terminated.
 """
@@ -39,11 +40,12 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
     from experiments.errors import ConfigError, RunError
 
     logging.set_verbosity(logging.FATAL)  # what orbax logs, it raises too
-    asked = _arguments(argv, analysis.ANALYSES)
-    plugins.use(asked.plugins)
-    chosen = analysis.ANALYSES[asked.name]
-    runs = [pathlib.Path(os.path.abspath(run_directory)) for run_directory in asked.run]
     try:
+        plugins.use(plugins.named_by(argv))
+        plugins.load("")  # they may add analyses
+        asked = _arguments(argv, analysis.ANALYSES)
+        chosen = analysis.ANALYSES[asked.name]
+        runs = [pathlib.Path(os.path.abspath(run_directory)) for run_directory in asked.run]
         out = pathlib.Path(asked.out or runs[0].with_name(f"{runs[0].name}-analysis") / asked.name)
         if any(one == out.resolve() or one in out.resolve().parents for one in runs):
             raise ConfigError(f"--out {out} is in a run, which is only read: name another")

@@ -15,7 +15,7 @@ import pathlib
 import sys
 import traceback
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from experiments.config.key import table_named
 from experiments.config.schema import KEYS
@@ -61,6 +61,13 @@ def add_option(parser: argparse.ArgumentParser):
         "--config.plugins", dest="plugins", metavar="MODULE|FILE,...",
         default=None, help="import these first, in place of the plugins that the run names",
     )  # fmt: skip
+
+
+def named_by(argv: Sequence[str]) -> str | None:
+    """The value of that option on a command line, before the rest of it is read; None: it is not given."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_option(parser)
+    return parser.parse_known_args(argv)[0].plugins
 
 
 def use(plugins: str | None):

@@ -4,7 +4,7 @@ import io
 import itertools
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib
 
@@ -51,7 +51,7 @@ def build(config: Config, found: RunRecords) -> str:
         errors="recorded" if any("paired" in scores for scores in scorings) else "missing",
         criterion=criterion,
         images=scorings[0]["images"] if scorings else 0,
-        accuracies=_accuracies(found),
+        sections=[(name, parts) for name, make in CHARTS.items() if (parts := make(config, found))],
         alphas=_alphas(space, config, found),
         benchmark=benchmark and Table("Test accuracy in percent, from the table of NAS-Bench-201", *benchmark),
         is_benchmark=any(g.notation == "nasbench201" for g in found.genotypes),
@@ -153,8 +153,12 @@ def _svg(genotype: Genotype, kind: str) -> bytes:
     return content.getvalue()
 
 
-def _accuracies(found: RunRecords) -> list[tuple[str, str, Chart]]:
-    """Accuracy over the search, over decisions and tuning, over retraining: heading, note, chart."""
+Part = tuple[str, str, Chart]
+"""A heading, a note or "", and a chart."""
+
+
+def _accuracies(config: Config, found: RunRecords) -> list[Part]:
+    """Accuracy over the search, over decisions and tuning, over retraining."""
     parts = []
     for stage, heading, halves in (
         ("search", "During the search", {"train": "training", "valid": "validation"}),
@@ -174,6 +178,10 @@ def _accuracies(found: RunRecords) -> list[tuple[str, str, Chart]]:
             heading = "Through the selection" + (f", order {order}" if len(orders) > 1 else "")
             parts.append((heading, SELECTION_NOTE, _curves(values, "decisions taken", heading)))
     return parts
+
+
+CHARTS: dict[str, Callable[[Config, RunRecords], list[Part]]] = {"Accuracy": _accuracies}
+"""Sections of charts by heading. A section without parts is left out."""
 
 
 def _selection(found: RunRecords, order: int) -> list[tuple[int, str, float]]:
@@ -212,7 +220,7 @@ def _alphas(space: SearchSpace, config: Config, found: RunRecords) -> list[tuple
     lines = _search(found) + [m for m in found.stage("select") if m["order"] == 1]
     history = [m["edge_weights"] for m in lines if "edge_weights" in m]
     parts = []
-    if config.genotype or not history or config.search.alpha != "learned":
+    if config.genotype or not history or not records.learns_alphas(config):
         return parts
     for kind, graph in space.cells.items():
         for e, edge in enumerate(graph.edges):

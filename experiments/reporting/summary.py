@@ -14,7 +14,7 @@ from experiments.config.schema import Config
 from experiments.reporting.lines import end_of_search
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.measures import benchmark, plain_kinds, without_parameters
-from experiments.reporting.records import RunRecords
+from experiments.reporting.records import RunRecords, learns_alphas
 
 
 def build(config: Config, records: RunRecords, networks: Sequence[str]) -> tuple[str, str]:
@@ -170,7 +170,7 @@ def _agreement(config: Config, records: RunRecords) -> str:
     taken = [d for d in records.decisions if d["type"] == "operation"]
     tied = sum(d["margin"] == 0 and len(d["eligible"]) > 1 for d in taken)
     text = f"{len(taken)} operation decisions, {tied} of them by a tie"
-    if config.search.alpha != "learned":
+    if not learns_alphas(config):
         return f"{text}."
     same = sum(int(np.argmax(edge_weights[d["kind"]][d["edge"]])) == d["choice_index"] for d in taken)
     return f"{text}; {same} chose the operation with the largest alpha."

@@ -1,0 +1,259 @@
+"""docs/extending.md: every block is executed, and used in the smallest way."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from darts_pt_jax import ops
+from darts_pt_jax.data import sources
+from darts_pt_jax.selection.criteria import CRITERIA
+from darts_pt_jax.spaces import SPACES
+from experiments import main, sweep
+from experiments.analysis import ANALYSES
+from experiments.analysis import __main__ as analysis
+from experiments.engine.interrupts import Interrupts
+from experiments.launching import launchers, scheduling
+from experiments.launching.base import Run
+from experiments.reporting import page, records
+from experiments.reporting.records import RunRecords
+from tests.command import lines
+from tests.conftest import kept_tables
+from tests.test_kernels import normals, same_forms
+
+ROOT = pathlib.Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "extending.md").read_text()
+START, *_PARTS = re.split(r"^## ", TEXT, flags=re.MULTILINE)
+SECTIONS = {part.partition("\n")[0]: part for part in _PARTS}
+FILES = {
+    "Operation": "blur.py", "Space": "small.py", "Criterion": "kl.py", "Sampler": "gumbel.py", "Data source": "keras.py",
+    "Chart": "losses.py", "Analysis": "entropy.py", "Launcher": "nice.py",
+}  # fmt: skip
+"""The examples that are plugins, by the names that their commands give them."""
+
+OF_RUN = ("Operation", "Space", "Criterion", "Sampler", "Data source")
+SMALL = {"search.epochs": 1, "data.examples": 130, "select.interval": 0, "select.images": 64, "report.latency": False,
+         "tensorboard": False}  # fmt: skip
+
+pytestmark = [pytest.mark.xdist_group("extending"), pytest.mark.usefixtures("place")]
+
+
+def blocks(section):
+    return re.findall(r"^```python\n(.*?)^```$", SECTIONS[section], re.MULTILINE | re.DOTALL)
+
+
+def options(section):
+    """The options of the section's commands, besides the plugins."""
+    return re.findall(r"--config\.(?!plugins)[\w.]+=[\w.]+", SECTIONS[section])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the plugins as files."""
+    folder = tmp_path_factory.mktemp("extending")
+    for section, name in FILES.items():
+        (block,) = blocks(section)
+        (folder / name).write_text(block)
+    with kept_tables(page.CHARTS, ANALYSES, launchers.LAUNCHERS):
+        yield folder
+
+
+def plugins(place, *sections):
+    return f"--config.plugins={','.join(str(place / FILES[section]) for section in sections)}"
+
+
+@pytest.fixture(scope="module")
+def searched(place):
+    """A run of one epoch with all the examples that can be a part of it, by the options of the page."""
+    digits = sources.digits()
+    arrays = digits.train_images[..., 0], digits.train_labels, digits.test_images[..., 0], digits.test_labels
+    np.savez(place / "mnist.npz", **dict(zip(("x_train", "y_train", "x_test", "y_test"), arrays, strict=True)))
+    said = [option for section in OF_RUN for option in options(section)]
+    keys = [f"--config.{key}={value}" for key, value in SMALL.items()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        command = ["main", f"--config={ROOT}/configs/quickstart.py", plugins(place, *OF_RUN), *said, *keys]
+        assert main.main([*command, f"--workdir={place / 'run'}"]) == 0
+    return place / "run"
+
+
+def drawn(space, sampler, temperature):
+    alphas = sampler.init(space, jax.random.key(0), 1.0)
+    return sampler.sample(space, alphas, jax.random.key(1), temperature, sampler.init_own(space))
+
+
+def test_every_block_belongs_to_a_change_of_the_table():
+    changes = re.findall(r"^\| \[(.*?)\]\(#(.*?)\)", START, re.MULTILINE)
+    assert [name.capitalize() for name, _ in changes] == list(SECTIONS) == [*FILES, "Key", "Kernel"]
+    assert all(name.replace(" ", "-") == anchor for name, anchor in changes)
+    assert TEXT.count("```") == 2 * sum(len(blocks(section)) for section in SECTIONS)
+    assert all(file in SECTIONS[section] for section, file in FILES.items())
+    for part in SECTIONS.values():
+        assert sum(bool(line) for line in part.splitlines()[1:]) <= 27
+
+
+def test_what_the_table_names_is_there():
+    paths = re.findall(r"`([\w/.]+/[\w/.]*)`", TEXT)
+    assert len(paths) > 20
+    for path in {*paths} - {"darts_pt_jax/kernels/blur.py"}:
+        assert (ROOT / path).exists(), path
+    for table, file in re.findall(r"`([A-Z]+)` in\s`([\w/]+\.py)`", TEXT):
+        assert f"\n{table}" in (ROOT / file).read_text(), (table, file)
+
+
+def test_an_operation(searched):
+    assert ops.has_statistics("blur_3x3", 1, True) and not ops.has_parameters("blur_3x3")
+    assert not ops.draws("blur_3x3")
+    for stride in (1, 2):
+        operation = ops.OPERATIONS["blur_3x3"](2, stride, pool_norm=False)
+        blurred = operation.apply({}, jnp.ones((1, 4, 4, 2)), True)
+        assert blurred.shape == (1, 4 // stride, 4 // stride, 2) and blurred[0, -2 // stride, -2 // stride, 0] <= 1
+    assert operation.apply({}, jnp.ones((1, 8, 8, 2)), True)[0, 1, 1].tolist() == [1, 1]
+
+
+def test_a_space(searched):
+    decisions = [line for line in lines(searched, "decisions.jsonl") if line["type"] == "operation"]
+    assert {tuple(line["candidates"]) for line in decisions} == {("skip_connect", "blur_3x3", "nor_conv_3x3")}
+    assert len(decisions) == sum(len(graph.edges) for graph in SPACES["small"].cells.values()) == 10
+
+
+def test_a_criterion(searched):
+    for line in lines(searched, "decisions.jsonl"):
+        scores = line["passes"][0] if "passes" in line else line
+        assert line["criterion"] == "kl" and scores["baseline"]["kl"] == 0 and min(scores["kl"]) > 0
+        if line["type"] == "operation":
+            assert line["choice_index"] == int(np.argmax(scores["kl"])), "the removal that changes most"
+    logits = jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]]))
+    measured = CRITERIA["kl"].measure(logits, None, jnp.log(jnp.array([[0.5, 0.5], [0.5, 0.5]])))
+    np.testing.assert_allclose(measured, [0, 0.5 * np.log(0.5 / 0.9) + 0.5 * np.log(0.5 / 0.1)], atol=1e-6)
+    assert "KL divergence" in (searched / "report.html").read_text()
+
+
+def test_a_sampler(searched):
+    from darts_pt_jax.samplers import SAMPLERS
+
+    assert json.loads((searched / "run.json").read_text())["config"]["search.sampler"] == "gumbel"
+    (epoch,) = (line for line in lines(searched, "metrics.jsonl") if line["stage"] == "search")
+    weights = np.concatenate([np.array(rows) for rows in epoch["edge_weights"].values()])
+    assert (np.ptp(weights, axis=1) > 1e-3).all(), "alpha steps were taken"
+    sampler, space = SAMPLERS["gumbel"](), SPACES["small"]
+    assert [sampler.schedule(progress) for progress in (0, 1)] == [1, 0.03]
+    sharp, soft = (drawn(space, sampler, temperature)["normal"] for temperature in (0.03, 1.0))
+    np.testing.assert_allclose(sharp.sum(-1), 1, rtol=1e-5)
+    assert sharp.max(-1).mean() > soft.max(-1).mean()
+
+
+def test_a_data_source(searched, tmp_path):
+    images, digits = sources.load("keras", str(searched.parent / "mnist.npz")), sources.digits()
+    np.testing.assert_array_equal(images.train_images, digits.train_images)
+    np.testing.assert_array_equal(images.test_labels, digits.test_labels)
+    np.savez(tmp_path / "other.npz", images=np.zeros(3))
+    for file, message in {"other.npz": "lacks the arrays x_train", "missing.npz": "missing.npz"}.items():
+        with pytest.raises(sources.DataError, match=message):
+            sources.load("keras", str(tmp_path / file))
+
+
+def test_a_chart(searched, place):
+    from experiments import report
+
+    command = [str(searched), plugins(place, *OF_RUN, "Chart")]
+    assert report.main(command) == 0
+    html = (searched / "report.html").read_text()
+    assert '<section id="loss">' in html and '<a href="#loss">Loss</a>' in html
+    config = records.config_of(records.read_run(searched))
+    ((_, _, chart),) = page.CHARTS["Loss"](config, RunRecords.read(searched, config))
+    assert chart.spec["mark"]["type"] == "line" and len(chart.spec["datasets"]["rows"]) == 1 == len(chart.table.rows)
+    assert page.CHARTS["Loss"](config, types.SimpleNamespace(stage=lambda name: [])) == []
+
+
+def test_an_analysis(searched, place, tmp_path, capsys):
+    command = ["entropy", "--run", str(searched), "--out", str(tmp_path / "out")]
+    assert analysis.main([*command, plugins(place, *OF_RUN, "Analysis")]) == 0
+    (row,) = json.loads((tmp_path / "out" / "numbers.json").read_text())["rows"]
+    assert 0 < row["entropy"] < np.log(3) and (tmp_path / "out" / "entropy.svg").exists()
+    assert f"{row['entropy']:.3f} nats" in capsys.readouterr().out
+
+
+def test_a_launcher(place, tmp_path):
+    given = re.search(r"--launcher=nice\s--launcher-option=level=19", SECTIONS["Launcher"]).group().split()
+    command = [f"--config={ROOT}/configs/quickstart.py", plugins(place, "Launcher"), f"--workdir={tmp_path}"]
+    asked = sweep.parse([*command, *given])
+    assert (asked.launcher, asked.options) == ("nice", {"level": 19})
+    level, said = os.nice(0), []
+    program = f"import os, sys; sys.exit(os.nice(0) != {min(19, level + 3)})"
+    launcher = launchers.launcher("nice", {"level": 3}, tmp_path, said.append)
+    with Interrupts() as stop:
+        runs = [Run(tmp_path / "run", (sys.executable, "-c", program))]
+        assert scheduling.carry_out(runs, launcher, 0, stop, said.append) == {}
+    assert os.nice(0) == level, "of the run alone"
+
+
+USES = """
+import contextlib, types
+from darts_pt_jax import bilevel
+from experiments.config import reference, schema, settings
+from experiments.engine import directory
+from experiments.errors import ConfigError
+from experiments.training.supernet import Training
+
+def parsed(*overrides):
+    return settings.parse(["main", "--config=configs/quickstart.py", *overrides])
+
+def refused(function, *arguments):
+    try:
+        function(*arguments)
+    except ConfigError as error:
+        return str(error)
+
+usual, wide = parsed(), parsed("{option}")
+assert refused(parsed, "--config.search.alpha_scale=-1") == "search.alpha_scale is -1.0, expected at least 0"
+assert "  --config.search.alpha_scale=0.001\\n      Standard deviation of the first alphas" in reference.help_text()
+assert "| `search.alpha_scale` | `0.001` | at least 0 |" in reference.page()
+said = refused(directory.refuse_changes, wide, schema.flatten(usual.config), schema.free_keys())
+assert "search.alpha_scale was 0.001 and is 0.1; set it back" in said, said
+bilevel.init_state = lambda net, key, shape, weights, alphas, scale, sampler: scale
+for config, scale in ((usual.config, 1e-3), (wide.config, 0.1), (parsed("--config.search.alpha_init=zero").config, 0)):
+    of = types.SimpleNamespace(
+        config=config, net=None, image_shape=(), weight_optimizer=None, alpha_optimizer=None, sampler=None,
+        devices=types.SimpleNamespace(everywhere=lambda state: state),
+    )
+    assert Training.initial_state(of, None) == scale
+print("all follows")
+"""
+
+
+def test_a_key(tmp_path):
+    entry, use = blocks("Key")
+    for folder in ("experiments", "configs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    keys, supernet = (tmp_path / "experiments" / name for name in ("config/keys.py", "training/supernet.py"))
+    before, border, after = keys.read_text().partition("    alpha_init: str = key(")
+    keys.write_text(before + entry + border + after)
+    text, changes = re.subn(r"^        scale = 1e-3 if .*\n", use, supernet.read_text(), flags=re.MULTILINE)
+    assert border and changes == 1
+    supernet.write_text(text)
+    (option,) = options("Key")
+    done = subprocess.run(
+        [sys.executable, "-c", USES.replace("{option}", option)], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+    )  # fmt: skip
+    assert done.stdout == "all follows\n", done.stderr
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 8, 3), (1, 2, 1, 1)])
+def test_a_kernel(shape):
+    (block,) = blocks("Kernel")
+    module = types.ModuleType("blur")
+    exec(compile(block, "blur.py", "exec"), vars(module))
+    same_forms(module.blur, module.blur_plain, *normals(0, shape))
+    text = jax.export.export(jax.jit(module.blur), platforms=["cpu", "cuda"])(*normals(0, shape)).mlir_module()
+    assert "stablehlo.convolution" in text and "stablehlo.case" in text, "each platform's own form"
