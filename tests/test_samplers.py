@@ -51,7 +51,7 @@ def test_every_sampler_weighs_candidates_alone_and_sums_to_one(name, searched):
     alphas = sampler.init(net.space, jax.random.key(1), 1.0)
     draws = [sampler.mean(net.space, alphas)]
     if sampler.sample:
-        draws.append(sampler.sample(net.space, alphas, jax.random.key(2), 0.1, sampler.init_own(net.space)))
+        draws.append(sampler.sample(net.space, alphas, jax.random.key(2), 0.1, sampler.init_state(net.space)))
     for weights in draws:
         for kind, graph in net.space.cells.items():
             assert not np.asarray(weights[kind])[~graph.candidate_mask].any()
@@ -160,7 +160,7 @@ def test_a_sampler_may_draw_for_alpha_steps_too(searched):
     """A draw that halves the alphas: the alphas' gradient is the one through it, worked out by the chain rule."""
     net, state, batch, _ = searched
 
-    def halved(space, alphas, key, level, own):
+    def halved(space, alphas, key, level, state):
         return architecture.mixtures(space, jax.tree.map(lambda row: level * row, alphas))
 
     sampler = dataclasses.replace(SAMPLERS["darts"](), sample=halved, samples_alpha_steps=True)

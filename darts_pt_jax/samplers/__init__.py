@@ -1,6 +1,6 @@
-"""How alphas become the edge weights of a step, a file for each family: `base.Sampler` says what a sampler is.
+"""How alphas become the edge weights of a step, one file for each family of samplers; `base.Sampler` defines a sampler.
 
-A row of `SAMPLERS` is a factory whose parameters are keys of a config's section `search`: `search.epsilon` and so on.
+A row of `SAMPLERS` is a factory. Its parameters are keys of a config's section `search`, such as `search.epsilon`.
 """
 
 import inspect
