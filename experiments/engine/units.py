@@ -13,7 +13,7 @@ class Do(Protocol):
     """Carries out a unit."""
 
     def __call__(self, run: Any, state: State) -> State:
-        """Returns the state after it, and leaves its records by `run` (`run.Run`)."""
+        """Returns the state after the unit, and writes its records through `run` (`run.Run`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Unit:
 
     Attributes:
       stage: "search", "select" or "retrain".
-      type: what kind of work it is, such as "epoch".
-      number: which of its kind, for the screen.
+      type: kind of work, such as "epoch".
+      number: which unit of its type it is, for the screen.
       do: carries it out.
       memory_key: the config key to lower when the unit runs out of memory.
     """
@@ -36,5 +36,5 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """What the screen calls it."""
+        """Its name on the screen."""
         return f"{self.stage} {self.type} {self.number}".strip()
