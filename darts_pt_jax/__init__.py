@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from darts_pt_jax.spaces import SPACES, SearchSpace, dag
     from darts_pt_jax.supernet import Supernet
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "spaces": ("SPACES", "SearchSpace", "dag"),

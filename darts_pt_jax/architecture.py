@@ -1,4 +1,4 @@
-"""The architecture side of the search: alphas and decisions, and the edge weights that they make."""
+"""The architecture side of the search: alphas, decisions, and the edge weights that follow from them."""
 
 from collections.abc import Mapping
 
@@ -19,8 +19,7 @@ EdgeWeights = Mapping[str, jax.Array]
 """float [E, O] by cell kind; entry [e, o] multiplies candidate o of edge e in every cell of the kind."""
 
 
-@flax.struct.dataclass
-class Decisions:
+class Decisions(flax.struct.PyTreeNode):
     """What selection has fixed so far.
 
     Attributes:
@@ -46,10 +45,10 @@ class Decisions:
         return (self.operations[kind] == UNDECIDED) & self.kept[kind]
 
     def apply(self, record: Mapping) -> "Decisions":
-        """Takes a recorded decision.
+        """Applies a recorded decision.
 
-        "operation" chooses `choice_index` on `edge`, and removes the edges `pruned`, if it has any; "topology" keeps
-        `choice` of `edges`.
+        A record of type "operation" chooses `choice_index` on `edge`, and removes the edges `pruned`, if there are any. A
+        record of type "topology" keeps the edges `choice` of `edges`.
         """
         if record["type"] == "operation":
             chosen = self.choose(record["kind"], record["edge"], record["choice_index"])
@@ -98,7 +97,7 @@ def chosen(operations: Mapping[str, np.ndarray], kept: Mapping[str, np.ndarray])
 
 
 def undecided(space: SearchSpace) -> Decisions:
-    """The decisions before any is taken."""
+    """No decision yet: all edges are open."""
     return Decisions(
         {kind: jnp.full(len(graph.edges), UNDECIDED, jnp.int32) for kind, graph in space.cells.items()},
         {kind: jnp.ones(len(graph.edges), bool) for kind, graph in space.cells.items()},
@@ -106,7 +105,7 @@ def undecided(space: SearchSpace) -> Decisions:
 
 
 def init_alphas(space: SearchSpace, key: jax.Array, scale: float = 1e-3) -> Alphas:
-    """Alphas of N(0, scale^2) for every cell kind; scale 0 is the alpha = 0 of the paper's section 6.3."""
+    """Draws alphas from N(0, scale^2) for every cell kind; scale 0 gives the alpha = 0 of the paper's section 6.3."""
     keys = jax.random.split(key, len(space.cells))
     return {
         kind: scale * jax.random.normal(k, graph.candidate_mask.shape)
@@ -131,7 +130,7 @@ def edge_weights(space: SearchSpace, alphas: Alphas, decisions: Decisions) -> di
 
 
 def decided(weights: Mapping[str, jax.Array], decisions: Decisions) -> dict[str, jax.Array]:
-    """Edge weights [E, O] by cell kind with the rows of `decisions` in place of what is decided or removed."""
+    """Edge weights [E, O] by cell kind: `weights`, but one-hot rows for decided edges and zero rows for removed ones."""
     rows = {}
     for kind, row in weights.items():
         one_hot = jax.nn.one_hot(decisions.operations[kind], row.shape[-1])

@@ -17,18 +17,17 @@ from darts_pt_jax.samplers.base import Sampler
 from darts_pt_jax.supernet import Supernet
 
 
-@flax.struct.dataclass
-class SearchState:
+class SearchState(flax.struct.PyTreeNode):
     """Everything that training and selection change. A checkpoint is this value.
 
     Attributes:
       params: the supernet's weights, named by cell and operation (`spaces.Group`).
       batch_stats: BatchNorm's running statistics.
-      alphas: architecture parameters.
+      alphas: architecture parameters, float32 [E, O] by cell kind.
       weight_optimizer: state of `weight_optimizer`.
       alpha_optimizer: state of `alpha_optimizer`.
       decisions: what selection has fixed.
-      sampler: the sampler's own state, a pytree; most samplers have none.
+      sampler: the sampler's state, a pytree; most samplers have none.
     """
 
     params: dict
@@ -52,7 +51,7 @@ class Batch:
     Attributes:
       images: float32 [B, H, W, C], augmented and normalised.
       labels: int32 [B].
-      noise_key: of what operations draw.
+      noise_key: key for the random numbers of operations.
     """
 
     images: jax.Array
@@ -62,7 +61,7 @@ class Batch:
 
 @flax.struct.dataclass
 class Draw:
-    """What a sampler draws the edge weights of a step from: a key, and the level of its schedule."""
+    """The inputs of a sampler's draw: a key, and the level of its schedule."""
 
     key: jax.Array
     level: jax.Array | float
@@ -71,12 +70,12 @@ class Draw:
 def weight_optimizer(
     momentum: float = 0.9, weight_decay: float = 3e-4, clip: float = 5.0
 ) -> optax.GradientTransformation:
-    """SGD on the weights, before the learning rate: clip by global norm, coupled decay, momentum (DARTS, section 3.1)."""
+    """SGD for the weights without the learning rate: clipping by global norm, coupled decay, momentum (DARTS, 3.1)."""
     return optax.chain(optax.clip_by_global_norm(clip), optax.add_decayed_weights(weight_decay), optax.trace(momentum))
 
 
 def alpha_optimizer(learning_rate: float = 3e-4, weight_decay: float = 1e-3) -> optax.GradientTransformation:
-    """Adam on the alphas with coupled decay, betas (0.5, 0.999) (DARTS, section 3.1)."""
+    """Adam for the alphas, with coupled decay and betas (0.5, 0.999) (DARTS, section 3.1)."""
     return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate, b1=0.5, b2=0.999))
 
 
@@ -93,12 +92,12 @@ def init_state(
 
     Args:
       net: the supernet.
-      key: of weights and alphas.
+      key: key for weights and alphas.
       image_shape: (H, W, C).
-      weights: the weights' optimiser.
-      alphas: the alphas' optimiser.
+      weights: the optimiser of the weights.
+      alphas: the optimiser of the alphas.
       alpha_scale: standard deviation of the initial alphas.
-      sampler: makes the alphas and its own state.
+      sampler: makes the alphas and the sampler's state.
     """
     weight_key, alpha_key = jax.random.split(key)
     initial_alphas = sampler.init(net.space, alpha_key, alpha_scale)
@@ -109,7 +108,7 @@ def init_state(
     params = variables["params"]
     return SearchState(
         params, variables["batch_stats"], initial_alphas, weights.init(params), alphas.init(initial_alphas), decisions,
-        sampler.init_own(net.space),
+        sampler.init_state(net.space),
     )  # fmt: skip
 
 
@@ -122,13 +121,17 @@ def forward(
     noise_key: jax.Array,
     batch_statistics: bool,
 ) -> tuple[Metrics, dict]:
-    """One pass over a batch: the sums of its metrics, and the running statistics that it leaves."""
+    """Runs a batch through the supernet.
+
+    Returns:
+      The metrics, summed over the batch, and the updated running statistics.
+    """
     logits, stats = _pass(net, variables, edge_weights, images, noise_key, batch_statistics)
     return Metrics.of_each(logits, labels).sum(), stats
 
 
 def _pass(net, variables, edge_weights, images, noise_key, batch_statistics) -> tuple[jax.Array, dict]:
-    """Logits, and the running statistics."""
+    """Logits [B, classes], and the updated running statistics."""
     logits, updated = net.apply(
         variables, images, edge_weights, batch_statistics, mutable=["batch_stats"], rngs={"noise": noise_key}
     )
@@ -136,9 +139,9 @@ def _pass(net, variables, edge_weights, images, noise_key, batch_statistics) -> 
 
 
 def make_evaluate(net: Supernet, batch_statistics: bool, augment: bool) -> Evaluate:
-    """An `Evaluate` of `Supernet`, whose batch is (`Dataset`, image indices [B], key of augmentation and noise).
+    """An `Evaluate` for a `Supernet`; its batch is (`Dataset`, image indices [B], key for augmentation and noise).
 
-    Running statistics are left alone.
+    It does not update the running statistics.
     """
 
     def evaluate(variables: dict, edge_weights: EdgeWeights, batch) -> tuple[jax.Array, jax.Array]:
@@ -158,14 +161,14 @@ def make_gradient(
 ) -> Gradient:
     """The gradient of the mean loss over a batch: `gradient(state, batch, edge_weights=None, draw=None)`.
 
-    One gradient in both weights and alphas serves alpha steps and weight steps with half the compilation; each alone
-    computes less. The pass is taken under `edge_weights` where they are given, under a sample of `draw` where that is
-    given, and else under the sampler's mean.
+    A gradient in both weights and alphas serves alpha steps and weight steps and halves the compilation; a gradient in
+    one of them computes less. The pass uses a sample of `draw` if that is given, else `edge_weights` if they are given,
+    else the sampler's mean.
 
     Args:
       net: the supernet.
-      names: what it is in: "params", "alphas", or both.
-      sampler: makes edge weights of the alphas.
+      names: what to differentiate in: "params", "alphas", or both.
+      sampler: makes edge weights from the alphas.
       penalty: a regulariser of the alphas, added to the loss.
     """
 
@@ -174,6 +177,7 @@ def make_gradient(
             variables = {"params": values.get("params", state.params), "batch_stats": state.batch_stats}
             alphas, weights = values.get("alphas", state.alphas), edge_weights
             if draw is not None:
+                assert sampler.sample is not None
                 sample = sampler.sample(net.space, alphas, draw.key, draw.level, state.sampler)
                 weights = architecture.decided(sample, state.decisions)
             elif weights is None:
@@ -192,9 +196,10 @@ def make_gradient(
 
 
 def make_sample(space, sampler: Sampler) -> Callable[[SearchState, Draw], EdgeWeights]:
-    """`sample(state, draw)`: the edge weights of a weight step, with the rows of decided and removed edges."""
+    """`sample(state, draw)` draws the edge weights of a weight step; decided and removed edges keep their rows."""
 
     def sample(state: SearchState, draw: Draw) -> EdgeWeights:
+        assert sampler.sample is not None
         drawn = sampler.sample(space, state.alphas, draw.key, draw.level, state.sampler)
         return architecture.decided(drawn, state.decisions)
 
@@ -204,12 +209,12 @@ def make_sample(space, sampler: Sampler) -> Callable[[SearchState, Draw], EdgeWe
 def guarded(update: Update, name: str) -> Callable[..., tuple[Any, Metrics]]:
     """An update that stops at numbers that are not finite: `guarded(state, total, gradients, metrics, stats, ...)`.
 
-    It returns the state, and the total with the metrics of the batch. From the first call on whose loss or gradient is
-    not finite, state and total stay as they were, but for the total's loss, which is NaN.
+    It returns the updated state, and the total plus the metrics of the batch. Once a loss or gradient is not finite, this
+    and all later calls leave state and total as they were, except that the total's loss becomes NaN.
 
     Args:
       update: the update.
-      name: of the gradient that is looked at, "params" or "alphas".
+      name: the gradient to check, "params" or "alphas".
     """
 
     def guard(state, total: Metrics, gradients: dict, metrics: Metrics, *args):
@@ -224,7 +229,7 @@ def guarded(update: Update, name: str) -> Callable[..., tuple[Any, Metrics]]:
 def make_alpha_update(optimizer: optax.GradientTransformation) -> Update:
     """Alpha step: `update(state, gradients, stats)` descends the validation loss in the alphas of open edges.
 
-    As in the reference code the pass updates BatchNorm's running statistics.
+    As in the reference code, it takes over BatchNorm's running statistics from the pass.
     """
 
     def update(state: SearchState, gradients: dict, stats: dict) -> SearchState:
@@ -241,7 +246,7 @@ def make_alpha_update(optimizer: optax.GradientTransformation) -> Update:
 def make_weight_update(optimizer: optax.GradientTransformation) -> Update:
     """Weight step: `update(state, gradients, stats, learning_rate)` descends the training loss in the weights.
 
-    The state may be that of a supernet or of a discrete network.
+    The state may belong to a supernet or to a discrete network.
     """
 
     def update(state, gradients: dict, stats: dict, learning_rate):
@@ -256,9 +261,9 @@ def restrict(state: SearchState, whole: Supernet, part: Supernet, like: SearchSt
     """The part of a state that a smaller supernet uses: the leaves of `like`, by name, and the rows of its groups.
 
     Args:
-      state: of `whole`; any part of a state will do, such as gradients.
+      state: a state of `whole`, or any part of one, such as gradients.
       whole: the supernet.
-      part: the same with fewer candidates.
+      part: the same supernet with fewer candidates.
       like: a state of `part`, for its structure.
     """
     leaves = dict(jax.tree_util.tree_leaves_with_path(state))

@@ -1,6 +1,7 @@
 """The curvature of the validation loss in the alphas, which predicts that a search degenerates (RobustDARTS, section 4)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,9 +14,9 @@ from darts_pt_jax.metrics import Gradient
 
 
 def make_product(gradient: Gradient):
-    """`product(state, direction, batch)`: the Hessian in the alphas times a direction, exact, by forward over reverse.
+    """`product(state, direction, batch)`: the exact Hessian in the alphas times a direction, by forward over reverse.
 
-    `gradient` is one of the alphas, direction and result are as the alphas.
+    Direction and product are [E, O] by cell kind, as the alphas. `gradient` is that of the alphas.
     """
 
     def product(state: SearchState, direction: Alphas, batch) -> Alphas:
@@ -26,12 +27,12 @@ def make_product(gradient: Gradient):
 
 
 def dominant_eigenvalue(product: Callable[[Alphas], Alphas], like: Alphas, tolerance: float = 1e-3) -> float | None:
-    """The largest eigenvalue of the symmetric `product`, by Lanczos' method; None if that does not converge.
+    """The largest eigenvalue of a symmetric matrix, by Lanczos' method; None if the method does not converge.
 
     Args:
-      product: the matrix times a vector.
-      like: a vector, for its structure and shapes.
-      tolerance: relative to the eigenvalue.
+      product: multiplies the matrix and a vector.
+      like: a vector, which gives the structure and the shapes.
+      tolerance: of the eigenvalue, relative.
 
     Raises:
       FloatingPointError: a product is not finite.
@@ -39,7 +40,8 @@ def dominant_eigenvalue(product: Callable[[Alphas], Alphas], like: Alphas, toler
     flat, unravel = ravel_pytree(like)
 
     def matvec(vector: np.ndarray) -> np.ndarray:
-        image = np.asarray(ravel_pytree(product(unravel(np.asarray(vector, flat.dtype).ravel())))[0], np.float64)
+        direction: Any = np.asarray(vector, flat.dtype).ravel()
+        image = np.asarray(ravel_pytree(product(unravel(direction)))[0], np.float64)
         if not np.isfinite(image).all():
             raise FloatingPointError("the Hessian in the alphas is not finite: lower search.learning_rate")
         return image

@@ -1,10 +1,10 @@
-"""Loops whose steps are given out one by one, so that a run can save between two of them.
+"""Loops that hand out their steps one by one, so that a run can save between two steps.
 
     loop = begin("training", state, total, steps, images)
     for i in loop:
         loop.state, loop.total = step(i, loop.state, loop.total)
 
-`Loop` is the plain form. That of a run (experiments/engine) begins where an earlier command has stopped.
+`Loop` is the plain form. A run's loop (experiments/engine) continues where an earlier command stopped.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 
 class Loop:
-    """The numbers of the steps, and what goes through them.
+    """A loop over step numbers, with the state and the sums that its steps update.
 
     Attributes:
       state: a pytree; a run saves it when it is interrupted.
@@ -20,7 +20,7 @@ class Loop:
     """
 
     def __init__(self, name: str, state: Any, total: Any, steps: int, images: int = 0):
-        """A loop of `steps` steps, called `name`, each of which takes so many `images` through a network."""
+        """A loop called `name` with `steps` steps; each runs `images` images through a network."""
         self.state, self.total, self._steps = state, total, steps
 
     def __iter__(self) -> Iterator[int]:
@@ -29,7 +29,7 @@ class Loop:
 
 
 class Begin(Protocol):
-    """Begins a loop. `Loop` itself is one."""
+    """Begins a loop; `Loop` itself is a `Begin`."""
 
     def __call__(self, name: str, state: Any, total: Any, steps: int, images: int = 0) -> Loop:
-        """As `Loop`."""
+        """Arguments as for `Loop`."""

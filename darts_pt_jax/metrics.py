@@ -1,6 +1,6 @@
-"""What is measured of a network on a batch, and the types of the functions that take steps.
+"""What is measured on a batch, and the types of the functions that take steps.
 
-A batch is whatever its user makes of it: only `evaluate` and `gradient` functions look inside.
+A batch is any pytree: only `evaluate` and `gradient` functions read it.
 """
 
 from typing import Any, Protocol
@@ -13,8 +13,7 @@ import optax
 from darts_pt_jax.architecture import EdgeWeights
 
 
-@flax.struct.dataclass
-class Metrics:
+class Metrics(flax.struct.PyTreeNode):
     """Cross-entropy (float32), correct predictions (int32), images (int32): sums over images, or [B] of each image."""
 
     loss: jax.Array
@@ -23,7 +22,7 @@ class Metrics:
 
     @classmethod
     def zero(cls) -> "Metrics":
-        """The sums over no image."""
+        """Sums over no images."""
         return cls(jnp.float32(0), jnp.int32(0), jnp.int32(0))
 
     @classmethod
@@ -42,7 +41,7 @@ class Metrics:
 
 
 class Evaluate(Protocol):
-    """A supernet on one batch. Selection asks nothing else of a supernet."""
+    """Evaluates a supernet on one batch. Selection needs nothing else from a supernet."""
 
     def __call__(self, variables: Any, edge_weights: EdgeWeights, batch: Any) -> tuple[jax.Array, jax.Array]:
         """Returns logits [B, classes] and labels [B]."""

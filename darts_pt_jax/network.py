@@ -1,7 +1,8 @@
-"""The discrete network of a genotype, as it is retrained (DARTS, sections 3.2 and A.2): affine BatchNorm, pools without.
+"""The discrete network of a genotype, as it is retrained (DARTS, sections 3.2 and A.2).
 
-Three forms: "cifar", "imagenet" (three strided convolutions before the first cell) and "nasbench201". The first two may
-have an auxiliary head, whose loss helps training and which is not part of the network that is kept.
+BatchNorm is affine, and none follows pooling. There are three forms: "cifar", "imagenet" (three strided convolutions
+before the first cell) and "nasbench201". The first two may have an auxiliary head, which helps training and is no part of
+the network that is kept.
 """
 
 import functools
@@ -20,20 +21,24 @@ from darts_pt_jax.spaces import RESIDUAL_BLOCK, darts_layout, nasbench201_layout
 
 FORMS = ("cifar", "imagenet", "nasbench201")
 
+REDUCTION = "reduce"
+"""The kind of the reduction cells. A genotype tells kinds by their names alone (`darts_layout` places them by name)."""
+
 
 class DiscreteCell(nn.Module):
     """One cell.
 
     Attributes:
-      nodes: the inputs of every node, as (operation, source state).
-      outputs: states that are concatenated.
+      nodes: the inputs of each node, as (operation, source state).
+      outputs: the states that are concatenated.
       channels: C, of every state inside the cell.
-      inputs: states that it starts from; two are preprocessed to `channels`, one is taken as it is.
-      reduction: whether operations on the cell's inputs halve the size.
-      after_reduction: whether the previous cell did, so that the older input is still twice as large.
+      inputs: the number of states that the cell starts from: two are preprocessed to `channels`, one is taken as it is.
+      reduction: whether operations on the cell's inputs halve height and width.
+      after_reduction: whether the previous cell halved them, so that the older input is still twice as large.
 
-    Call with the input states, whether it is training, and the probability with which an operation's output is dropped
-    for an image (drop path; the random stream is "dropout", that of the noise operation "noise").
+    Call with the input states [B, H, W, C_in], whether it is training, and the probability of drop path, with which the
+    output of an operation is dropped for an image. Drop path draws from the random stream "dropout", the noise operation
+    from "noise". Returns [B, H, W, C * len(outputs)]; a reduction halves H and W.
     """
 
     nodes: tuple[Node, ...]
@@ -64,18 +69,18 @@ class DiscreteCell(nn.Module):
         return jnp.concatenate([states[s] for s in self.outputs], -1)
 
     def _dropped(self, x: jax.Array, probability) -> jax.Array:
-        """Zero for some images, and larger by as much for the others."""
+        """Drop path: zero for some of the images, scaled up for the others."""
         keep = 1 - probability
         kept = jax.random.bernoulli(self.make_rng("dropout"), keep, (len(x), 1, 1, 1))
         return jnp.where(kept, x / keep, 0).astype(x.dtype)
 
 
 class AuxiliaryHead(nn.Module):
-    """Classifies the images after two thirds of the depth; only while training.
+    """Classifies the images after two thirds of the depth; in training only.
 
     Attributes:
       classes: number of classes.
-      imagenet: whether the pool moves by 2 pixels instead of 3 and the last BatchNorm is missing, as in the DARTS code.
+      imagenet: whether the pool's stride is 2 instead of 3 and the last BatchNorm is missing, as in the DARTS code.
     """
 
     classes: int
@@ -98,15 +103,15 @@ class Network(nn.Module):
       genotype: the architecture; forms cifar and imagenet need the cells "normal" and "reduce" with two inputs,
         nasbench201 "normal" with one.
       form: one of `FORMS`.
-      cells: depth; of nasbench201, cells of each of the three stages.
+      cells: depth; in the form nasbench201, the cells of each of the three stages.
       channels: C of the first cells; doubles at every reduction.
       classes: number of classes.
       auxiliary: whether there is an auxiliary head.
-      dtype: what images and activations are computed in; parameters, statistics and logits are float32.
-      remat: as of `Supernet`, in training.
+      dtype: type of images and activations; parameters, statistics and logits are float32.
+      remat: as `Supernet.remat`, in training only.
 
-    Call with images [B, H, W, C_image], whether it is training (batch statistics, drop path, auxiliary head), and the drop
-    path's probability. Returns logits [B, classes], and those of the auxiliary head, or None.
+    Call with images [B, H, W, C_image], whether it is training (batch statistics, drop path, auxiliary head), and the
+    probability of drop path. Returns logits [B, classes] twice: of the head, and of the auxiliary head or None.
     """
 
     genotype: Genotype
@@ -128,7 +133,7 @@ class Network(nn.Module):
                 channels *= 2
                 x = ops.ResidualBlock(channels, name=f"cells_{i}")(x, train)
                 continue
-            reduction = kind == "reduce"
+            reduction = kind == REDUCTION
             channels *= 1 + reduction
             inputs = self.genotype.inputs(kind)
             cell_type = nn.remat(DiscreteCell, static_argnums=(2,)) if self.remat and train else DiscreteCell
@@ -163,19 +168,19 @@ class Network(nn.Module):
 
 
 def form_of(genotype: Genotype) -> str:
-    """The form that an architecture is usually trained in on small images: by the number of its cells' inputs."""
+    """The usual form of an architecture on small images, by the number of its cells' inputs."""
     return "nasbench201" if all(genotype.inputs(kind) == 1 for kind in genotype.cells) else "cifar"
 
 
 def check(genotype: Genotype, form: str):
-    """Refuses an architecture that a form has no place for.
+    """Refuses an architecture whose cells do not fit a form.
 
     Raises:
-      ValueError: its cells, their inputs or operations are others, or there is no such form.
+      ValueError: the form, the cell kinds, their number of inputs, or an operation is unknown.
     """
     if form not in FORMS:
         raise ValueError(f"got form {form!r}, expected one of {', '.join(FORMS)}")
-    kinds, inputs = (("normal",), 1) if form == "nasbench201" else (("normal", "reduce"), 2)
+    kinds, inputs = (("normal",), 1) if form == "nasbench201" else (("normal", REDUCTION), 2)
     if set(genotype.cells) != set(kinds):
         raise ValueError(f"got cells {', '.join(genotype.cells)}, the {form} network has {', '.join(kinds)}")
     for kind in kinds:
@@ -193,7 +198,7 @@ def abstract_variables(net: Network, image_shape: Sequence[int]) -> dict:
 
 
 def parameters(params: dict) -> int:
-    """Number of parameters, or of their shapes, less those of the auxiliary head, as they are usually quoted."""
+    """The number of parameters without the auxiliary head, as papers quote it, from arrays or their shapes."""
     return sum(leaf.size for name, part in params.items() if name != "auxiliary" for leaf in jax.tree.leaves(part))
 
 
@@ -214,7 +219,7 @@ def size(net: Network, image_shape: Sequence[int]) -> tuple[int, int]:
 
 
 def latency(net: Network, image_shape: Sequence[int], calls: int = 30) -> float:
-    """Milliseconds for one image [H, W, C] on the default device: median of `calls`, compiled before, weights of zero."""
+    """Milliseconds for one image [H, W, C] on the default device: the median of `calls`, without compiling."""
     variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract_variables(net, image_shape))
     image, rngs = jnp.zeros((1, *image_shape)), {"noise": jax.random.key(0)}
     apply = jax.jit(lambda variables, image: net.apply(variables, image, False, rngs=rngs)[0])

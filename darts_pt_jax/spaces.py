@@ -1,7 +1,7 @@
 """Search spaces as tables: cell graphs, the candidates of every edge, the macro skeleton.
 
-One `SearchSpace` value says everything the rest of the package needs to know of a space, so that a new space is a new
-value and nothing else. No other module asks for a space by name.
+A `SearchSpace` value holds everything that the rest of the package needs to know about a space, so a new space is one new
+value. No other module asks for a space by name.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ class Edge:
     Attributes:
       source, target: states (the cell's inputs first, then its nodes).
       stride: 1 or 2.
-      candidates: the operations by position; None where one is excluded, so that the others keep their positions.
+      candidates: the operations by position; an excluded one is None, so that the others keep their positions.
     """
 
     source: int
@@ -30,7 +30,7 @@ class Edge:
 
     @property
     def operations(self) -> tuple[tuple[int, str], ...]:
-        """Position and name of the candidates that are not excluded."""
+        """Position and name of each candidate that is not excluded."""
         return tuple((o, name) for o, name in enumerate(self.candidates) if name is not None)
 
 
@@ -39,9 +39,9 @@ class Group:
     """The edges of a cell that leave one state with one operation at one stride.
 
     Attributes:
-      source, operation, stride: what they have in common.
-      edges: their numbers, ascending.
-      candidates: the operation's position on each.
+      source, operation, stride: what the edges have in common.
+      edges: numbers of the edges, ascending.
+      candidates: position of the operation on each edge.
     """
 
     source: int
@@ -61,12 +61,12 @@ class CellGraph:
     """The graph of one cell kind.
 
     Attributes:
-      inputs: how many states the cell starts from. With two, each is preprocessed to the cell's width (ReLU, 1x1
-        convolution, BatchNorm); with one, the cell takes its input as it is.
+      inputs: how many states the cell starts from. Two inputs are each preprocessed to the cell's width (ReLU, 1x1
+        convolution, BatchNorm); a single input is used as it is.
       nodes: number of intermediate nodes. A node is the sum of its incoming edges.
       edges: ordered by target, then source; an edge's index in this tuple is its number everywhere.
       outputs: the states that the cell concatenates along channels.
-      reduction: whether the cell doubles the channels; its strides stand on its edges.
+      reduction: whether the cell doubles the channels; the strides are given by its edges.
     """
 
     inputs: int
@@ -85,13 +85,13 @@ class CellGraph:
         return tuple(i for i, edge in enumerate(self.edges) if edge.target == state)
 
     def state_name(self, state: int) -> str:
-        """What people call a state."""
+        """The name of a state in messages and drawings."""
         return f"input {state}" if state < self.inputs else f"node {state - self.inputs}"
 
     @property
     def groups(self) -> tuple[Group, ...]:
         """The candidates by source, operation and stride, in the order of their first edges."""
-        members = {}
+        members: dict[tuple[int, str, int], list[tuple[int, int]]] = {}
         for e, edge in enumerate(self.edges):
             for o, name in edge.operations:
                 members.setdefault((edge.source, name, edge.stride), []).append((e, o))
@@ -108,7 +108,7 @@ class CellGraph:
         return np.array([[o < len(edge.candidates) for o in range(self.width)] for edge in self.edges])
 
     def without(self, operations: Sequence[str]) -> np.ndarray:
-        """`candidate_mask` less the candidates named in `operations`."""
+        """`candidate_mask` without the candidates named in `operations`."""
         mask = self.candidate_mask
         for e, edge in enumerate(self.edges):
             for o, name in enumerate(edge.candidates):
@@ -121,12 +121,12 @@ class SearchSpace:
     """A search space.
 
     Attributes:
-      name: for people and file names only.
+      name: for messages and file names only.
       cells: graph of every cell kind, in the order in which selection visits the kinds.
       layout: macro skeleton; maps the configured number of cells to the sequence of cell kinds (or `RESIDUAL_BLOCK`)
         from stem to head.
       stem_multiplier: the stem has this many times the configured channels.
-      final_norm: whether BatchNorm and ReLU stand before the global average pool.
+      final_norm: whether BatchNorm and ReLU precede the global average pool.
       pool_norm: whether a BatchNorm follows the pooling operations of the supernet.
       inputs_per_node: incoming edges that the final architecture keeps per node; None keeps all (no topology stage).
       magnitude_ignores: operations that magnitude selection never chooses.
@@ -173,9 +173,9 @@ def dag(
     Args:
       inputs: number of input states.
       nodes: number of intermediate nodes, each with an edge from every earlier state.
-      candidates: the same operations for all edges, or those of each edge by its number.
-      outputs: states that make the output; the intermediate nodes by default.
-      reduction: gives the edges that leave an input stride 2.
+      candidates: the operations of all edges, or a mapping from the number of an edge to its operations.
+      outputs: states that form the output; by default the intermediate nodes.
+      reduction: whether the edges that leave an input have stride 2.
     """
     ends = [(s, t) for t in range(inputs, inputs + nodes) for s in range(t)]
     edges = tuple(
@@ -191,7 +191,7 @@ def dag(
 
 
 def as_lists(weights: Mapping[str, np.ndarray], space: SearchSpace) -> dict[str, list[list[float]]]:
-    """Edge weights [E, O] by cell kind as plain lists, each row as long as its edge has candidates."""
+    """Edge weights [E, O] by cell kind as plain lists; a row has one entry for each candidate of its edge."""
     return {
         kind: [
             row[: len(edge.candidates)]
@@ -278,4 +278,4 @@ SPACES = {
         ),
     )
 }
-"""The published spaces by name (paper, sections 5.2, A.1.1 and A.2; S1 to S4 are those of RobustDARTS)."""
+"""The published spaces by name (paper, sections 5.2, A.1.1 and A.2; S1 to S4 come from RobustDARTS)."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import flax.struct
 import jax
@@ -12,12 +13,11 @@ from darts_pt_jax.metrics import Gradient, Metrics
 from darts_pt_jax.network import Network
 
 
-@flax.struct.dataclass
-class RetrainState:
+class RetrainState(flax.struct.PyTreeNode):
     """Everything that retraining changes.
 
     Attributes:
-      params: the network's weights, the auxiliary head's among them.
+      params: the network's weights, with those of the auxiliary head.
       batch_stats: BatchNorm's running statistics.
       weight_optimizer: the optimiser's state.
     """
@@ -42,9 +42,10 @@ def init_state(
 
 
 def make_gradient(net: Network, auxiliary_weight: float, smoothing: float) -> Gradient:
-    """`gradient(state, images, labels, key, drop_path)`: that of the mean loss in "params", metrics, running statistics.
+    """`gradient(state, images, labels, key, drop_path)`: the gradient of the mean loss in "params".
 
-    The loss is the cross-entropy with label smoothing, plus `auxiliary_weight` times that of the auxiliary head.
+    The loss is the cross-entropy with label smoothing, plus `auxiliary_weight` times that of the auxiliary head. Images
+    are float32 [B, H, W, C], labels int32 [B]; `key` is for drop path and for operations that draw.
     """
 
     def cross_entropy(logits, labels):
@@ -71,11 +72,26 @@ def make_gradient(net: Network, auxiliary_weight: float, smoothing: float) -> Gr
     return gradient
 
 
-def make_evaluate(net: Network) -> Callable[..., Metrics]:
-    """`evaluate(variables, images, labels, counted, key)`: metrics of the images that are `counted`, bool [B].
+class EvaluateNetwork(Protocol):
+    """A discrete network on one batch, by its running statistics."""
 
-    By running statistics; `key` is for the noise operation.
-    """
+    def __call__(
+        self, variables: dict, images: jax.Array, labels: jax.Array, counted: jax.Array, key: jax.Array
+    ) -> Metrics:
+        """Returns the sums over the images that count.
+
+        Args:
+          variables: "params" and "batch_stats".
+          images: float32 [B, H, W, C].
+          labels: int32 [B].
+          counted: bool [B].
+          key: of operations that draw.
+        """
+        ...
+
+
+def make_evaluate(net: Network) -> EvaluateNetwork:
+    """The evaluation of a network, whose auxiliary head is left out."""
 
     def evaluate(variables: dict, images, labels, counted, key) -> Metrics:
         logits, _ = net.apply(variables, images, False, rngs={"noise": key})
@@ -91,9 +107,9 @@ def _metrics(losses: jax.Array, logits: jax.Array, labels: jax.Array, counted: j
     return Metrics(jnp.where(counted, losses, 0).sum(), correct, counted.sum(dtype=jnp.int32))
 
 
-SCHEDULES = {
+SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "cosine": lambda epoch, epochs: (1 + math.cos(math.pi * epoch / epochs)) / 2,
     "exponential": lambda epoch, epochs: 0.97**epoch,
     "linear": lambda epoch, epochs: 1 - epoch / epochs,
 }
-"""What the learning rate is multiplied with in an epoch, from 0, of all epochs."""
+"""The factor of the learning rate in an epoch, counted from 0, by name: `schedule(epoch, epochs)`."""

@@ -1,7 +1,7 @@
-"""The gradient of the alphas: of the validation loss as it is, or after one step of the weights (DARTS, section 2.3).
+"""The gradient of an alpha step, under the present weights or after one step of the weights (DARTS, section 2.3).
 
-Each row of `ALPHA_GRADIENTS` makes an `AlphaGradient` from `gradient`, where `gradient("params", "alphas")` is the
-`metrics.Gradient` in what it names, and from `program`, which compiles a part of the computation by itself.
+Each row of `ALPHA_GRADIENTS` makes an `AlphaGradient` from `gradients`, where `gradients("params", "alphas")` is the
+`metrics.Gradient` in weights and alphas, and from `program`, which compiles a part of the computation separately.
 """
 
 from collections.abc import Callable
@@ -25,17 +25,17 @@ class AlphaGradient(Protocol):
         Args:
           state: the search state.
           train, valid: a batch of each half.
-          learning_rate: that of the weights.
-          draw: what the sampler draws edge weights from; None: the mean.
+          learning_rate: learning rate of the weights.
+          draw: inputs of the sampler's draw; None: use its mean.
         """
 
 
 Gradients = Callable[..., Gradient]
-"""`gradients(*names)`: the gradient in "params", "alphas" or both."""
+"""`gradients(*names)` is the gradient in "params", "alphas" or both."""
 
 
 def first_order(gradients: Gradients, program=lambda f: f, **_) -> AlphaGradient:
-    """The validation loss under the weights as they are (DARTS with xi = 0)."""
+    """First order: the gradient of the validation loss under the present weights (DARTS with xi = 0)."""
     in_alphas = gradients("alphas")
 
     def alpha_gradient(state, train, valid, learning_rate, draw=None):
@@ -57,18 +57,18 @@ def finite_difference(gradients: Gradients, program=lambda f: f, **optimizer) ->
 def _second_order(
     gradients: Gradients, product: Callable, program: Callable, momentum: float = 0.9, weight_decay: float = 3e-4
 ) -> AlphaGradient:
-    """The validation loss under the weights after their next step, unclipped (DARTS, equations 6 and 7).
+    """The gradient of the validation loss after the next step of the weights, unclipped (DARTS, equations 6 and 7).
 
-    The running statistics are those of the training pass under the weights as they are.
+    It returns the running statistics of the training pass under the present weights.
     """
     in_weights, in_both = gradients("params"), gradients("params", "alphas")
 
     @program
     def step(state: SearchState, gradient: dict, learning_rate) -> dict:
-        def ahead(w, buffer, g):
+        def stepped(w, buffer, g):
             return w - learning_rate * (momentum * buffer + g + weight_decay * w)
 
-        return jax.tree.map(ahead, state.params, optax.tree.get(state.weight_optimizer, "trace"), gradient["params"])
+        return jax.tree.map(stepped, state.params, optax.tree.get(state.weight_optimizer, "trace"), gradient["params"])
 
     @program
     def total(direct, indirect, learning_rate):
@@ -85,8 +85,12 @@ def _second_order(
 
 
 def _exact_product(gradients: Gradients, program: Callable) -> Callable:
-    """The mixed second derivative of the training loss times a direction of the weights, forward over reverse."""
-    in_both = gradients("params", "alphas")  # forward mode enters custom rules only where reverse mode has been
+    """The product of the mixed second derivative of the training loss and a direction of the weights.
+
+    Forward over reverse mode. The gradient is in weights and alphas, because forward mode passes the kernels' custom
+    gradient rules only where reverse mode has replaced them.
+    """
+    in_both = gradients("params", "alphas")
 
     @program
     def hessian_product(state: SearchState, direction, train, draw):
@@ -99,11 +103,11 @@ def _exact_product(gradients: Gradients, program: Callable) -> Callable:
 
 
 def _finite_product(gradients: Gradients, program: Callable) -> Callable:
-    """The same by central differences, 0.01 over the direction's norm apart from the weights (DARTS, equation 8)."""
+    """The same by central differences, at a distance of 0.01 over the direction's norm (DARTS, equation 8)."""
     in_alphas = gradients("alphas")
 
     @program
-    def beside(params: dict, direction: dict):
+    def neighbours(params: dict, direction: dict):
         radius = 0.01 / optax.tree.norm(direction)
         return radius, *(jax.tree.map(lambda w, d, s=s: w + s * radius * d, params, direction) for s in (1, -1))
 
@@ -112,7 +116,7 @@ def _finite_product(gradients: Gradients, program: Callable) -> Callable:
         return jax.tree.map(lambda a, b: (a - b) / (2 * radius), above, below)
 
     def hessian_product(state, direction, train, draw):
-        radius, *sides = beside(state.params, direction)
+        radius, *sides = neighbours(state.params, direction)
         slopes = (in_alphas(state.replace(params=side), train, None, draw)[0]["alphas"] for side in sides)
         return difference(radius, *slopes)
 
@@ -120,4 +124,4 @@ def _finite_product(gradients: Gradients, program: Callable) -> Callable:
 
 
 ALPHA_GRADIENTS = {"off": first_order, "exact": exact, "finite_difference": finite_difference}
-"""By the value of `search.unrolled`."""
+"""Factories of alpha gradients by the value of `search.unrolled`."""

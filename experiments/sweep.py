@@ -3,10 +3,10 @@
     python -m experiments.sweep --config=configs/nasbench201_c10_small.py --seeds=0,1,2,3 [--config.KEY=VALUE ...]
     python -m experiments.sweep --config=configs/retrain_c10.py --genotypes=DARTS_V2,runs/mine/genotype.json
 
-Runs what is missing, continues what was interrupted, skips what is done, and goes past a run that fails. Every run is a
-run directory in --workdir (default: runs/CONFIG-sweep): seed0, and for each selection beside it seed0-magnitude and so
-on, from the supernet of seed0; or seed0-DARTS_V2 and so on. The same command again goes on. Leaves table.md and
-table.json there, and the output of runs that slurm or ray has carried out in seed0.log and so on.
+Runs what is missing, continues what was interrupted, skips what is done, and goes past a run that fails. Each run
+has a run directory in --workdir (default: runs/CONFIG-sweep): seed0, and for each selection beside it seed0-magnitude and
+so on, from the supernet of seed0; or seed0-DARTS_V2 and so on. The same command again continues the sweep. Leaves
+table.md and table.json there, and the output of runs on slurm or ray in seed0.log and so on.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from experiments.launching.launchers import LAUNCHERS
 from experiments.launching.sweeps import Sweep
 from experiments.reporting import table
 
-OWN = ("config.seed", "config.search.seed", "config.retrain.seed", "config.init_from", "config.init_epoch")
-"""Options that a sweep sets itself, or that leave nothing to compare."""
+SET_HERE = ("config.seed", "config.search.seed", "config.retrain.seed", "config.init_from", "config.init_epoch")
+"""Options that a sweep sets itself, or that would leave nothing to compare."""
 
 
 def main(argv: Sequence[str], say: Callable[[str], None] = lambda text: print(text, flush=True)) -> int:
@@ -91,7 +91,7 @@ def parse(argv: Sequence[str]) -> Sweep:
     """
     args, overrides = _arguments(argv)
     seeds = _seeds(args.seeds)
-    if fixed := [a for a in overrides if a.lstrip("-").partition("=")[0] in OWN]:
+    if fixed := [a for a in overrides if a.lstrip("-").partition("=")[0] in SET_HERE]:
         raise ConfigError(f"{fixed[0]} is what the sweep sets itself: leave it out")
     genotypes = _genotypes(args.genotypes)
     given = [f"--config={args.config}", *overrides]
@@ -105,9 +105,9 @@ def parse(argv: Sequence[str]) -> Sweep:
             raise ConfigError(
                 f"--beside is {args.beside!r}, but there is no selection beside a given genotype: leave it out"
             )
-        return Sweep(workdir, seeds, None, sweeps.of_genotypes(given, genotypes, workdir, seeds), {}, *launching)
+        return Sweep(workdir, seeds, None, sweeps.genotype_commands(given, genotypes, workdir, seeds), {}, *launching)
     beside = args.beside.split(",") if args.beside else None
-    commands, left_out = sweeps.of_selections(given, first, workdir, seeds, beside)
+    commands, left_out = sweeps.selection_commands(given, first, workdir, seeds, beside)
     return Sweep(workdir, seeds, first.config.select.method, commands, left_out, *launching)
 
 
@@ -169,7 +169,7 @@ def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "--beside", metavar="METHOD,...",
         help="other select.methods to select by from the same supernets (default: magnitude and random where they can)",
     )  # fmt: skip
-    add("--genotypes", metavar="NAME|FILE,...", help="retrains these, in place of what config.genotype names")
+    add("--genotypes", metavar="NAME|FILE,...", help="retrain these, in place of what config.genotype names")
     about = "; ".join(f"{name}: {launcher.about}" for name, launcher in LAUNCHERS.items())
     same = "All machines have to see the run directories, this folder and this Python under the same paths"
     add("--launcher", default="local", metavar="NAME", help=f"{about}. {same}")
@@ -178,7 +178,7 @@ def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--launcher-option", action="append", default=[], metavar="KEY=VALUE", help=several)
     add(
         "--retries", default="2", metavar="N",
-        help="how often a run that was killed or failed is tried again, from its last checkpoint (default: 2)",
+        help="how often to try again a run that was killed or failed, from its last checkpoint (default: 2)",
     )  # fmt: skip
     return parser.parse_known_args(argv)
 

@@ -15,6 +15,7 @@ from scipy.optimize import minimize_scalar
 
 from darts_pt_jax import bilevel, ops, record
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.interop import published
 from darts_pt_jax.spaces import SPACES, SearchSpace, dag
 from darts_pt_jax.supernet import Supernet
 from experiments.analysis import ANALYSES, alpha_gap, strength, swaps, tables, variance
@@ -514,6 +515,13 @@ def test_the_tables_mean_deviation_and_protocol(tmp_path, capsys):
     assert one["protocol"] == "reduced: retrain.epochs, search.epochs"
     assert "| 3 | s2 | cifar10 | darts_pt | 2.79 | 5.00 ± 1.41 | 4.00 | 2, 2 | reduced" in capsys.readouterr().out
     assert left_out[0].startswith("other: ") and left_out[1] == "seed2: neither retrained nor looked up"
+    cell = "5", "darts", "imagenet2012", "darts"
+    for seed in (0, 1):  # that of the run, which is then that of the retraining
+        made(f"retrained{seed}", 74.0 + seed, seed=seed, genotype="DARTS_V2")
+        (tmp_path / "sweep" / f"retrained{seed}" / "genotype.json").write_text(published.find("DARTS_V2").to_json())
+    one, _ = row()
+    assert (one["ours"], one["runs"], one["seeds"]) == (25.5, 2, 2)
+    cell = "3", "s2", "cifar10", "darts_pt"
     made("seed3", 97.0, seed=3)
     one, _ = row()
     assert (one["ours"], one["sd"], one["runs"], one["protocol"]) == (3.0, None, 1, "full")

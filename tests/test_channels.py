@@ -68,10 +68,14 @@ def test_a_cell_is_what_numpy_computes(reduction, size, key):
             np.testing.assert_allclose(program((x,), entries), expected, rtol=1e-5, atol=1e-5)
 
 
+def fresh(net, key):
+    return jax.jit(functools.partial(tiny.state, net))(key)
+
+
 def test_a_share_of_one_is_all_channels(key):
     net = Supernet(tiny.CELL, 1, 4, 3)
     assert net.mixed_channels == AllChannels()
-    state, images = tiny.state(net, key), jax.random.normal(key, (4, 8, 8, 2))
+    state, images = fresh(net, key), jax.random.normal(key, (4, 8, 8, 2))
     args = state.variables, images, tiny.weights(net, state)
     one, every = (
         jax.jit(functools.partial(n.apply, batch_statistics=False))
@@ -90,14 +94,15 @@ def test_candidates_have_a_share_of_the_channels_that_must_divide_them(key):
 
 def test_masks_decisions_and_restriction_are_as_with_all_channels(key):
     net = Supernet(tiny.CELL, 1, 4, 3, mixed_channels=PartialChannels(2))
-    state, data = tiny.state(net, key), tiny.dataset(8)
+    state, data = fresh(net, key), tiny.dataset(8)
     batch = data, jnp.arange(8), key
 
     def program(net):
         evaluate = bilevel.make_evaluate(net, True, False)
-        loss = lambda state, mask: (
-            Metrics.of_each(*evaluate(state.variables, masked(net, state, mask), batch)).sum().loss
-        )  # noqa: E731
+
+        def loss(state, mask):
+            return Metrics.of_each(*evaluate(state.variables, masked(net, state, mask), batch)).sum().loss
+
         return evaluate, jax.jit(loss)
 
     def masked(net, state, mask):

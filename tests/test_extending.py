@@ -88,7 +88,7 @@ def searched(place):
 
 def drawn(space, sampler, temperature):
     alphas = sampler.init(space, jax.random.key(0), 1.0)
-    return sampler.sample(space, alphas, jax.random.key(1), temperature, sampler.init_own(space))
+    return sampler.sample(space, alphas, jax.random.key(1), temperature, sampler.init_state(space))
 
 
 def test_every_block_belongs_to_a_change_of_the_table():

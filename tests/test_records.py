@@ -12,7 +12,7 @@ from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.spaces import SPACES, SearchSpace, dag
 from experiments.config import schema
 from experiments.config.schema import Config
-from experiments.reporting import decisions, measures, summary
+from experiments.reporting import comparison, decisions, measures, summary
 from experiments.reporting.records import RunRecords
 
 WITHOUT_PARAMETERS = ("skip_connect", "avg_pool_3x3")
@@ -126,3 +126,18 @@ def test_the_page_and_the_markdown_take_their_words_from_the_criterion(criterion
     leads = decisions.leads(criterion, [decision])
     assert leads.table.head[4] == "lead in sureness" and leads.spec["datasets"]["rows"][0]["lead in sureness"] == 0.5
     assert summary._lead(taken) == "0.5 in sureness"
+
+
+@pytest.mark.parametrize(
+    ("keys", "method"),
+    [
+        ({}, "DARTS"),
+        ({"search.alpha": "fixed"}, "DARTS, fixed alphas"),
+        ({"search.sampler": "fixed"}, "DARTS, fixed alphas"),
+        ({"search.sampler": "fixed", "search.alpha": "fixed"}, "DARTS, fixed alphas"),
+        ({"search.sampler": "sdarts_rs", "search.unrolled": "exact"}, "SDARTS-RS, second order"),
+        ({"search.sampler": "of_ones_own"}, "of_ones_own"),
+    ],
+)
+def test_what_the_comparison_calls_a_method(keys, method):
+    assert comparison.method_of(Config().changed(keys)) == method

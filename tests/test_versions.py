@@ -51,7 +51,7 @@ def test_a_finished_run_of_an_earlier_format_is_read(copy, tmp_path, capsys):
     rewritten(copy, earlier)
     before = (copy / "run.json").read_bytes()
     assert run(copy, RANDOM) == 0
-    assert "finished: the results are in" in capsys.readouterr().out and (copy / "run.json").read_bytes() == before
+    assert "the results are in" in capsys.readouterr().out and (copy / "run.json").read_bytes() == before
     assert report.main([str(copy)]) == 0
     assert run(copy, RANDOM, **{"search.perturb": "uniform", "search.gradients": "separate"}) == 2
     assert "search.sampler was 'darts' and is 'sdarts_rs'" in capsys.readouterr().err

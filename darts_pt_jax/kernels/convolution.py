@@ -43,8 +43,8 @@ def _convolve_plain(x, kernel, stride, dilation):
 def _over_edges(x, kernel, stride, dilation):
     """Depthwise convolution of E edges, [E, B, H, W, C] with [E, k, k, 1, C], as one of E * C channels."""
     count = len(x)
-    joined = [jnp.moveaxis(array, 0, -2).reshape(*array.shape[1:-1], -1) for array in (x, kernel)]
-    y = convolve(*joined, stride, dilation)
+    x, kernel = (jnp.moveaxis(array, 0, -2).reshape(*array.shape[1:-1], -1) for array in (x, kernel))
+    y = convolve(x, kernel, stride, dilation)
     return jnp.moveaxis(y.reshape(*y.shape[:-1], count, -1), -2, 0)
 
 

@@ -9,15 +9,15 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from darts_pt_jax import devices
 
 _bound = functools.cache(functools.partial)
-"""One object for a function and its constants, which lets jax find what it has traced."""
+"""`functools.partial` that returns the same object for the same arguments, so that jax finds what it has traced."""
 
 
 def by_platform(on_cpu: Callable, elsewhere: Callable, *arrays, **constants):
     """Applies `on_cpu` in a program for CPUs and `elsewhere` in any other; both return the same shapes.
 
-    A program that is traced for a mesh gets one of the two. Any other program, such as an export, gets both, and
-    lowering keeps the forms of its platforms. That takes longer to trace, and cannot be differentiated in reverse: call
-    it within the rules of a `custom_vjp`.
+    A program that is traced for a mesh gets one of the two. Any other program, such as an export, takes longer to
+    trace: it gets both, and lowering keeps the forms of its platforms. Call this within the rules of a `custom_vjp`, so
+    that reverse-mode differentiation does not meet the choice.
 
     Args:
       on_cpu, elsewhere: functions of the arrays and the constants, defined at module level.
@@ -34,7 +34,7 @@ def by_platform(on_cpu: Callable, elsewhere: Callable, *arrays, **constants):
 def apart(*static: str) -> Callable:
     """Decorates a function that XLA:CPU is to compile apart from its surroundings; for use in programs for CPUs alone.
 
-    Otherwise XLA:CPU fuses what comes before into each of its users and computes it anew for each.
+    Otherwise XLA:CPU fuses the function's inputs into each of its users and computes them anew for each.
 
     Args:
       *static: names of the arguments that are constants, which callers pass by keyword.

@@ -1,4 +1,4 @@
-"""DARTS: the softmax of the alphas, in training and elsewhere (DARTS, equation 2); and the same with alphas at rest."""
+"""DARTS: the softmax of the alphas everywhere (DARTS, equation 2), with alphas that are trained or not."""
 
 from darts_pt_jax.samplers.base import Sampler
 

@@ -1,7 +1,7 @@
 """SDARTS: weights trained under perturbed edge weights (Chen and Hsieh, 2020; paper, section 5.1).
 
-A perturbation moves edge weights by at most, or with standard deviation, epsilon, which grows linearly through the search.
-Alpha steps are taken under the mean.
+Epsilon bounds the perturbation, or is its standard deviation (Gaussian noise on the alphas); it grows linearly through the
+search. Alpha steps use the mean.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ ATTACK_STEPS = 7
 
 
 def project(space: SearchSpace, weights: EdgeWeights) -> dict[str, jax.Array]:
-    """Edge weights clipped to [0, 1] and divided by their row's sum.
+    """Clips edge weights to [0, 1] and divides each row by its sum.
 
-    A row without a positive entry becomes one-hot at its largest, as in the reference code.
+    A row without a positive entry becomes one-hot at its largest entry, as in the reference code.
     """
     rows = {}
     for kind, graph in space.cells.items():
@@ -33,7 +33,7 @@ def project(space: SearchSpace, weights: EdgeWeights) -> dict[str, jax.Array]:
 
 
 def uniform_noise(space: SearchSpace, weights: EdgeWeights, key: jax.Array, epsilon) -> dict[str, jax.Array]:
-    """Edge weights with independent noise from U(-epsilon, epsilon), projected."""
+    """Adds independent noise from U(-epsilon, epsilon) to edge weights, and projects them."""
     keys = _split(key, weights)
     noisy = {}
     for kind, row in weights.items():
@@ -50,20 +50,20 @@ def _growing(epsilon: float, epsilon_first: float) -> Callable[[float], float]:
     return lambda progress: epsilon_first + (epsilon - epsilon_first) * progress
 
 
-def _uniform(space: SearchSpace, alphas: Alphas, key: jax.Array, epsilon, own) -> dict[str, jax.Array]:
+def _uniform(space: SearchSpace, alphas: Alphas, key: jax.Array, epsilon, state) -> dict[str, jax.Array]:
     return uniform_noise(space, architecture.mixtures(space, alphas), key, epsilon)
 
 
-def _gaussian(space: SearchSpace, alphas: Alphas, key: jax.Array, epsilon, own) -> dict[str, jax.Array]:
+def _gaussian(space: SearchSpace, alphas: Alphas, key: jax.Array, epsilon, state) -> dict[str, jax.Array]:
     keys = _split(key, alphas)
     noisy = {kind: row + epsilon * jax.random.normal(keys[kind], row.shape) for kind, row in alphas.items()}
     return architecture.mixtures(space, noisy)
 
 
 def _ascent(space: SearchSpace, loss: Callable, program: Callable, scan: bool) -> Callable:
-    """Projected sign-gradient ascent of the training loss in the box of epsilon, from a random start.
+    """Projected sign-gradient ascent of the training loss within epsilon of the mean, from a random start.
 
-    Running statistics are used and left alone. Edge weights that do not raise the loss are given up for the mean.
+    It reads running statistics and does not update them. If the loss does not rise, the attack returns the mean.
     """
 
     @program
@@ -88,12 +88,15 @@ def _ascent(space: SearchSpace, loss: Callable, program: Callable, scan: bool) -
 
     def attack(state, batch, key: jax.Array, epsilon) -> EdgeWeights:
         clean, weights = start(state, key, epsilon)
+
+        def step(weights, _):
+            return ascend(weights, clean, state, batch, epsilon), None
+
         if scan:
-            step = lambda weights, _: (ascend(weights, clean, state, batch, epsilon), None)  # noqa: E731
             weights, _ = jax.lax.scan(step, weights, length=ATTACK_STEPS)
         else:
             for _ in range(ATTACK_STEPS):
-                weights = ascend(weights, clean, state, batch, epsilon)
+                weights, _ = step(weights, None)
         return worse(weights, clean, state, batch)
 
     return attack

@@ -1,1 +1,1 @@
-"""How an architecture is read off a supernet: by perturbation, by magnitude, greedily (SGAS), at random."""
+"""Selection of an architecture from a supernet: by perturbation, by magnitude, greedily (SGAS), or at random."""

@@ -1,7 +1,7 @@
-"""How sure a decision by perturbation is: differences between masks with their paired standard errors.
+"""Certainty of a decision by perturbation: differences between masks, with their paired standard errors.
 
-All masks of a decision are scored on the same images, so what counts is on how many of them two masks differ, and not
-how large the error of either accuracy is. Everything follows from the record of a decision.
+All masks of a decision are scored on the same images. So the error of a difference depends on how many images the two
+masks differ on, and not on the error of either accuracy. Everything here follows from the record of a decision.
 """
 
 from collections.abc import Mapping
@@ -10,19 +10,19 @@ from typing import NamedTuple
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 
 WITHIN_NOISE = 2.0
-"""Standard errors below which a lead is within noise."""
+"""A lead below this many standard errors is within noise."""
 
 
 class Contest(NamedTuple):
     """The outcome of one scoring.
 
     Attributes:
-      scores: the record of the scoring, as `scoring.Score` gives it.
+      scores: the record of the scoring, as `scoring.Score` returns it.
       winner: position of the operation kept, or of the edge dropped.
-      runner_up: position of what would have been instead, or None where nothing else might.
+      runner_up: position of the next best choice, or None if there was no other.
       lead: by how much the winner is ahead, in units of the criterion; 0 is a tie.
-      error: the paired standard error of `lead`, or None where it was not recorded.
-      unit: the smallest lead that there can be: one image, or 0 of a criterion that does not count.
+      error: paired standard error of `lead`, or None if it was not recorded.
+      unit: the smallest possible lead: one image, or 0 for a criterion that does not count.
     """
 
     scores: Mapping
@@ -34,10 +34,10 @@ class Contest(NamedTuple):
 
     @property
     def within_noise(self) -> bool | None:
-        """Whether the lead is a tie or below `WITHIN_NOISE` standard errors from one; None where that is not known.
+        """Whether the lead is a tie, or less than `WITHIN_NOISE` standard errors; None if that is not known.
 
-        The standard error is that which the same differences have about a tie, and the lead less one image counts:
-        for accuracy, McNemar's test with the correction for continuity.
+        The standard error is taken about a tie, and one image is subtracted from the lead. For accuracy this is
+        McNemar's test with the continuity correction.
         """
         if self.runner_up is None:
             return False
@@ -47,20 +47,20 @@ class Contest(NamedTuple):
         return self.lead <= 0 or self.lead - self.unit < WITHIN_NOISE * about_a_tie
 
 
-def excess(scores: Mapping, one: int, other: int | None, criterion: Criterion) -> tuple[float, float | None]:
-    """How much more the removal of `one` hurts than that of `other`, and the paired standard error of that.
+def excess(scores: Mapping, one: int | None, other: int | None, criterion: Criterion) -> tuple[float, float | None]:
+    """How much more the removal of `one` hurts than the removal of `other`, with the paired standard error.
 
-    In the criterion's units, over the same n images. With d the sum over them of the differences and D of their squares,
-    the sum's standard error is sqrt(D - d^2 / n). For accuracy, if b images are right under `other` alone and c under
-    `one` alone, d = b - c and D = b + c.
+    Both are in the criterion's units, over the same n images. Let d be the sum over the images of the differences, and D
+    the sum of their squares; the standard error of d is sqrt(D - d^2 / n). For accuracy, if b images are right only under
+    `other` and c only under `one`, d = b - c and D = b + c.
 
     Args:
       scores: the record of a scoring.
       one, other: positions of masks; None stands for the unmasked supernet.
-      criterion: what is compared.
+      criterion: what to compare.
 
     Returns:
-      The difference, and its standard error, or None where `paired` was not recorded.
+      The difference, and its standard error, which is None if `paired` was not recorded.
     """
     name, sign = criterion.record, 1 if criterion.rises else -1
     first, second = (scores["baseline"][name] if i is None else scores[name][i] for i in (one, other))
@@ -74,7 +74,7 @@ def excess(scores: Mapping, one: int, other: int | None, criterion: Criterion) -
 
 
 def contests(record: Mapping) -> list[Contest]:
-    """The outcome of each scoring of a recorded decision; none where no images were scored."""
+    """The outcome of each scoring of a recorded decision; empty if no images were scored."""
     criterion, found = CRITERIA[record.get("criterion", "acc")], []
     for scores in record.get("passes", [record]):
         if "baseline" not in scores:
@@ -89,6 +89,6 @@ def contests(record: Mapping) -> list[Contest]:
             winner = record["choice_index"]
             runner_up = max((i for i in record["eligible"] if i != winner), key=harm.__getitem__, default=None)
             order = winner, runner_up
-        lead = (0, None) if runner_up is None else excess(scores, *order, criterion)
-        found.append(Contest(scores, winner, runner_up, *lead, criterion.smallest_lead))
+        lead, error = (0, None) if runner_up is None else excess(scores, *order, criterion)
+        found.append(Contest(scores, winner, runner_up, lead, error, criterion.smallest_lead))
     return found

@@ -1,7 +1,7 @@
 """Criteria: what the removal of an operation or an edge costs the supernet, as a number for each image.
 
 A criterion is a row of `CRITERIA`. Scoring, records, standard errors, messages and the report page follow from its
-fields. This module needs no jax, so that records can be read without it.
+fields. This module does not import jax, so that records can be read without jax.
 """
 
 import dataclasses
@@ -17,16 +17,16 @@ class Criterion:
 
     Attributes:
       name: the value of `select.criterion`.
-      measure: `measure(logits, labels, unmasked)` of logits [B, classes] under a mask, labels [B] and the logits of the
-        unmasked supernet gives a number [B] for each image.
-      record: the name of its values in records.
-      counts: whether records hold its sum over the images, a whole number; else they hold the mean.
-      rises: whether a removal that hurts makes the measure larger.
+      measure: `measure(logits, labels, unmasked)` gives a number for each image, [B], from the logits [B, classes] under a
+        mask, the labels [B], and the logits of the unmasked supernet.
+      record: name of its values in records.
+      counts: whether records hold the sum over the images, a whole number; otherwise they hold the mean.
+      rises: whether a harmful removal makes the measure larger.
       harm: words for what a removal costs, such as "rise in loss".
-      noun: what a removal costs in a sentence, such as "accuracy".
-      column: the head of a table's column with the recorded values.
-      unit: words that follow a lead, such as "images".
-      compares: whether `measure` looks at the logits of the unmasked supernet.
+      noun: what a removal costs, in a sentence, such as "accuracy".
+      column: title of a table's column with the recorded values.
+      unit: words after a lead, such as "images".
+      compares: whether `measure` reads the logits of the unmasked supernet.
     """
 
     name: str
@@ -46,21 +46,21 @@ class Criterion:
         return int(self.counts)
 
     def recorded(self, totals: np.ndarray, images: int) -> np.ndarray:
-        """What records hold of sums over so many images: the sums themselves, or the means."""
+        """The values for records, from sums over `images` images: the sums themselves, or the means."""
         return totals if self.counts else totals / images
 
     def harms(self, scores: Mapping) -> np.ndarray:
-        """[K], how much each of the recorded removals hurts: the larger, the more important is what was removed."""
+        """How much each recorded removal hurts, [K]: the larger, the more important is the removed part."""
         values = np.asarray(scores[self.record])
         return values if self.rises else -values
 
     def shown(self, value: float, images: int) -> float:
-        """A difference in records' units as charts show it: counts become percentage points."""
+        """A difference of recorded values as charts show it: counts become percentage points."""
         return 100 * value / images if self.counts else value
 
 
 def _correct(logits, labels, unmasked):
-    """1 where the largest logit is the label's."""
+    """1 where the largest logit belongs to the label, else 0."""
     return (logits.argmax(-1) == labels).astype("int32")
 
 

@@ -1,4 +1,4 @@
-"""Selectors that read the architecture off without looking at an image: magnitude, and the random baseline."""
+"""Selectors that need no images: magnitude, and the random baseline."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -9,10 +9,10 @@ from darts_pt_jax.spaces import SearchSpace
 
 
 class Choice(NamedTuple):
-    """A fully decided space.
+    """A choice for every edge of a space.
 
     Attributes:
-      operations: int [E] by cell kind, the position of the chosen candidate.
+      operations: int [E] by cell kind, position of the chosen candidate.
       kept: bool [E] by cell kind, whether the edge stays.
     """
 
@@ -23,20 +23,19 @@ class Choice(NamedTuple):
 def eligible_weights(
     space: SearchSpace, kind: str, weights: np.ndarray, barred: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Edge weights [E, O] with -inf where there is no candidate, or one of `barred` (default: `magnitude_ignores`)."""
+    """Edge weights [E, O], -inf where there is no candidate or a `barred` one (default: `magnitude_ignores`)."""
     barred = space.magnitude_ignores if barred is None else barred
     return np.where(space.cells[kind].without(barred), weights, -np.inf)
 
 
 def strongest(space: SearchSpace, edges: Sequence[int], strength: np.ndarray) -> list[int]:
-    """The `inputs_per_node` of a node's `edges` with the largest `strength` [E]; of equal ones the first. Ascending."""
-    edges = np.asarray(edges)
-    order = np.argsort(-strength[edges], kind="stable")[: space.inputs_per_node]
-    return sorted(edges[order].tolist())
+    """The `inputs_per_node` strongest of a node's `edges`, by `strength` [E], ascending; the first of equal ones."""
+    order = np.argsort(-strength[list(edges)], kind="stable")[: space.inputs_per_node]
+    return sorted(int(edges[i]) for i in order)
 
 
 def magnitude(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.random.RandomState) -> Choice:
-    """The operation with the largest weight on every edge, the edges with the largest weight at every node (DARTS, 2.4)."""
+    """Keeps the operation with the largest weight on every edge, and the strongest edges at every node (DARTS, 2.4)."""
     operations, kept = {}, {}
     for kind, graph in space.cells.items():
         allowed = eligible_weights(space, kind, weights[kind])
@@ -49,7 +48,7 @@ def magnitude(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.ran
 
 
 def random(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.random.RandomState) -> Choice:
-    """Uniformly random operations and, at every node, inputs; never an operation of `magnitude_ignores`."""
+    """Draws operations, and the inputs of every node, uniformly; never an operation of `magnitude_ignores`."""
     operations, kept = {}, {}
     for kind, graph in space.cells.items():
         allowed = graph.without(space.magnitude_ignores)
@@ -57,12 +56,13 @@ def random(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.random
         kept[kind] = np.ones(len(graph.edges), bool)
         for node in space.choosable_nodes(kind):
             edges = np.array(graph.incoming(node))
-            kept[kind][rng.choice(edges, len(edges) - space.inputs_per_node, replace=False)] = False
+            surplus = len(edges) - (space.inputs_per_node or 0)
+            kept[kind][rng.choice(edges, surplus, replace=False)] = False
     return Choice(operations, kept)
 
 
 def records(space: SearchSpace, weights: Mapping[str, np.ndarray], choice: Choice) -> Iterator[dict]:
-    """A record of each decision of a choice, as a selector made it from `weights`."""
+    """A record of each decision in a choice that a selector made from `weights`."""
     for kind, graph in space.cells.items():
         for edge in range(len(graph.edges)):
             yield operation_record(space, kind, edge, weights[kind], int(choice.operations[kind][edge]))
@@ -80,9 +80,9 @@ def operation_record(
     choice: int | None = None,
     barred: Sequence[str] | None = None,
 ) -> dict:
-    """The choice of one candidate, by default the one of the largest weight, from edge weights [E, O].
+    """A record of the choice of one candidate, from edge weights [E, O]; by default the candidate of the largest weight.
 
-    Plain values, for `Decisions.apply`; `barred` is that of `eligible_weights`.
+    It holds plain values, for `Decisions.apply`. `barred` goes to `eligible_weights`.
     """
     candidates = space.cells[kind].edges[edge].candidates
     allowed = eligible_weights(space, kind, weights, barred)[edge]
@@ -96,7 +96,7 @@ def operation_record(
 
 
 def topology_record(space: SearchSpace, kind: str, state: int, strength: np.ndarray, keep: Sequence[int]) -> dict:
-    """The choice of the inputs `keep` of the node that is `state`, from `strength` [E]; for `Decisions.apply`."""
+    """A record of the choice of the inputs `keep` for node `state`, from `strength` [E]; for `Decisions.apply`."""
     graph = space.cells[kind]
     edges = graph.incoming(state)
     dropped = [e for e in edges if e not in keep]
@@ -108,6 +108,6 @@ def topology_record(space: SearchSpace, kind: str, state: int, strength: np.ndar
 
 
 def _lead(values: np.ndarray, index: int) -> float:
-    """By how much one value exceeds the largest other; 0 without another."""
+    """By how much one value exceeds the largest other value; 0 if there is no other."""
     rest = np.delete(values, index)
     return (values[index] - rest.max()).item() if np.isfinite(rest).any() else 0.0

@@ -1,4 +1,4 @@
-"""Selection methods: how an architecture is read off a supernet, as values."""
+"""Selection methods as values: how to select an architecture from a supernet."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -20,11 +20,11 @@ class Method:
     Attributes:
       name: the value of `select.method`.
       about: what it does, in a few words, for `--help` and the docs.
-      scores: whether it chooses operations by scoring the supernet under masks; else by the alphas, or at random.
-      reads_alphas: whether it needs alphas that were trained.
-      selector: takes all decisions at once, without images or tuning; None: decision by decision, with tuning between.
-      greedy: whether the criterion of SGAS says which edge is next, and training goes on with the search meanwhile.
-      draws: whether its result depends on select.seed by the order of edges or by a draw.
+      scores: whether it chooses operations by scoring the supernet under masks; otherwise by the alphas, or at random.
+      reads_alphas: whether it needs trained alphas.
+      selector: takes all decisions at once, without images or tuning; None: decisions alternate with tuning.
+      greedy: whether SGAS' criterion chooses the next edge, while the training of the search continues.
+      draws: whether its result depends on select.seed, through the order of edges or a draw.
     """
 
     name: str
@@ -34,6 +34,11 @@ class Method:
     selector: Selector | None = None
     greedy: bool = False
     draws: bool = True
+
+    @property
+    def at_random(self) -> bool:
+        """Whether it goes by neither scores nor alphas."""
+        return not (self.scores or self.reads_alphas)
 
 
 METHODS = {

@@ -1,4 +1,4 @@
-"""Perturbation-based selection (paper, Algorithms 1 and 2): remove one thing, see what the supernet loses."""
+"""Perturbation-based selection (paper, Algorithms 1 and 2): remove one part at a time, see what the supernet loses."""
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,10 +35,10 @@ def decide_operation(
     barred: Sequence[str] = (),
     strategy: Strategy = LEAVE_ONE_OUT,
 ) -> dict:
-    """Keeps, on one edge, the operation whose removal hurts most (paper, Algorithm 1); none of the `barred` ones.
+    """Keeps the operation of an edge whose removal hurts most (paper, Algorithm 1), but never a `barred` one.
 
     Returns:
-      The decision as a record of plain values, for `Decisions.apply`.
+      The decision, as a record of plain values for `Decisions.apply`.
     """
     candidates = space.cells[kind].edges[edge].candidates
     eligible = [i for i, name in enumerate(candidates) if name not in barred]
@@ -60,16 +60,16 @@ def decide_topology(
     criterion: Criterion = ACCURACY,
     topology: Topology = ONE_BY_ONE,
 ) -> dict:
-    """Keeps, at the node that is `state`, the inputs whose removal hurts most (paper, Algorithm 2).
+    """Keeps the inputs of node `state` whose removal hurts most (paper, Algorithm 2).
 
     `score` may draw new data at every call.
 
     Returns:
-      The decision as a record of plain values, for `Decisions.apply`.
+      The decision, as a record of plain values for `Decisions.apply`.
     """
     graph = space.cells[kind]
     remaining, passes, scores = list(graph.incoming(state)), [], None
-    while len(remaining) > space.inputs_per_node:
+    while space.inputs_per_node is not None and len(remaining) > space.inputs_per_node:
         if scores is None or topology.rescores:
             scores = score(without_edges(space, kind, remaining))
         removed, margin = least_harmful(criterion.harms(scores))
@@ -83,18 +83,18 @@ def decide_topology(
 
 
 def _without(scores: dict, position: int) -> dict:
-    """Scores of a `Score` without those of one mask."""
+    """The result of a `Score`, without the mask at `position`."""
 
-    def rest(values: list, at: int = position) -> list:
+    def without(values: list, at: int = position) -> list:
         return values[:at] + values[at + 1 :]
 
-    less = {name: rest(values) for name, values in scores.items() if isinstance(values, list)}
+    remaining: dict[str, Any] = {name: without(values) for name, values in scores.items() if isinstance(values, list)}
     if "paired" in scores:
-        less["paired"] = {
-            name: [rest(row, position + 1) for row in rest(rows, position + 1)]
+        remaining["paired"] = {
+            name: [without(row, position + 1) for row in without(rows, position + 1)]
             for name, rows in scores["paired"].items()
         }
-    return {**scores, **less}
+    return {**scores, **remaining}
 
 
 def decide(
@@ -106,14 +106,14 @@ def decide(
     barred: Sequence[str] = (),
     strategy: Strategy = LEAVE_ONE_OUT,
 ) -> dict:
-    """`decide_operation` or `decide_topology`, as the target asks."""
+    """`decide_operation` or `decide_topology`, according to the target."""
     if target.type == "operation":
         return decide_operation(score, space, target.kind, target.number, criterion, barred, strategy)
     return decide_topology(score, space, target.kind, target.number, criterion, topology)
 
 
 def baseline_accuracy(record: Mapping) -> float | None:
-    """Accuracy in percent of the unmasked supernet when a recorded decision was taken; None without scores."""
+    """Accuracy of the unmasked supernet, in percent, at a recorded decision; None if the record has no scores."""
     scores = record["passes"][0] if "passes" in record else record
     return 100 * scores["baseline"]["correct"] / scores["images"] if "baseline" in scores else None
 
@@ -138,19 +138,19 @@ def select(
     strategy: Strategy = LEAVE_ONE_OUT,
     sampler: Sampler = Sampler(),  # noqa: B008
 ) -> tuple[Decisions, list[dict], Any]:
-    """Selects an architecture from any supernet: the whole of DARTS-PT in one call, without files.
+    """Selects an architecture from any supernet: all of DARTS-PT in one call, without files.
 
     Args:
       space: the cells whose edge weights the supernet takes.
-      points: what is decided, and between which decisions the supernet is tuned (`schedule.decision_points`).
-      evaluate: the supernet on one batch: `evaluate(variables, edge_weights, batch)` gives logits [B, classes] and labels
-        [B].
-      variables: its first argument, any pytree.
+      points: the decisions, grouped by decision point; tuning follows each point (`schedule.decision_points`).
+      evaluate: evaluates the supernet on a batch: `evaluate(variables, edge_weights, batch)` returns logits [B, classes]
+        and labels [B].
+      variables: the first argument of `evaluate`, any pytree.
       alphas: architecture parameters [E, O] by cell kind; zeros weigh all candidates equally.
       batches: validation batches, any pytrees that `evaluate` takes; all of one shape.
-      tune: called after every point; None does not tune.
+      tune: called after every point; None: no tuning.
       criterion, topology, strategy: rows of `CRITERIA`, `TOPOLOGIES` and `STRATEGIES`.
-      sampler: makes edge weights of the alphas; its mean is scored.
+      sampler: makes edge weights from the alphas; scoring uses its mean.
 
     Returns:
       The decisions, a record of each, and the variables after the last tuning.

@@ -1,4 +1,4 @@
-"""In which order selection decides edges and nodes, and which decisions stand between two tunings (paper, A.3)."""
+"""The order in which selection decides edges and nodes, and the decisions between two tunings (paper, A.3)."""
 
 import dataclasses
 import itertools
@@ -11,7 +11,13 @@ from darts_pt_jax.spaces import SearchSpace
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What one decision decides: the operation of an edge ("operation"), or the inputs of a node ("topology")."""
+    """The subject of a decision: the operation of an edge (type "operation") or the inputs of a node ("topology").
+
+    Attributes:
+      type: "operation" or "topology".
+      kind: the cell kind.
+      number: number of the edge, or state of the node.
+    """
 
     type: str
     kind: str
@@ -25,7 +31,7 @@ def parse_order(text: str, space: SearchSpace) -> dict[str, list[int]]:
     """Reads an explicit order of edges such as "normal:4,0,5,2,3,1" or "normal:3,1,...;reduce:0,2,...".
 
     Raises:
-      ValueError: a kind is missing or unknown, or its edges are not a permutation of all.
+      ValueError: a kind is missing or unknown, or its edges are not a permutation of all edges.
     """
     order = {}
     for part in text.split(";"):
@@ -46,9 +52,9 @@ def parse_order(text: str, space: SearchSpace) -> dict[str, list[int]]:
 
 
 def _drawn(lists: dict[str, list[int]], draw) -> dict[str, list[int]]:
-    """Orders of all kinds, one draw a kind in turn, as the reference code visits them."""
+    """Random orders of all kinds: the kinds take turns, one draw each, as in the reference code."""
     remaining = {kind: list(numbers) for kind, numbers in lists.items()}
-    order = {kind: [] for kind in lists}
+    order: dict[str, list[int]] = {kind: [] for kind in lists}
     while any(remaining.values()):
         for kind, numbers in remaining.items():
             if numbers:
@@ -58,18 +64,18 @@ def _drawn(lists: dict[str, list[int]], draw) -> dict[str, list[int]]:
 
 
 def decision_points(space: SearchSpace, order: str, pairing: str, rng: np.random.RandomState) -> list[list[Target]]:
-    """All decisions, grouped by the points at which they are taken: operations first, then topology.
+    """All decisions, grouped by decision point: operations first, then topology.
 
     Args:
       space: the search space.
-      order: "random" draws from `rng`; "reference" draws as the reference code does when `rng` starts from the run's
-        seed; "fixed" is ascending; or edges as `parse_order` reads them, nodes ascending.
-      pairing: "both" takes one decision of every cell kind at a point, "single" one decision.
+      order: "random" draws from `rng`; "reference" draws as the reference code does if `rng` starts from the run's seed;
+        "fixed" is ascending; a text that `parse_order` reads orders the edges, with nodes ascending.
+      pairing: "both" puts one decision of every cell kind at a point, "single" only one decision.
       rng: source of random orders.
     """
     edges = {kind: list(range(len(graph.edges))) for kind, graph in space.cells.items()}
     nodes = {kind: list(space.choosable_nodes(kind)) for kind in space.cells}
-    points = []
+    points: list[list[Target]] = []
     for type_, numbers in (("operation", edges), ("topology", nodes)):
         if order == "reference":
             ordered = _drawn(numbers, rng.choice)

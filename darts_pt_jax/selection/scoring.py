@@ -1,7 +1,7 @@
-"""Scoring: what a supernet gets right under masks, all of them on the same images.
+"""Scoring: what a supernet gets right under masks, with the same images for all masks.
 
-All masks of a decision are evaluated by one jitted call, or by a few. Nothing here knows how the supernet computes: it is
-any `metrics.Evaluate` that takes edge weights.
+One jitted call, or a few, evaluate all masks of a decision. The supernet can be any `metrics.Evaluate` that takes edge
+weights.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from darts_pt_jax.metrics import Evaluate, Metrics
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 
 RECORDED = (CRITERIA["acc"], CRITERIA["loss"])
-"""Criteria that every scoring records, whatever it decides by."""
+"""Criteria that every scoring records, whichever criterion decides."""
 
 
 class Score(Protocol):
@@ -27,22 +27,24 @@ class Score(Protocol):
     def __call__(self, masks: np.ndarray) -> dict:
         """Returns plain numbers and lists for masks [K, E, O].
 
-        `images`: how many were scored. `baseline`: {correct, loss} of the unmasked supernet. `correct` [K] and mean
-        `loss` [K] under each mask, and a further criterion's values under its own name. `paired` {correct, loss, ...}
-        [K + 1, K + 1] compares every two of the unmasked supernet, which is first, and the masks on the same images: the
-        sum over images of the squared difference of the criterion's values. For `correct` that is the number of images
-        that only one of the two gets right. A paired standard error needs no more (`certainty.excess`).
+        images: how many images were scored.
+        baseline: {correct, loss, ...} of the unmasked supernet.
+        correct, loss, ...: the number of right images [K], the mean loss [K], and a further criterion's values [K], under
+          each mask.
+        paired: {correct, loss, ...}, [K + 1, K + 1], over all pairs of masks, the first of which is the unmasked
+          supernet: the sum over images of the squared difference of the criterion's values. For `correct` this is the
+          number of images that only one of the two gets right. `certainty.excess` makes a standard error of it.
         """
 
 
 @flax.struct.dataclass
 class Sums:
-    """Sums over images by mask.
+    """Sums over images for each mask.
 
     Attributes:
-      images: how many images, a scalar.
-      totals: by a criterion's name in records, [K]; float64, whole numbers where it counts.
-      pairs: the sums over images of squared differences of every two masks, [K, K].
+      images: number of images, a scalar.
+      totals: sums of each criterion, [K], by its name in records; int64 for a criterion that counts, else float64.
+      pairs: sums over images of the squared difference of two masks, [K, K], by the same names.
     """
 
     images: np.ndarray
@@ -51,7 +53,7 @@ class Sums:
 
     @classmethod
     def zero(cls, masks: int, criteria: Sequence[Criterion]) -> "Sums":
-        """The sums over no image."""
+        """Sums over no images."""
         types = {criterion.record: int if criterion.counts else float for criterion in criteria}
         totals = {name: np.zeros(masks, type_) for name, type_ in types.items()}
         return cls(np.zeros((), int), totals, {name: np.zeros((masks, masks), t) for name, t in types.items()})
@@ -73,25 +75,27 @@ class Scorer(Protocol):
     def __call__(
         self, masks: jax.Array, batch: Any, unmasked: jax.Array | None = None
     ) -> tuple[Metrics, dict[str, jax.Array], jax.Array | None]:
-        """Returns sums over the batch [M], each criterion's values [M, B], and the first mask's logits [B, classes].
+        """Returns sums over the batch [M], the values [M, B] of each criterion, and the unmasked logits [B, classes].
 
-        The logits are None where no criterion compares; `unmasked`, the logits of the unmasked supernet, where the first
-        mask is that.
+        Args:
+          masks: float32 [M, E, O].
+          batch: as `evaluate` takes it.
+          unmasked: logits of the unmasked supernet, from an earlier call; None: the first mask removes nothing. The
+            returned logits are None if no criterion compares with them.
         """
 
 
 def criteria_with(criterion: Criterion) -> tuple[Criterion, ...]:
-    """What a scoring measures: `RECORDED`, and the criterion that decides."""
+    """The criteria that a scoring measures: `RECORDED`, and the one that decides."""
     return tuple(dict.fromkeys((*RECORDED, criterion)))
 
 
 def make_scorer(evaluate: Evaluate, kind: str, criteria: Sequence[Criterion] = RECORDED) -> Callable:
     """A function that scores masks on one cell kind: `scorer(variables, edge_weights, masks, batch, unmasked=None)`.
 
-    The first two arguments are those of `evaluate`, the others those of a `Scorer`, which it is once they are bound.
-    Masks [M, E, O] multiply the edge weights of `kind`. Batch, augmentation and noise are shared by all masks, and what
-    does not depend on `kind` (the cells before its first one) is computed once. The edge is in the masks' values, so one
-    compilation serves all edges of a kind.
+    The first two arguments go to `evaluate`; with them bound, the function is a `Scorer`. Masks [M, E, O] multiply the
+    edge weights of `kind`. All masks share batch, augmentation and noise, and the cells before the first one of `kind` are
+    computed once. The masks alone say which edge is scored, so one compilation serves all edges of a kind.
     """
 
     def scorer(
@@ -99,7 +103,7 @@ def make_scorer(evaluate: Evaluate, kind: str, criteria: Sequence[Criterion] = R
     ) -> tuple[Metrics, dict[str, jax.Array], jax.Array | None]:
         def masked(mask):
             logits, labels = evaluate(variables, {**edge_weights, kind: edge_weights[kind] * mask}, batch)
-            # apart, so that the sums are computed as they are without the values, to the bit
+            # the barrier keeps the sums equal, to the bit, to those of a program without the values
             return Metrics.of_each(logits, labels).sum(), jax.lax.optimization_barrier(logits), labels
 
         sums, logits, labels = jax.vmap(masked, out_axes=(0, 0, None))(masks)
@@ -111,7 +115,7 @@ def make_scorer(evaluate: Evaluate, kind: str, criteria: Sequence[Criterion] = R
 
 
 def filled_up(masks: np.ndarray, count: int) -> np.ndarray:
-    """`count` masks: those given, and copies of the last."""
+    """Fills masks up to `count` with copies of the last."""
     return np.concatenate([masks, np.repeat(masks[-1:], count - len(masks), 0)])
 
 
@@ -119,19 +123,19 @@ def score_masks(
     scorer: Scorer, masks: np.ndarray, size: int, batches: Sequence, criteria: Sequence[Criterion] = RECORDED,
     begin: Begin = Loop, state: Any = None, images: int = 0,
 ) -> Sums:  # fmt: skip
-    """Scores masks [K, E, O], the first of which removes nothing, on many batches.
+    """Scores masks [K, E, O] on many batches; the first mask removes nothing.
 
-    All calls of a batch are one step, so that every two masks can be compared image by image.
+    All calls on a batch are one step, so that any two masks can be compared image by image.
 
     Args:
-      scorer: that of `make_scorer` with its first two arguments bound.
-      masks: what to score. The last call is filled up with copies of the last mask, whose results are dropped.
-      size: M, masks of one call.
+      scorer: the function of `make_scorer` with its first two arguments bound.
+      masks: the masks. Copies of the last mask fill up the last call; their results are dropped.
+      size: M, the number of masks in a call.
       batches: what to score on.
       criteria: what the scorer measures, `RECORDED` among them.
       begin: begins the loop over the batches.
       state: what the loop saves.
-      images: images that go through the supernet on each batch, all masks together.
+      images: number of images that a batch sends through the supernet, over all masks.
     """
     calls = -(-len(masks) // size)
     filled = jnp.asarray(filled_up(masks, calls * size).reshape(calls, size, *masks.shape[1:]))
@@ -147,18 +151,18 @@ def score_masks(
 
 
 def _added(total: Sums, sums: Metrics, values: Mapping[str, np.ndarray]) -> Sums:
-    """The total with a batch's sums by mask and its values [K, B] by criterion."""
-    of_batch = {name: each.sum(-1, dtype=total.totals[name].dtype) for name, each in values.items()}
-    of_batch |= {"correct": sums.correct, "loss": sums.loss}  # summed up by the program itself
+    """Adds a batch to the total: its sums [K], and its values [K, B] by criterion."""
+    added = {name: each.sum(-1, dtype=total.totals[name].dtype) for name, each in values.items()}
+    added |= {"correct": sums.correct, "loss": sums.loss}  # the program has summed these
     return Sums(
         total.images + sums.images[0],
-        {name: total.totals[name] + of_batch[name] for name in total.totals},
+        {name: total.totals[name] + added[name] for name in total.totals},
         {name: total.pairs[name] + _squared_differences(values[name]) for name in total.pairs},
     )
 
 
 def _squared_differences(values: np.ndarray) -> np.ndarray:
-    """Of values [K, B], the sum over B of the squared difference of every two rows: [K, K]."""
+    """The sum over B of the squared difference of any two rows of values [K, B]: [K, K]."""
     return np.square(values[:, None].astype(np.float64) - values).sum(-1).astype(np.result_type(values, np.int64))
 
 
@@ -166,9 +170,9 @@ def make_score(
     scorer: Scorer, size: int, batches: Sequence, criterion: Criterion = RECORDED[0], begin: Begin = Loop,
     state: Any = None, images: int = 0,
 ) -> Score:  # fmt: skip
-    """A `Score` by `score_masks`, whose arguments these are; the unmasked supernet goes first.
+    """A `Score` that calls `score_masks` with these arguments, and puts the unmasked supernet first.
 
-    `criterion` is recorded besides `RECORDED`.
+    It records `criterion` besides `RECORDED`.
     """
     criteria = criteria_with(criterion)
 

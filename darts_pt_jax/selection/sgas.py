@@ -1,7 +1,7 @@
-"""Sequential greedy selection (SGAS: Li et al., 2020; paper, A.1.3): which edge is decided next, and what is pruned then.
+"""Sequential greedy selection (SGAS: Li et al., 2020; paper, A.1.3): the next edge to decide, and the edges pruned then.
 
-An edge is the more worth deciding the less its alphas weigh "none", the surer they are of one of the other operations,
-and, by criterion 2, the less they have changed. Mixtures are softmaxes of alphas [E, O] of one cell kind.
+SGAS decides the edge that has the least weight on "none", the clearest preference among the other operations and, with
+criterion 2, the least change lately. A mixture is the softmax [E, O] of the alphas of one cell kind.
 """
 
 import math
@@ -15,11 +15,11 @@ from darts_pt_jax.spaces import CellGraph, SearchSpace
 
 CRITERIA = (1, 2)
 HISTORY = 4
-"""Earlier epochs whose mixtures the stability is taken over."""
+"""Number of earlier epochs that the stability covers."""
 
 
 def unfit(space: SearchSpace) -> str | None:
-    """Why a space has no edge importance or selection certainty, or None: every edge needs "none" and two others."""
+    """Why SGAS cannot measure the edges of a space, or None: every edge needs "none" and two other candidates."""
     for kind, graph in space.cells.items():
         for e, edge in enumerate(graph.edges):
             if "none" not in edge.candidates:
@@ -30,9 +30,9 @@ def unfit(space: SearchSpace) -> str | None:
 
 
 def decision_points(space: SearchSpace) -> list[list[Target]]:
-    """The decisions, grouped by the points at which they are taken: one edge of every kind that has any left.
+    """The decisions, grouped by decision point: one edge of every kind that has any left.
 
-    Which edge shows when it is decided; `Target.number` counts a kind's decisions.
+    The edge is not known in advance; `Target.number` counts the decisions of a kind.
     """
     counts = {}
     for kind, graph in space.cells.items():
@@ -45,7 +45,7 @@ def decision_points(space: SearchSpace) -> list[list[Target]]:
 
 
 def conditional(graph: CellGraph, mixture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edge importance [E], 1 less the weight of "none", and the distribution [E, O] over the other operations."""
+    """Edge importance [E], which is 1 minus the weight of "none", and the distribution [E, O] of the other operations."""
     others = graph.without(["none"])
     importance = np.where(others, mixture, 0).sum(-1)
     return importance, np.where(others, mixture, 0) / importance[:, None]
@@ -54,17 +54,17 @@ def conditional(graph: CellGraph, mixture: np.ndarray) -> tuple[np.ndarray, np.n
 def criterion(
     graph: CellGraph, mixture: np.ndarray, history: Sequence[np.ndarray], number: int
 ) -> dict[str, np.ndarray]:
-    """What the next edge is chosen by, [E] each.
+    """The values that choose the next edge, [E] each.
 
     Args:
-      graph: of the cell kind.
-      mixture: its softmax of alphas now, decided edges as they were when they were decided.
-      history: the mixtures of up to `HISTORY` epochs before.
+      graph: the graph of the cell kind.
+      mixture: its mixture [E, O] now; decided edges have the mixture of their decision.
+      history: mixtures of the epochs before, the last `HISTORY` of which count.
       number: 1 multiplies importance and certainty, 2 stability too.
 
     Returns:
-      "importance", "certainty" (1 less the entropy over its maximum), "stability" (the mean histogram intersection with
-      the history; 0 without one), and their product "score", each factor scaled to [0, 1] over all edges.
+      "importance", "certainty" (1 minus the entropy over its maximum), "stability" (the mean histogram intersection with
+      the history; 0 without history), and "score", their product, each factor scaled to [0, 1] over all edges.
     """
     importance, now = conditional(graph, mixture)
     count = graph.without(["none"]).sum(-1)
@@ -78,7 +78,7 @@ def criterion(
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
-    """To [0, 1], by the least and the largest; all 0 where these are equal."""
+    """Scales values to [0, 1] by their minimum and maximum; all become 0 if these are equal."""
     low, high = values.min(), values.max()
     return (values - low) / (high - low) if high > low else np.zeros_like(values)
 
@@ -89,7 +89,7 @@ def next_edge(decisions: Decisions, kind: str, score: np.ndarray) -> int:
 
 
 def pruned(space: SearchSpace, decisions: Decisions, kind: str, edge: int) -> list[int]:
-    """The open edges of the node in which a decided edge ends, if it has all inputs that it keeps now; else none."""
+    """The open edges of the node where a decided edge ends, if the node now has all inputs that it keeps; else none."""
     graph = space.cells[kind]
     incoming, is_open = graph.incoming(graph.edges[edge].target), np.asarray(decisions.open(kind))
     left = [e for e in incoming if is_open[e]]

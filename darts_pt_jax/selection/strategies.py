@@ -1,7 +1,7 @@
-"""Strategies: which masks a decision scores, and what their scores choose (paper, Algorithms 1 and 2).
+"""Strategies: which masks a decision scores, and how the scores choose (paper, Algorithms 1 and 2).
 
-A strategy for an edge's operation is a row of `STRATEGIES`, a rule for a node's inputs a row of `TOPOLOGIES`. The choice
-follows from the scores alone, so that it can be made again from a record of them.
+A row of `STRATEGIES` decides the operation of an edge, a row of `TOPOLOGIES` the inputs of a node. The choice depends only
+on the scores, so that it can be repeated from their record.
 """
 
 import dataclasses
@@ -30,14 +30,14 @@ def without_edges(space: SearchSpace, kind: str, edges: Sequence[int]) -> np.nda
 
 
 def most_harmful(harms: np.ndarray, eligible: Sequence[int]) -> tuple[int, float]:
-    """The candidate to keep: the one whose removal hurts most; of equal ones the first, as in the reference code.
+    """Chooses the candidate whose removal hurts most; the first of equal ones, as in the reference code.
 
     Args:
       harms: how much each removal hurts, [K] (`Criterion.harms`).
       eligible: positions that may be chosen.
 
     Returns:
-      The chosen position, and its margin over the next eligible one in units of the criterion.
+      The chosen position, and its margin over the next eligible one, in units of the criterion.
     """
     harm = harms[list(eligible)]
     rest = np.delete(harm, harm.argmax())
@@ -46,19 +46,19 @@ def most_harmful(harms: np.ndarray, eligible: Sequence[int]) -> tuple[int, float
 
 
 def least_harmful(harms: np.ndarray) -> tuple[int, float]:
-    """The edge to drop: the one whose removal hurts least; of equal ones the last. Position and margin."""
+    """Position of the edge whose removal hurts least (the last of equal ones), and its margin to the next."""
     position = len(harms) - 1 - int(harms[::-1].argmin())
     return position, (np.delete(harms, position).min() - harms[position]).item()
 
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-    """How the operation of an edge is decided.
+    """Decides the operation of an edge.
 
     Attributes:
       name: the value of `select.strategy`.
-      masks: `masks(space, kind, edge)`, float32 [O, E, O], one for each candidate of the edge.
-      choose: `choose(harms [O], eligible)`, the position of the candidate that is kept, and its margin.
+      masks: `masks(space, kind, edge)` gives float32 masks [O, E, O], one for each candidate of the edge.
+      choose: `choose(harms, eligible)` gives the position of the candidate to keep, and its margin, from harms [O].
     """
 
     name: str
@@ -68,12 +68,12 @@ class Strategy:
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """How the inputs of a node are decided: edges are dropped one by one, each time the least harmful.
+    """Decides the inputs of a node: drops edges one by one, each time the edge whose removal hurts least.
 
     Attributes:
       name: the value of `select.topology`.
-      rescores: whether the remaining edges are scored anew before each elimination; eliminated edges stand at full
-        weight in later passes. Else all edges are scored once.
+      rescores: whether to score the remaining edges anew before each elimination (an eliminated edge has its full weight
+        in later passes); otherwise all edges are scored once.
     """
 
     name: str
@@ -88,4 +88,4 @@ STRATEGIES = {strategy.name: strategy for strategy in (LEAVE_ONE_OUT,)}
 TOPOLOGIES = {
     topology.name: topology for topology in (Topology("leave_one_out", True), Topology("single_ranking", False))
 }
-"""Rules by the value of `select.topology`: leave_one_out is the code's, single_ranking that of Algorithm 2."""
+"""Rules by the value of `select.topology`: leave_one_out as in the reference code, single_ranking as in Algorithm 2."""

@@ -2,8 +2,9 @@
 
     python -m experiments.analysis NAME --run RUN_DIR [--out DIR]
 
-Leaves numbers.json, rows.csv, and figures as SVG and PNG in DIR (default: RUN_DIR-analysis/NAME). The same command again
-goes on with what takes long. `python -m experiments.analysis NAME --help` says what an analysis takes.
+Leaves numbers.json, rows.csv, and figures as SVG and PNG in DIR (default: RUN_DIR-analysis/NAME). Measurements
+that take long are kept, and the same command again continues. `python -m experiments.analysis NAME --help` lists the
+options of an analysis.
 
 Exit codes: 0 done, 1 failed, 2 a setting or a file is wrong, 130 interrupted (Ctrl-C), 143 terminated.
 """

@@ -13,7 +13,7 @@ from experiments.errors import ConfigError
 from experiments.reporting.lines import end_of_search
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.measures import plain_kinds, without_parameters
-from experiments.reporting.records import read_genotype
+from experiments.reporting.records import learns_alphas, read_genotype
 
 INTERVAL_OPTIONS = {
     "intervals": {"default": "0,1,2,5", "help": "epochs of tuning between decisions, by commas (default: 0,1,2,5)"},
@@ -25,7 +25,7 @@ assert tuple(METRICS) == nasbench201.SUMMARY
 def trajectory(subject: Subject, options: Options) -> Result:
     """Perturbation from each supernet kept, magnitude after each epoch if alphas learn, in the table (Figures 4, 8)."""
     medians, rows = subject.medians, []
-    for line in subject.recorded("edge_weights") if subject.config.search.alpha == "learned" else ():
+    for line in subject.recorded("edge_weights") if learns_alphas(subject.config) else ():
         rows.append({"epoch": line["epoch"], "selection": "magnitude", **_named(subject, subject.magnitude(line))})
     for epoch in subject.kept:
         place = subject.carry_out(subject.selection(f"perturbation-epoch{epoch}", epoch, select__method="perturbation"))

@@ -26,7 +26,7 @@ from experiments.engine.interrupts import Interrupts
 from experiments.engine.sources import Source
 from experiments.errors import ConfigError, RunError
 from experiments.reporting.lines import ended
-from experiments.reporting.records import config_of, magnitude_genotype, read_run
+from experiments.reporting.records import config_of, learns_alphas, magnitude_genotype, read_run
 from experiments.stages.pipeline import pipeline
 from experiments.training.supernet import Training
 
@@ -100,7 +100,7 @@ class Subject:
     def name(self) -> str:
         """What figures call the run."""
         config = self.config
-        alphas = "" if config.search.alpha == "learned" else ", alphas fixed"
+        alphas = "" if learns_alphas(config) else ", alphas fixed"
         return f"{config.space}, {config.search.epochs} epochs{alphas}, seed {seed_of(config, 'search')}"
 
     @property
@@ -129,7 +129,7 @@ class Subject:
         Raises:
           ConfigError: they do not.
         """
-        if self.config.search.alpha == "fixed":
+        if not learns_alphas(self.config):
             raise ConfigError(
                 f"--run {self.directory}: its alphas are fixed, so that they say nothing: take another run"
             )

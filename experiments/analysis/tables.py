@@ -9,6 +9,8 @@ import json
 import pathlib
 from collections.abc import Sequence
 
+from matplotlib.figure import Figure
+
 from configs import common, retrain_imagenet, table2, table3, table4
 from darts_pt_jax import nasbench201
 from darts_pt_jax.genotype import Genotype
@@ -22,6 +24,9 @@ from experiments.reporting.measures import spread
 from experiments.reporting.records import config_of, read_genotype, read_run
 
 OPTIONS = {"table": {"metavar": "NPZ", "help": "accuracies of NAS-Bench-201"}}
+
+Cell = tuple[str, str, str, str]
+"""A cell of the paper's tables: table (or section), space, data set, method."""
 
 PAPER = {
     **{("2", "darts", "cifar10", method): error for method, error in {
@@ -38,7 +43,7 @@ PAPER = {
     ("6.2", "darts", "cifar10", "darts_pt_mag"): 2.85,
     ("5", "darts", "imagenet2012", "darts"): 26.7, ("5", "darts", "imagenet2012", "darts_pt"): 25.5,
 }  # fmt: skip
-"""Test error in percent (top 1) by table (or section), space, data set and method: Table 3 of the best of four seeds."""
+"""Test error in percent (top 1) of each cell; in Table 3, of the best of four seeds."""
 
 TABLE5 = "DARTS_V2", "darts_pt_s5"
 """Beginnings of the names of the published architectures that Table 5 may be about."""
@@ -47,7 +52,7 @@ FINDING = frozenset(("space", "genotype", "data.source"))
 """Keys by which a cell is found."""
 
 
-def own_config(cell: tuple[str, str, str, str]) -> Config:
+def own_config(cell: Cell) -> Config:
     """The config of a cell's full protocol."""
     table, space, data, method = cell
     make = {
@@ -64,7 +69,7 @@ def _signature(config: Config) -> tuple:
     return search.alpha, search.sampler, search.unrolled, config.select.method
 
 
-def cells_of(config: Config, genotype: Genotype | None = None) -> list[tuple[str, str, str, str]]:
+def cells_of(config: Config, genotype: Genotype | None = None) -> list[Cell]:
     """The cells that a run belongs to; `genotype` is what it retrains, if it has no search."""
     data = pathlib.Path(config.data.path).stem if config.data.source == "npz" else config.data.source
     data = {"svhn_cropped": "svhn", "folder": "imagenet2012"}.get(data, data)
@@ -80,7 +85,7 @@ def cells_of(config: Config, genotype: Genotype | None = None) -> list[tuple[str
     return found
 
 
-def differing(config: Config, cell: tuple[str, str, str, str], looked_up: bool = False) -> list[str]:
+def differing(config: Config, cell: Cell, looked_up: bool = False) -> list[str]:
     """The keys by which a run leaves a cell's full protocol.
 
     Only keys that decide its result count; those of retraining do not decide that of a run that is `looked_up`.
@@ -104,20 +109,7 @@ def _keys(*beginnings: str) -> set[str]:
 
 def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
     """All cells, with the given runs and sweeps."""
-    found, left_out = {}, []
-    for workdir in _runs(workdirs):
-        try:
-            config = config_of(read_run(workdir))
-            cells = cells_of(config, read_genotype(workdir) if config.genotype else None)
-            error, looked_up = _error(workdir, config, options.table)
-        except (OSError, RunError, ValueError) as wrong:
-            left_out.append(f"{workdir.name}: {wrong}")
-            continue
-        if not cells or error is None:
-            left_out.append(f"{workdir.name}: {'of no table' if not cells else 'neither retrained nor looked up'}")
-        seed = config.retrain.seed if config.genotype else seed_of(config, "search")
-        for cell in cells if error is not None else ():
-            found.setdefault(cell, []).append((seed, error, differing(config, cell, looked_up)))
+    found, left_out = _found(workdirs, options.table)
     rows = [_row(cell, found.get(cell, [])) for cell in PAPER]
     lines = table_head("table", "space", "data", "method", "paper, %", "ours, %", "best", "runs, seeds", "protocol")
     for row in rows:
@@ -125,6 +117,34 @@ def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
         ours, best = ("" if row["ours"] is None else f"{row[name]:.2f}" for name in ("ours", "best"))
         cells = (row[name] for name in ("table", "space", "data", "method", "paper"))
         lines.append(table_row(*cells, ours + sd, best, f"{row['runs']}, {row['seeds']}", row["protocol"]))
+    return Result({"left_out": left_out}, rows, {"tables": _drawn(rows)}, "\n".join([*lines, "", *left_out]))
+
+
+Found = tuple[int, float, list[str]]
+"""Of a run: its seed, its test error in percent, and the keys by which it leaves the full protocol."""
+
+
+def _found(workdirs: Sequence[pathlib.Path], table: str | None) -> tuple[dict[Cell, list[Found]], list[str]]:
+    """The runs of each cell, and why others are left out."""
+    found, left_out = {}, []
+    for workdir in _runs(workdirs):
+        try:
+            config = config_of(read_run(workdir))
+            cells = cells_of(config, read_genotype(workdir) if config.genotype else None)
+            error, looked_up = _error(workdir, config, table)
+        except (OSError, RunError, ValueError) as wrong:
+            left_out.append(f"{workdir.name}: {wrong}")
+            continue
+        if not cells or error is None:
+            left_out.append(f"{workdir.name}: {'of no table' if not cells else 'neither retrained nor looked up'}")
+        seed = seed_of(config, "retrain" if config.genotype else "search")
+        for cell in cells if error is not None else ():
+            found.setdefault(cell, []).append((seed, error, differing(config, cell, looked_up)))
+    return found, left_out
+
+
+def _drawn(rows: Sequence[dict]) -> Figure:
+    """The paper's errors and ours, a line for each cell."""
     figure, (axes,) = figures.panels(
         "test error of the paper, and ours", [("test error, %", "")], height=0.13 * len(rows) + 1
     )
@@ -138,8 +158,7 @@ def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
     )
     axes.invert_yaxis()
     axes.legend(frameon=False, fontsize=7)
-    lines += ["", *left_out]
-    return Result({"left_out": left_out}, rows, {"tables": figure}, "\n".join(lines))
+    return figure
 
 
 def _runs(workdirs: Sequence[pathlib.Path]) -> list[pathlib.Path]:
@@ -165,7 +184,7 @@ def _error(workdir: pathlib.Path, config: Config, table: str | None) -> tuple[fl
     return None, False
 
 
-def _row(cell: tuple[str, str, str, str], runs: list[tuple[int, float, list[str]]]) -> dict:
+def _row(cell: Cell, runs: list[Found]) -> dict:
     """Mean, standard deviation and best of the runs with the full protocol, or of all if none has it."""
     counted = [one for one in runs if not one[2]] or runs
     errors, keys = [error for _, error, _ in counted], sorted({key for *_, differ in counted for key in differ})

@@ -272,6 +272,6 @@ class Run:
             value = value or "0 (all removals of an edge)"
             if self.decisions.size() or any(loop["done"] for loop in self._within):  # then it is fixed
                 value = f"{value}, in a new --workdir with --config.init_from={self.directory}"
-        elif not self.config.remat and jax.default_backend() != "cpu":
+        elif not self.config.remat and self._devices.platform != "cpu":
             value = f"{value} or set remat"
         return f"lower {unit.memory_key}, now {value}"

@@ -59,10 +59,10 @@ class Sweep:
         return Run(command.workdir, (sys.executable, "-m", "experiments.main", *command.argv), needs)
 
 
-def of_selections(
+def selection_commands(
     given: Sequence[str], first: Settings, workdir: pathlib.Path, seeds: Sequence[int], beside: Sequence[str] | None
 ) -> tuple[Commands, dict[str, str]]:
-    """The config's own selection, and others from the same supernets.
+    """The commands of the config's own selection, and of others from the same supernets.
 
     Args:
       given: the arguments that all runs share.
@@ -81,15 +81,15 @@ def of_selections(
     stages = ",".join(stage for stage in first.stages if stage != "search")
     commands = {own: {}}
     for seed in seeds:
-        of_seed, place = [*given, f"--config.seed={seed}"], workdir / f"seed{seed}"
-        commands[own][seed] = settings.parse(["sweep", *of_seed, f"--workdir={place}"])
+        with_seed, place = [*given, f"--config.seed={seed}"], workdir / f"seed{seed}"
+        commands[own][seed] = settings.parse(["sweep", *with_seed, f"--workdir={place}"])
         for method in BESIDE if beside is None else beside:
             if method == own:
                 continue
             keys = {"init_from": place, "stages": stages, "select.method": method}
             options = [f"--config.{key}={value}" for key, value in keys.items()]
             try:
-                command = settings.parse(["sweep", *of_seed, f"--workdir={place}-{method}", *options])
+                command = settings.parse(["sweep", *with_seed, f"--workdir={place}-{method}", *options])
             except ConfigError as error:
                 if beside is not None:
                     raise
@@ -99,7 +99,7 @@ def of_selections(
     return commands, left_out
 
 
-def of_genotypes(
+def genotype_commands(
     given: Sequence[str], genotypes: Sequence[str], workdir: pathlib.Path, seeds: Sequence[int]
 ) -> Commands:
     """The commands that retrain `genotypes`; `given` are the arguments that all runs share.

@@ -8,7 +8,7 @@ from experiments.config.schema import Config
 from experiments.reporting import charts, render
 from experiments.reporting.charts import Chart, Table
 from experiments.reporting.measures import measure, spread
-from experiments.reporting.records import RunRecords
+from experiments.reporting.records import RunRecords, learns_alphas
 
 NAMED = ("search.alpha", "search.sampler", "search.unrolled", "select.method", "genotype", "space")
 """Keys that have columns of their own."""
@@ -63,10 +63,10 @@ def method_of(config: Config) -> str:
     """How the supernet is trained, as the field calls it."""
     if config.genotype:
         return "retraining"
-    names = {"darts": "DARTS", "fixed": "DARTS, fixed alphas", "sdarts_rs": "SDARTS-RS",
+    names = {"darts": "DARTS", "fixed": "DARTS", "sdarts_rs": "SDARTS-RS",
              "sdarts_rs_gaussian": "SDARTS-RS", "sdarts_adv": "SDARTS-ADV"}  # fmt: skip
     name = names.get(config.search.sampler, config.search.sampler)
-    name += ", fixed alphas" if config.search.alpha == "fixed" else ""
+    name += "" if learns_alphas(config) else ", fixed alphas"
     return name + ("" if config.search.unrolled == "off" else ", second order")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from darts_pt_jax.selection import certainty
 from darts_pt_jax.selection.certainty import Contest
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
+from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import CellGraph, SearchSpace
 from experiments.reporting import charts
 from experiments.reporting.charts import Chart, Table
@@ -54,6 +55,11 @@ class Decision:
     verdicts: Sequence[Verdict]
     figures: Sequence[Chart]
 
+    @property
+    def at_random(self) -> bool:
+        """Whether it goes by neither scores nor alphas."""
+        return "method" in self.record and METHODS[self.record["method"]].at_random
+
 
 def described(space: SearchSpace, orders: int, record: Mapping) -> Decision:
     """A line of decisions.jsonl of a run of so many `orders`, ready for the page."""
@@ -99,10 +105,12 @@ def _names(graph: CellGraph, record: Mapping, scored: Mapping) -> list[str]:
 
 
 def _verdict(record: Mapping, contest: Contest, names: Sequence[str]) -> Verdict:
+    """A scoring in words; `names` are those of its removals."""
     choice = names[contest.winner]
     if contest.runner_up is None:
         return Verdict(choice)
-    criterion, unit = CRITERIA[record["criterion"]], CRITERIA[record["criterion"]].unit
+    criterion = CRITERIA[record["criterion"]]
+    unit = criterion.unit
     if criterion.counts and contest.lead == 1 and contest.error is None:
         unit = unit.removesuffix("s")
     return Verdict(
@@ -168,11 +176,10 @@ def _value(criterion: Criterion, value: float) -> str:
 
 def _interval(middle: float, error: float | None) -> dict[str, float]:
     """The ends of a point's interval, if its error is known."""
-    return (
-        {}
-        if error is None
-        else {"low": middle - certainty.WITHIN_NOISE * error, "high": middle + certainty.WITHIN_NOISE * error}
-    )
+    if error is None:
+        return {}
+    reach = certainty.WITHIN_NOISE * error
+    return {"low": middle - reach, "high": middle + reach}
 
 
 def _weights(graph: CellGraph, record: Mapping, where: str) -> Chart:

@@ -72,7 +72,7 @@ class RunRecords:
         if select.orders > 1:
             names = [f"{select.method}, order {order}" for order in range(1, select.orders + 1)]
         found = dict(zip(names, self.genotypes, strict=False))
-        if found and self.stage("search") and config.search.alpha == "learned" and select.method != "magnitude":
+        if found and self.stage("search") and learns_alphas(config) and select.method != "magnitude":
             found["magnitude"] = magnitude_genotype(SPACES[config.space], end_of_search(self.metrics)["edge_weights"])
         return found
 
@@ -130,6 +130,11 @@ def config_of(run: dict) -> Config:
             "defines it by --config.plugins=FILE"
         )
     return config
+
+
+def learns_alphas(config: Config) -> bool:
+    """Whether the search trains the alphas (`Sampler.learns`, which only jax could tell)."""
+    return config.search.alpha == "learned" and config.search.sampler != "fixed"
 
 
 def changed_keys(run: dict) -> dict:

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.selection import methods
 from darts_pt_jax.selection.criteria import CRITERIA
+from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.config import schema
 from experiments.config.schema import Config
 from experiments.reporting.lines import end_of_search
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.measures import benchmark, plain_kinds, without_parameters
-from experiments.reporting.records import RunRecords
+from experiments.reporting.records import RunRecords, learns_alphas
 
 
 def build(config: Config, records: RunRecords, networks: Sequence[str]) -> tuple[str, str]:
@@ -54,7 +54,7 @@ def _summary(config: Config, records: RunRecords, networks: Sequence[str], genot
 def _details(config: Config, records: RunRecords, genotypes: Mapping[str, Genotype]) -> str:
     space = SPACES[config.space]
     lines = ["## Operations", "", *_operations(space, genotypes), ""]
-    if methods.METHODS[config.select.method].scores:
+    if METHODS[config.select.method].scores:
         lines += [_agreement(config, records), ""]
     for method, genotype in genotypes.items():
         lines += [f"By {method}:", "", "```", genotype.text(space.notation), "```", ""]
@@ -120,7 +120,7 @@ def _architecture(space: SearchSpace, decisions: Sequence[Mapping], genotype: Ge
 
 def _lead(decision: Mapping) -> str:
     """By how much the operation of a decision was ahead, in words."""
-    if decision.get("method") == "random":
+    if "method" in decision and METHODS[decision["method"]].at_random:
         return "chosen at random"
     if "criterion" not in decision:
         return f"{decision['margin']:.4g} in weight"
@@ -170,7 +170,7 @@ def _agreement(config: Config, records: RunRecords) -> str:
     taken = [d for d in records.decisions if d["type"] == "operation"]
     tied = sum(d["margin"] == 0 and len(d["eligible"]) > 1 for d in taken)
     text = f"{len(taken)} operation decisions, {tied} of them by a tie"
-    if config.search.alpha != "learned":
+    if not learns_alphas(config):
         return f"{text}."
     same = sum(int(np.argmax(edge_weights[d["kind"]][d["edge"]])) == d["choice_index"] for d in taken)
     return f"{text}; {same} chose the operation with the largest alpha."

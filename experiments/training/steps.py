@@ -125,8 +125,8 @@ class Steps:
             state, total = updates.alphas(state, total, gradients, Metrics.zero(), stats)
         weights = self._edge_weights(state, batch, sample_key, epoch.level)
         state, total = updates.weights(state, total, *self._gradient(state, batch, weights), epoch.learning_rate)
-        if self._sampler.update_own is not None:
-            own = self._sampler.update_own(state.sampler, state.alphas, sample_key, epoch.level)
+        if self._sampler.update_state is not None:
+            own = self._sampler.update_state(state.sampler, state.alphas, sample_key, epoch.level)
             state = state.replace(sampler=own)
         return state, total
 
