@@ -1,4 +1,4 @@
-"""A damaged checkpoint or record is noticed: the run goes back to a sound checkpoint, or ends without touching anything."""
+"""Damage to a checkpoint or record is detected: the run returns to a sound checkpoint, or ends and changes nothing."""
 
 import os
 import re
@@ -55,7 +55,7 @@ def files(checkpoints, number):
 
 @pytest.mark.xdist_group("damage")
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_to_any_file_of_a_checkpoint_is_seen(damage, stopped, tmp_path):
+def test_damage_to_any_file_of_a_checkpoint_is_detected(damage, stopped, tmp_path):
     of = Checkpoints(stopped / "checkpoints", read_only=True)
     earlier, newest = of.numbers()
     names = files(of, newest)
@@ -92,7 +92,7 @@ SOME += [("_CHECKPOINT_METADATA", truncated), ("state/manifest.ocdbt", truncated
 
 @pytest.mark.xdist_group("damage")
 @pytest.mark.parametrize(("name", "damage"), [("every file", d) for d in DAMAGES] if SOAK else SOME)
-def test_the_run_goes_back_to_the_checkpoint_before_and_ends_the_same(name, damage, stopped, whole, tmp_path, capsys):
+def test_the_run_returns_to_the_checkpoint_before_and_ends_the_same(name, damage, stopped, whole, tmp_path, capsys):
     of = Checkpoints(stopped / "checkpoints", read_only=True)
     earlier, newest = of.numbers()
     for one in files(of, newest) if name == "every file" else [name]:
@@ -139,7 +139,7 @@ def test_damaged_records_are_named(finished, name, damage, stopped, whole, tmp_p
     assert digests(workdir) == before
 
 
-def test_a_damaged_snapshot_is_named_to_the_run_that_wants_it(whole, tmp_path, capsys):
+def test_a_damaged_snapshot_is_named_by_the_run_that_needs_it(whole, tmp_path, capsys):
     source = tmp_path / "source"
     shutil.copytree(whole, source)
     flipped(source / "snapshots" / "2" / "layout" / "metadata")

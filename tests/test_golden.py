@@ -17,7 +17,7 @@ from darts_pt_jax.supernet import Supernet
 from tests.golden import make
 
 TOLERANCES = {"operation": (1e-5, 1e-5), "supernet": (1e-4, 1e-3), "network": (1e-4, 1e-3), "steps": (1e-3, 1e-3)}
-"""Largest difference of outputs and of gradients, of the largest entry of the array, by kind of case."""
+"""By kind of case, the largest difference of outputs and of gradients, relative to the largest entry of the array."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def loss_of(case, outputs):
 
 
 def compare(golden, case, apply, init, images, others):
-    """Holds outputs and gradients of `apply(variables, images, others)` against those of a case."""
+    """Compares outputs and gradients of `apply(variables, images, others)` with those of a case."""
     shapes = jax.eval_shape(init)
     params = jax.tree_util.tree_map_with_path(
         lambda path, leaf: make.draw("/".join(p.key for p in path), leaf.shape), shapes.get("params", {})
@@ -70,7 +70,7 @@ def compare(golden, case, apply, init, images, others):
 
 
 @pytest.mark.parametrize("case", make.OPERATION_CASES, ids=str)
-def test_an_operation_is_pytorch_s(golden, case):
+def test_an_operation_equals_pytorch(golden, case):
     name, stride, affine = case
     module, of_case = (
         ops.OPERATIONS[name](make.CHANNELS, stride, affine, not affine),
@@ -82,7 +82,7 @@ def test_an_operation_is_pytorch_s(golden, case):
 
 
 @pytest.mark.parametrize("name", make.SUPERNETS)
-def test_a_supernet_is_pytorch_s(golden, name):
+def test_a_supernet_equals_pytorch(golden, name):
     (cells, size), space = make.SUPERNETS[name], SPACES[name]
     net = Supernet(space, cells, make.CHANNELS, make.CLASSES)
     images = make.draw(f"images/supernet {name}", (make.BATCH, size, size, 3))
@@ -94,7 +94,7 @@ def test_a_supernet_is_pytorch_s(golden, name):
 
 
 @pytest.mark.parametrize("name", make.NETWORKS)
-def test_a_discrete_network_is_pytorch_s(golden, name):
+def test_a_discrete_network_equals_pytorch(golden, name):
     form, cells, size = make.NETWORKS[name]
     net = Network(published.find(name), form, cells, make.CHANNELS, make.CLASSES, form != "nasbench201")
     images = make.draw(f"images/network {name}", (make.BATCH, size, size, 3))
@@ -108,17 +108,17 @@ def test_a_discrete_network_is_pytorch_s(golden, name):
 
 
 @pytest.mark.parametrize("name", make.NETWORKS)
-def test_multiply_adds_are_those_of_pytorch_s_convolutions(golden, name):
+def test_multiply_adds_equal_those_of_pytorch_convolutions(golden, name):
     form, cells, size = make.NETWORKS[name]
     net = Network(published.find(name), form, cells, make.CHANNELS, make.CLASSES)
     of_head = 0
-    if form != "nasbench201":  # PyTorch's count has the auxiliary head, of which 2 x 2 pixels remain
+    if form != "nasbench201":  # PyTorch's count includes the auxiliary head, on 2 x 2 pixels
         width = 4 * make.CHANNELS * 4
         of_head = 4 * width * 128 + 4 * 128 * 768 + (768 + 1) * make.CLASSES
     assert multiply_adds(net, (size, size, 3)) + of_head == golden[f"multiply-adds {name}"]
 
 
-def test_two_steps_of_retraining_are_pytorch_s(golden):
+def test_two_steps_of_retraining_equal_pytorch(golden):
     name = next(iter(make.NETWORKS))
     form, cells, size = make.NETWORKS[name]
     net = Network(published.find(name), form, cells, make.CHANNELS, make.CLASSES, auxiliary=True)

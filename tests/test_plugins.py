@@ -1,4 +1,4 @@
-"""Modules and files of a user's own: imported by every command, kept with the run, and found again."""
+"""A user's modules and files: every command imports them, the run keeps their names, later commands find them."""
 
 import json
 import os
@@ -86,7 +86,7 @@ SMALL = {"search.epochs": 1, "data.examples": 130, "eval.every": 100, "select.in
 
 
 def plain(arguments, **more):
-    """A command in a process of its own, which has not imported what this one has."""
+    """Runs a command in a new process, which has imported no plugin."""
     return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False, **more)
 
 

@@ -9,12 +9,12 @@ from tests.command import CELL, TINY, digests, lines, recomputed, run, same_resu
 pytestmark = pytest.mark.usefixtures("one_training")
 SEARCHED = {**TINY, "search.epochs": 1, "eval.every": 100}
 of_one_search = pytest.mark.xdist_group("search")
-"""On the tests that select from one search."""
+"""Marks the tests that select from one search."""
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """A supernet after one epoch of search, which `selected` reads architectures off."""
+    """A supernet after one epoch of search, from which `selected` selects."""
     workdir = tmp_path_factory.mktemp("searched") / "run"
     assert run(workdir, SEARCHED, stages="search") == 0
     return workdir
@@ -76,7 +76,7 @@ def test_criterion_and_single_ranking(selected):
 
 
 @of_one_search
-def test_leave_one_out_scores_anew_and_none_may_be_barred(selected):
+def test_leave_one_out_scores_again_and_none_can_be_barred(selected):
     decisions, _, _ = selected(**{"select.none_is_candidate": False, "select.order": "fixed"})
     assert all(recomputed(d) == d["choice"] for d in decisions)
     edges = [d for d in decisions if "none" in d.get("candidates", ())]
@@ -103,7 +103,7 @@ def test_fixed_alphas_of_zero_weigh_all_candidates_equally(tmp_path):
 
 
 @of_one_search
-def test_magnitude_with_tuning_goes_by_the_weights_at_each_decision(selected, searched):
+def test_magnitude_with_tuning_uses_the_weights_at_each_decision(selected, searched):
     keys = {"select.method": "magnitude_tuned", "select.interval": 1}
     decisions, metrics, report = selected(**keys)
     perturbed, _, _ = selected(**{"select.interval": 1})
@@ -115,7 +115,7 @@ def test_magnitude_with_tuning_goes_by_the_weights_at_each_decision(selected, se
     for d in operations.values():
         assert d["choice_index"] == max(d["eligible"], key=lambda o: d["edge_weights"][o])
     moved = [d["edge_weights"] != weights[d["kind"]][d["edge"]] for d in operations.values()]
-    assert not any(moved[:2]) and any(moved[2:]), "alphas are trained on between decisions"
+    assert not any(moved[:2]) and any(moved[2:]), "alphas are trained between decisions"
     for d in decisions[18:]:
         strength = [max(operations[d["kind"], e]["edge_weights"][i] for i in operations[d["kind"], e]["eligible"])
                     for e in d["edges"]]  # fmt: skip
@@ -125,7 +125,7 @@ def test_magnitude_with_tuning_goes_by_the_weights_at_each_decision(selected, se
 
 
 @of_one_search
-def test_orders_are_selections_of_seeds_of_their_own_and_are_counted(selected, tmp_path):
+def test_orders_are_selections_with_different_seeds_and_are_counted(selected, tmp_path):
     keys = {"select.interval": 1, "select.pairing": "single", "select.criterion": "loss"}
     both, _, report = selected(**keys, **{"select.orders": 2, "select.seed": 6})
     singles = [selected(**keys, **{"select.seed": seed})[0] for seed in (6, 7)]
@@ -147,7 +147,7 @@ def test_orders_are_selections_of_seeds_of_their_own_and_are_counted(selected, t
 
 
 @of_one_search
-def test_leaving_out_what_is_excluded_changes_no_decision(selected):
+def test_dropping_excluded_candidates_changes_no_decision(selected):
     whole, _, _ = selected(**{"select.criterion": "loss"})
     less, _, _ = selected(**{"select.criterion": "loss", "select.restrict_every": 2})
     assert len(less) == 22 and all(recomputed(d) == d["choice"] for d in less)
@@ -159,7 +159,7 @@ def test_leaving_out_what_is_excluded_changes_no_decision(selected):
 
 
 @of_one_search
-def test_every_order_begins_with_the_whole_supernet(selected, searched, tmp_path):
+def test_every_order_starts_with_the_whole_supernet(selected, searched, tmp_path):
     keys = {"select.interval": 1, "select.restrict_every": 8, "select.order": "fixed"}
     both, metrics, _ = selected(**keys, **{"select.orders": 2})
     second = [d for d in both if d["order"] == 2]
@@ -189,9 +189,9 @@ def arrays(workdir, folder, number=None):
     return checkpoints.arrays(number or checkpoints.latest())
 
 
-def test_selection_from_an_unfinished_run_at_any_kept_epoch_leaves_it_alone(tmp_path, capsys):
+def test_selection_from_any_kept_epoch_of_an_unfinished_run_does_not_change_it(tmp_path, capsys):
     source, keys = tmp_path / "source", {**CELL, "search.epochs": 4, "checkpoint.snapshots": "(1,)"}
-    with pytest.MonkeyPatch.context() as patch:  # broken off during the fourth epoch
+    with pytest.MonkeyPatch.context() as patch:  # interrupted during the fourth epoch
         patch.setattr("experiments.stages.search.epoch", broken_off_after(3))
         assert run(source, keys) == 1
     searched = lines(source, "metrics.jsonl")
@@ -244,7 +244,7 @@ def broken_off_after(epochs):
     return epoch
 
 
-def test_search_and_selection_have_seeds_of_their_own(tmp_path):
+def test_search_and_selection_have_separate_seeds(tmp_path):
     def made(name, **keys):
         assert run(tmp_path / name, CELL, **keys) == 0
         metrics = lines(tmp_path / name, "metrics.jsonl")

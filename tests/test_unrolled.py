@@ -16,7 +16,7 @@ from tests import tiny
 
 MOMENTUM, DECAY, RATE = 0.9, 3e-4, 0.1
 RADIUS = 3e-4
-"""Of numerical differences: wide enough for float32, so narrow that few ReLUs bend within."""
+"""Step of numerical differences: wide enough for float32, so narrow that few ReLUs change their sign within."""
 
 
 def quadratic(a, b):
@@ -39,7 +39,7 @@ def quadratic(a, b):
 
 
 @pytest.mark.parametrize("how", ["exact", "finite_difference"])
-def test_the_gradient_through_one_step_of_a_quadratic_is_the_one_worked_out_by_hand(how, rng):
+def test_the_gradient_through_one_step_of_a_quadratic_equals_the_one_computed_by_hand(how, rng):
     a, b, w, alpha, buffer = (rng.standard_normal(s).astype(np.float32) for s in ((4, 3), 4, 4, 3, 4))
     optimizer = bilevel.weight_optimizer(MOMENTUM, DECAY)
     state = bilevel.SearchState({"w": w}, {}, {"normal": alpha}, optimizer.init({"w": w}), None, None)
@@ -52,7 +52,7 @@ def test_the_gradient_through_one_step_of_a_quadratic_is_the_one_worked_out_by_h
     assert stats == {"of": 0}, "the running statistics are those of the training pass"
 
 
-def test_with_no_step_it_is_the_first_order(rng):
+def test_with_a_learning_rate_of_zero_it_is_first_order(rng):
     a, b, w, alpha = (rng.standard_normal(s).astype(np.float32) for s in ((4, 3), 4, 4, 3))
     optimizer = bilevel.weight_optimizer(MOMENTUM, DECAY)
     state = bilevel.SearchState({"w": w}, {}, {"normal": alpha}, optimizer.init({"w": w}), None, None)
