@@ -46,22 +46,22 @@ def forget():
 
 @pytest.fixture(scope="module")
 def one_training():
-    """A run whose supernet, data and steps are those of the run before shares its `Training`, which keeps no state.
+    """A run with the supernet, data and steps of the run before shares its `Training`, which keeps no state.
 
-    Only of the last: Linux lets a process have 65,530 mappings of memory, of which small programs take thousands.
-    What else `Training` refuses a config for is not looked at again.
+    Only the last `Training` is kept: Linux allows a process 65,530 memory mappings, and small programs take thousands.
+    The other checks of `Training` do not run again for a shared one.
     """
     made, make = {}, execute.Training
 
     def training(config, images, devices=None):
         read = {key: schema.value(config, key) for key in schema.of_programs()}
-        of = images.fingerprint(), str(devices), str(spaces.SPACES[config.space]), str(sorted(read.items()))
-        if of not in made:
+        inputs = images.fingerprint(), str(devices), str(spaces.SPACES[config.space]), str(sorted(read.items()))
+        if inputs not in made:
             made.clear()
             gc.collect()
             one = make(config, images, devices)
-            made[of] = one, dict(vars(one))
-        one, attributes = made[of]
+            made[inputs] = one, dict(vars(one))
+        one, attributes = made[inputs]
         assert all(attributes[name] is value for name, value in vars(one).items()), "it keeps no state"
         return one
 

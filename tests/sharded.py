@@ -56,19 +56,19 @@ METHODS = {
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_epoch_gives_the_same_result_on_any_number_of_devices(method):
-    (one, of_one), (eight, of_eight) = (after_an_epoch(n, **METHODS[method]) for n in (1, 8))
-    assert of_eight["train_loss"] == pytest.approx(of_one["train_loss"], rel=LOSSES)
-    assert of_eight["train_accuracy"] == of_one["train_accuracy"]
+    (one, one_metrics), (eight, eight_metrics) = (after_an_epoch(n, **METHODS[method]) for n in (1, 8))
+    assert eight_metrics["train_loss"] == pytest.approx(one_metrics["train_loss"], rel=LOSSES)
+    assert eight_metrics["train_accuracy"] == one_metrics["train_accuracy"]
     close(eight, one, rtol=1e-3, atol=1e-4)
 
 
 def test_a_repeated_epoch_is_equal_bit_for_bit_and_compiles_nothing():
     one = on(8)
-    state, of_one = test_training.epoch(one, one.initial_state(jax.random.key(1)))
+    state, one_metrics = test_training.epoch(one, one.initial_state(jax.random.key(1)))
     watch = Stopwatch()
-    again, of_again = test_training.epoch(one, one.initial_state(jax.random.key(1)))
+    again, again_metrics = test_training.epoch(one, one.initial_state(jax.random.key(1)))
     assert watch.compile_seconds == 0
-    assert of_one == of_again
+    assert one_metrics == again_metrics
     close(jax.device_get(state), jax.device_get(again), rtol=0, atol=0)
 
 
@@ -121,7 +121,7 @@ def test_devices_exchange_only_sums():
     indices = one.devices.split(one.indices(jax.random.key(3), one.train, "epoch", 1))
     batch = _batch(one.train, indices, 0, jax.random.key(4))
     found = in_program(one.devices.jit(bilevel.make_gradient(one.net, ("params",))).trace(state, batch))
-    gradients, statistics = (sum(x.size for x in jax.tree.leaves(of)) for of in (state.params, state.batch_stats))
+    gradients, statistics = (sum(x.size for x in jax.tree.leaves(part)) for part in (state.params, state.batch_stats))
     channels = statistics // 2
     assert set(found) == {"all-reduce"}
     assert sum(found["all-reduce"]) <= 4 * (gradients + 5 * channels) + 100

@@ -67,7 +67,7 @@ def test_strength_is_summarised_over_edges():
     }
     rows = [
         {"kind": "normal", "edge": e, "operation": name, "weight": weight, "accuracy": accuracy}
-        for e, of in values.items() for name, weight, accuracy in of
+        for e, entries in values.items() for name, weight, accuracy in entries
     ]  # fmt: skip
     assert strength.summarise(rows) == {
         "edges": 3, "edges_agreeing": 1, "edges_tied": 1, "mean_spearman": pytest.approx(0),
@@ -137,8 +137,8 @@ def test_swapping_edges_is_swapping_their_inputs(key):
         return net.apply(variables, images, weights, False)
 
     before = logits(state.variables, weights)
-    moved, of_moved = swaps.swap_edges(net, state.variables, weights, {"normal": (0, 1)})
-    after = logits(moved, of_moved)
+    moved, moved_weights = swaps.swap_edges(net, state.variables, weights, {"normal": (0, 1)})
+    after = logits(moved, moved_weights)
     assert abs(after - before).max() > 1e-3
     crossed = {
         collection: {**tree, "cells_0": {
@@ -146,9 +146,9 @@ def test_swapping_edges_is_swapping_their_inputs(key):
         }} for collection, tree in state.variables.items()
     }  # fmt: skip
     np.testing.assert_allclose(after, logits(crossed, weights), rtol=1e-5, atol=1e-6)
-    again = swaps.swap_edges(net, moved, of_moved, {"normal": (0, 1)})
+    again = swaps.swap_edges(net, moved, moved_weights, {"normal": (0, 1)})
     np.testing.assert_array_equal(logits(*again), before)
-    assert bilevel.forward(net, moved, of_moved, images, labels, key, False)[0].images == 6
+    assert bilevel.forward(net, moved, moved_weights, images, labels, key, False)[0].images == 6
 
 
 def test_a_swapped_edge_takes_its_variables_along(key):
@@ -236,7 +236,7 @@ def benched(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("benched") / "run"
     assert run(workdir, {**SEARCH, "space": "nasbench201", "stages": "search"}) == 0
     names = [SPACES["nasbench201"].cells["normal"].edges[0].candidates] * 6
-    archs = ["|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*of) for of in itertools.product(*names)]
+    archs = ["|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*chosen) for chosen in itertools.product(*names)]
     metrics = np.random.default_rng(0).uniform(10, 90, (len(archs), 3)).astype(np.float32)
     table = workdir.parent / "table.npz"
     np.savez(
@@ -292,7 +292,7 @@ def test_strength_is_the_accuracy_with_an_edge_discretised(searched, tmp_path):
     steps = subject.training.valid.size // 32
     for o, row in enumerate(rows):
         assert row["weight"] == pytest.approx(weights["normal"][1, o], rel=1e-6)
-        fixed = {kind: of.copy() for kind, of in weights.items()}
+        fixed = {kind: rows.copy() for kind, rows in weights.items()}
         fixed["normal"][1] = np.eye(len(fixed["normal"][1]))[o]
         correct = 0
         for i in range(steps):
@@ -344,9 +344,11 @@ def test_selections_side_by_side(searched, tmp_path, capsys):
     capsys.readouterr()
     numbers, rows = analysed("tuning", searched, tmp_path / "tuning")
     operations = len(tiny.SPACE.cells["normal"].edges) + len(tiny.SPACE.cells["reduce"].edges)
-    own = [m for m in lines(searched, "metrics.jsonl") if m["stage"] == "select" and m["decisions"] <= operations]
+    tuned_lines = [
+        m for m in lines(searched, "metrics.jsonl") if m["stage"] == "select" and m["decisions"] <= operations
+    ]
     found = [r["valid_accuracy"] for r in rows if r["selection"] == "perturbation"][1:]
-    assert found == [m["valid_accuracy"] for m in own if "valid_accuracy" in m] and found
+    assert found == [m["valid_accuracy"] for m in tuned_lines if "valid_accuracy" in m] and found
     assert {r["selection"] for r in rows} == {"perturbation", "magnitude"}
     assert lines(tmp_path / "tuning" / "magnitude_tuned", "decisions.jsonl")
 
@@ -430,7 +432,7 @@ def test_variance_and_shuffle(benched, tmp_path):
     assert len(rows) == 6 * 3 == numbers["edges"]
     numbers, rows = analysed("shuffle", workdir, tmp_path / "shuffle", "--draws", 2, "--epochs", 1, "--layers", 2)
     by_network = {name: [r for r in rows if r["network"] == name] for name in ("VGG", "ResNet", "supernet")}
-    assert all(len(of) == 3 for of in by_network.values())
+    assert all(len(group) == 3 for group in by_network.values())
     after = [r["test_accuracy"] for r in by_network["supernet"]][1:]
     assert numbers["networks"]["supernet"]["after"] == pytest.approx(np.mean(after))
     assert numbers["networks"]["supernet"]["after_sd"] == pytest.approx(np.std(after, ddof=1))

@@ -115,10 +115,10 @@ def test_the_cost_model_counts_the_images_that_a_run_sees(tmp_path, keys):
     for line in lines(tmp_path / "run", "timings.jsonl"):
         if line["type"] in cost.PHASES:
             seen[cost.PHASES[line["type"]]] += line["images"]
-    assert {p: sum(n * images[name] for (name, _), n in of.items()) for p, of in numbers.items()} == {
+    assert {p: sum(n * images[name] for (name, _), n in calls.items()) for p, calls in numbers.items()} == {
         phase: count for phase, count in seen.items() if count
     }
-    shares = {share for of_phase in numbers.values() for _, share in of_phase}
+    shares = {share for counts in numbers.values() for _, share in counts}
     assert 0.0 in shares and len(shares) > 1 and max(shares) < 1
     assert set(cost.taken(tmp_path / "run")) == set(numbers)
     with pytest.raises(measure.Failure, match="name a run directory"):

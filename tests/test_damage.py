@@ -56,12 +56,12 @@ def files(checkpoints, number):
 @pytest.mark.xdist_group("damage")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_to_any_file_of_a_checkpoint_is_detected(damage, stopped, tmp_path):
-    of = Checkpoints(stopped / "checkpoints", read_only=True)
-    earlier, newest = of.numbers()
-    names = files(of, newest)
+    checkpoints = Checkpoints(stopped / "checkpoints", read_only=True)
+    earlier, newest = checkpoints.numbers()
+    names = files(checkpoints, newest)
     assert len(names) > 8 and "manifest.json" in names
     for i, name in enumerate(names):
-        shutil.copytree(of.directory, tmp_path / str(i))
+        shutil.copytree(checkpoints.directory, tmp_path / str(i))
         copy = Checkpoints(tmp_path / str(i), read_only=True)
         damage(copy.directory / str(newest) / name)
         sound, wrong = copy.newest_sound()
@@ -93,9 +93,9 @@ SOME += [("_CHECKPOINT_METADATA", truncated), ("state/manifest.ocdbt", truncated
 @pytest.mark.xdist_group("damage")
 @pytest.mark.parametrize(("name", "damage"), [("every file", d) for d in DAMAGES] if SOAK else SOME)
 def test_the_run_returns_to_the_checkpoint_before_and_ends_the_same(name, damage, stopped, whole, tmp_path, capsys):
-    of = Checkpoints(stopped / "checkpoints", read_only=True)
-    earlier, newest = of.numbers()
-    for one in files(of, newest) if name == "every file" else [name]:
+    checkpoints = Checkpoints(stopped / "checkpoints", read_only=True)
+    earlier, newest = checkpoints.numbers()
+    for one in files(checkpoints, newest) if name == "every file" else [name]:
         workdir = tmp_path / one.replace("/", "-") / "run"
         shutil.copytree(stopped, workdir)
         damage(workdir / "checkpoints" / str(newest) / one)

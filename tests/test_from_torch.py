@@ -135,7 +135,7 @@ def test_names_do_not_matter_and_other_tensors_are_ignored(cases):
 def test_tensors_that_do_not_fit_are_refused_in_one_line(cases):
     net, like, _ = supernet("s2")
     tensors, _ = cases["supernet s2"]
-    of_another = cases["supernet darts"][0]
+    other_space = cases["supernet darts"][0]
     for given, message in (
         (
             {**tensors, "cells.2.preprocess1.op.1.weight": np.zeros((4, 3, 1, 1))},
@@ -149,15 +149,15 @@ def test_tensors_that_do_not_fit_are_refused_in_one_line(cases):
         ({**tensors, "more": np.zeros(3)}, r"more \(3,\) is left over$"),
         (dict(list(tensors.items())[:-1]), "nothing is left for params/head/bias$"),
         ({}, "got 0 tensors, the network has [0-9]+: nothing is left for params/stem_conv/kernel$"),
-        (of_another, "cells.0._ops.0._ops.0.1.running_mean: got shape"),
+        (other_space, "cells.0._ops.0._ops.0.1.running_mean: got shape"),
     ):
         with pytest.raises(ValueError, match=message) as error:
             from_torch.variables(given, net, like)
         assert "\n" not in str(error.value)
-    own = tiny.supernet("tiny")
-    state = jax.eval_shape(lambda: tiny.state(own, jax.random.key(0)).variables)
+    tiny_net = tiny.supernet("tiny")
+    state = jax.eval_shape(lambda: tiny.state(tiny_net, jax.random.key(0)).variables)
     with pytest.raises(ValueError, match="centre: the reference implementation has nothing like it"):
-        from_torch.variables(tensors, own, state)
+        from_torch.variables(tensors, tiny_net, state)
     with pytest.raises(ValueError, match="expected convolutions"):
         from_torch.network_of({"a": np.zeros(3)}, published.find("DARTS_V2"), 3)
     with pytest.raises(ValueError, match="the nasbench201 network has normal"):

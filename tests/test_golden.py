@@ -53,32 +53,32 @@ def compare(golden, case, apply, init, images, others):
         gradients, outputs = jax.grad(loss, (0, 1, 2), has_aux=True)(params, images, others)
         return gradients, outputs
 
-    (of_params, of_images, of_others), outputs = run(params, images, others)
+    (param_gradients, image_gradient, other_gradients), outputs = run(params, images, others)
     ours = {f"{case} output {i}": y for i, y in enumerate(outputs)}
-    gradients = {"images": of_images, **{f"weights/{k}": g for k, g in of_others.items()}}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(of_params):
+    gradients = {"images": image_gradient, **{f"weights/{k}": g for k, g in other_gradients.items()}}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(param_gradients):
         gradients["params/" + "/".join(p.key for p in path)] = leaf
     ours |= {f"{case} gradient {name}": make.thinned(np.asarray(g)) for name, g in gradients.items()}
     theirs = {name: value for name, value in golden.items() if name.startswith(f"{case} ")}
     if f"{case} gradient images" not in theirs:
         ours.pop(f"{case} gradient images")
     assert ours.keys() == theirs.keys()
-    of_output, of_gradient = TOLERANCES[case.partition(" ")[0]]
+    output_limit, gradient_limit = TOLERANCES[case.partition(" ")[0]]
     for name, value in theirs.items():
-        limit = of_output if " output " in name else of_gradient
+        limit = output_limit if " output " in name else gradient_limit
         np.testing.assert_allclose(ours[name], value, atol=limit * max(abs(value).max(), 1e-3), rtol=0, err_msg=name)
 
 
 @pytest.mark.parametrize("case", make.OPERATION_CASES, ids=str)
 def test_an_operation_equals_pytorch(golden, case):
     name, stride, affine = case
-    module, of_case = (
+    module, golden_case = (
         ops.OPERATIONS[name](make.CHANNELS, stride, affine, not affine),
         f"operation {name} {stride} {affine}",
     )
-    images = make.draw(f"images/{of_case}", (make.BATCH, 8, 8, make.CHANNELS))
+    images = make.draw(f"images/{golden_case}", (make.BATCH, 8, 8, make.CHANNELS))
     apply = lambda v, x, _: [module.apply(v, x, True, mutable=["batch_stats"])[0]]  # noqa: E731
-    compare(golden, of_case, apply, lambda: module.init(jax.random.key(0), images, True), images, {})
+    compare(golden, golden_case, apply, lambda: module.init(jax.random.key(0), images, True), images, {})
 
 
 @pytest.mark.parametrize("name", make.SUPERNETS)
@@ -111,11 +111,11 @@ def test_a_discrete_network_equals_pytorch(golden, name):
 def test_multiply_adds_equal_those_of_pytorch_convolutions(golden, name):
     form, cells, size = make.NETWORKS[name]
     net = Network(published.find(name), form, cells, make.CHANNELS, make.CLASSES)
-    of_head = 0
+    head_count = 0
     if form != "nasbench201":  # PyTorch's count includes the auxiliary head, on 2 x 2 pixels
         width = 4 * make.CHANNELS * 4
-        of_head = 4 * width * 128 + 4 * 128 * 768 + (768 + 1) * make.CLASSES
-    assert multiply_adds(net, (size, size, 3)) + of_head == golden[f"multiply-adds {name}"]
+        head_count = 4 * width * 128 + 4 * 128 * 768 + (768 + 1) * make.CLASSES
+    assert multiply_adds(net, (size, size, 3)) + head_count == golden[f"multiply-adds {name}"]
 
 
 def test_two_steps_of_retraining_equal_pytorch(golden):
@@ -133,8 +133,8 @@ def test_two_steps_of_retraining_equal_pytorch(golden):
     update = jax.jit(bilevel.guarded(bilevel.make_weight_update(optimizer), "params"))
     total = Metrics.zero()
     for _ in range(2):
-        of_batch = gradient(state, images, make.labels(make.BATCH), jax.random.key(0), jnp.float32(0))
-        state, total = update(state, total, *of_batch, make.STEPS["learning_rate"])
+        batch_gradient = gradient(state, images, make.labels(make.BATCH), jax.random.key(0), jnp.float32(0))
+        state, total = update(state, total, *batch_gradient, make.STEPS["learning_rate"])
     changes = jax.tree.map(lambda after, before: np.asarray(after - before), state.params, drawn)
     compared = 0
     for path, change in jax.tree_util.tree_leaves_with_path(changes):

@@ -101,8 +101,8 @@ def test_from_the_first_bad_step_on_a_state_stays_as_it_was(bad):
     broken, no_number = metrics, jax.tree.map(lambda g: g.at[1].set(jnp.inf), gradients)
     if bad == "loss":
         broken, no_number = metrics.replace(loss=jnp.float32(jnp.inf)), gradients
-    for of_batch in ((no_number, broken), (gradients, metrics)):  # a good step afterwards changes nothing either
-        state, total = guard(state, total, *of_batch, {}, 0.5)
+    for values in ((no_number, broken), (gradients, metrics)):  # a good step afterwards changes nothing either
+        state, total = guard(state, total, *values, {}, 0.5)
         np.testing.assert_array_equal(state["w"], [1, 0.5, 0])
         assert np.isnan(total.loss) and (int(total.correct), int(total.images)) == (1, 4)
 

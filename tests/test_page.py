@@ -150,8 +150,8 @@ def test_decisions_by_the_alphas_have_weights_in_place_of_an_error(copy, method)
         for key in ("images", "baseline", "correct", "loss", "paired", "passes", "criterion"):
             line.pop(key, None)
         values = len(line.get("candidates", line.get("edges")))
-        of_edge = {"strength" if line["type"] == "topology" else "edge_weights": [0.125] * values, "margin": 0.25}
-        return line | of_edge | ({} if method in ("magnitude_tuned", "sgas") else {"method": method})
+        weights = {"strength" if line["type"] == "topology" else "edge_weights": [0.125] * values, "margin": 0.25}
+        return line | weights | ({} if method in ("magnitude_tuned", "sgas") else {"method": method})
 
     rewritten(copy, "decisions.jsonl", alter)
     change(copy, **{"select.method": method})
@@ -216,14 +216,14 @@ def test_the_benchmark_is_looked_up_where_it_applies(tmp_path, capsys):
 def several(whole, tmp_path_factory):
     """Runs of two selections with made-up accuracies, and their page."""
     place, runs, values = tmp_path_factory.mktemp("several"), [], {}
-    for method, of_seeds in {"perturbation": (90.0, 92.0, 97.0), "magnitude": (70.0, 101.0)}.items():
-        for seed, accuracy in enumerate(of_seeds):
+    for method, accuracies in {"perturbation": (90.0, 92.0, 97.0), "magnitude": (70.0, 101.0)}.items():
+        for seed, accuracy in enumerate(accuracies):
             workdir = place / f"{method}{seed}"
             shutil.copytree(whole, workdir, ignore=shutil.ignore_patterns("checkpoints", "snapshots"))
             change(workdir, **{"seed": seed, "select.method": method, "data.path": HARM * seed})
             rewritten(workdir, "metrics.jsonl", lambda line, v=accuracy: {**line, "valid_accuracy": v})
             runs.append(workdir)
-        values[method] = of_seeds
+        values[method] = accuracies
     assert report.main([*map(str, runs), "--out", str(place / "comparison.html")]) == 0
     return place / "comparison.html", values
 
@@ -302,7 +302,7 @@ def test_the_comparison_has_mean_and_spread_and_sorts_by_click_and_key(several, 
             return [row.locator("th, td").nth(heads.index(name)).inner_text() for row in tab.locator(rows).all()]
 
         assert cells("selection or architecture") == list(values) and cells("runs") == ["3", "2"]
-        expected = [f"{statistics.mean(of):.2f} ± {statistics.stdev(of):.2f}" for of in values.values()]
+        expected = [f"{statistics.mean(numbers):.2f} ± {statistics.stdev(numbers):.2f}" for numbers in values.values()]
         assert cells(column) == expected
         button = table.get_by_role("button", name=column)
         button.click()

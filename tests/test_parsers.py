@@ -249,8 +249,8 @@ def picture():
 @anything
 @given(st.data())
 def test_pictures(data):
-    of = predict.Classifier(lambda images: np.zeros((1, 2)), (8, 8, 3), 2)
-    allowed(DataError, predict.classify, of, in_file(data.draw(damaged(picture())), "a.png"))
+    classifier = predict.Classifier(lambda images: np.zeros((1, 2)), (8, 8, 3), 2)
+    allowed(DataError, predict.classify, classifier, in_file(data.draw(damaged(picture())), "a.png"))
 
 
 @anything

@@ -88,9 +88,9 @@ def test_excluded_candidates_can_be_dropped(space, key):
     same_to_rounding(less[2], scores)
     assert abs(scores[0].loss[1] - scores[0].loss[0]) > 1e-4
     assert abs(part(states[0].params, rest.params)["head"]["kernel"] - state.params["head"]["kernel"]).max() > 1e-5
-    for of_whole, of_less in zip(passes, less[0], strict=True):
-        norms = [optax.tree.norm(of[0]["params"]) for of in (of_whole, of_less)]
-        np.testing.assert_allclose(*norms, rtol=1e-4, err_msg="what was left out has a gradient")
+    for whole_pass, less_pass in zip(passes, less[0], strict=True):
+        norms = [optax.tree.norm(one[0]["params"]) for one in (whole_pass, less_pass)]
+        np.testing.assert_allclose(*norms, rtol=1e-4, err_msg="a dropped candidate has a gradient")
 
 
 @pytest.mark.parametrize("space", DECISIONS)
@@ -109,8 +109,8 @@ def test_a_restricted_supernet_keeps_the_values_of_its_edges(space, key):
             continue
         whole = {group.label: group.edges for group in net.space.cells[kind].groups}
         for group in other.space.cells[kind].groups:
-            for of in ("params", "batch_stats"):
-                before, after = (getattr(x, of)[f"cells_{c}"].get(group.label, {}) for x in (state, rest))
+            for part in ("params", "batch_stats"):
+                before, after = (getattr(x, part)[f"cells_{c}"].get(group.label, {}) for x in (state, rest))
                 stacked = group.label in state.params[f"cells_{c}"]
                 for row, edge in enumerate(group.edges):
                     for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):

@@ -31,7 +31,7 @@ from tests.command import TINY, lines, run, same_results, stopping_at
 SMALL = {"retrain.cells": 3, "retrain.channels": 2, "retrain.epochs": 3, "retrain.batch_size": 50, "retrain.auxiliary": 0.0,
          "retrain.cutout": 3, "data.examples": 130}  # fmt: skip
 KEYS = {**SMALL, "genotype": "DARTS_V1", "stages": "retrain,report"}
-of_one_run = pytest.mark.xdist_group("retrained")
+share_a_run = pytest.mark.xdist_group("retrained")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def retrained(tmp_path_factory):
     return workdir
 
 
-@of_one_run
+@share_a_run
 def test_a_published_architecture_is_retrained_and_tested(retrained):
     metrics = lines(retrained, "metrics.jsonl")
     assert [(m["stage"], m["epoch"]) for m in metrics] == [("retrain", 1), ("retrain", 2), ("retrain", 3)]
@@ -58,7 +58,7 @@ def test_a_published_architecture_is_retrained_and_tested(retrained):
     assert Genotype.from_json((retrained / "genotype.json").read_text()) == published.genotypes()["DARTS_V1"]
 
 
-@of_one_run
+@share_a_run
 def test_the_report_gives_size_and_latency_which_is_measured_once(retrained, tmp_path, capsys):
     row = f"| given | {json.loads((retrained / 'retrained.json').read_text())['parameters']:,} |"
     assert row in (retrained / "report.md").read_text()
@@ -72,7 +72,7 @@ def test_the_report_gives_size_and_latency_which_is_measured_once(retrained, tmp
     assert (copy / "report.md").read_text() == before
 
 
-@of_one_run
+@share_a_run
 def test_the_saved_network_has_the_reported_accuracy_on_all_test_images(retrained, tmp_path, capsys):
     digits = sources.digits()
     np.savez(tmp_path / "digits.npz", **{name: getattr(digits, name) for name in ARRAYS})
@@ -86,7 +86,7 @@ def test_the_saved_network_has_the_reported_accuracy_on_all_test_images(retraine
     np.testing.assert_allclose(one["probabilities"], expected, atol=1e-5)
 
 
-@of_one_run
+@share_a_run
 def test_the_export_runs_with_jax_alone_and_gives_the_same_logits(retrained, tmp_path, capsys):
     assert export.main([str(retrained)]) == 0
     images = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 1), np.uint8)
@@ -104,21 +104,21 @@ assert not [name for name in sys.modules if name.startswith(("darts_pt_jax", "fl
     capsys.readouterr()
     for network in (retrained, retrained / "network.stablehlo"):
         assert predict.main([str(network), str(tmp_path / "image.png")]) == 0
-    of_run, of_export = map(json.loads, capsys.readouterr().out.splitlines())
-    assert of_run["class"] == of_export["class"]
-    np.testing.assert_allclose(of_run["probabilities"], of_export["probabilities"], atol=1e-5)
+    from_run, from_export = map(json.loads, capsys.readouterr().out.splitlines())
+    assert from_run["class"] == from_export["class"]
+    np.testing.assert_allclose(from_run["probabilities"], from_export["probabilities"], atol=1e-5)
     assert predict.main([str(tmp_path / "image.png"), str(tmp_path / "image.png")]) == 2
     assert "no StableHLO of experiments.export" in capsys.readouterr().err
 
 
-@of_one_run
+@share_a_run
 def test_the_export_has_the_kernels_of_each_platform(retrained):
     text = jax.export.deserialize(TrainedNetwork.load(retrained).stablehlo()).mlir_module()
     assert re.search(r"feature_group_count = [2-9]", text), "XLA's grouped convolution, for cuda and tpu"
     assert "inlineable" in text, "sums of shifted images, for CPUs"
 
 
-@of_one_run
+@share_a_run
 def test_plugins_are_kept_with_the_network_and_older_files_have_none(retrained, tmp_path):
     network = TrainedNetwork.load(retrained)
     assert network.plugins == plugins_of(retrained) == ()
@@ -139,7 +139,7 @@ def test_plugins_are_kept_with_the_network_and_older_files_have_none(retrained, 
         plugins_of(tmp_path / "nothing")
 
 
-@of_one_run
+@share_a_run
 def test_a_network_that_is_damaged_is_refused(retrained, tmp_path, capsys):
     assert export.main([str(tmp_path)]) == 2
     for name in ("network.json", "network.safetensors"):
@@ -155,7 +155,7 @@ def test_a_network_that_is_damaged_is_refused(retrained, tmp_path, capsys):
     assert len(error) == 3 and "no readable network.json" in error[1] and "got (2,), expected (3,)" in error[2]
 
 
-@of_one_run
+@share_a_run
 def test_retraining_is_resumed_bit_for_bit(retrained, tmp_path, monkeypatch):
     workdir = tmp_path / "parts"
     for stop in (1, 2):
@@ -169,9 +169,9 @@ def test_retraining_is_resumed_bit_for_bit(retrained, tmp_path, monkeypatch):
 
 
 def test_it_is_resumed_within_an_epoch_too(retrained, tmp_path, monkeypatch):
-    from experiments.training import network as of_experiments
+    from experiments.training import network as training_network
 
-    workdir, whole = tmp_path / "parts", of_experiments.Retraining.epoch
+    workdir, whole = tmp_path / "parts", training_network.Retraining.epoch
 
     def interrupted(self, state, key, *args):
         *args, begin = args
@@ -193,7 +193,7 @@ def test_it_is_resumed_within_an_epoch_too(retrained, tmp_path, monkeypatch):
         return whole(self, state, key, *args, stopping)
 
     with monkeypatch.context() as patch:
-        patch.setattr(of_experiments.Retraining, "epoch", interrupted)
+        patch.setattr(training_network.Retraining, "epoch", interrupted)
         assert run(workdir, KEYS) == 143
     assert run(workdir, KEYS) == 0
     assert (workdir / "network.safetensors").read_bytes() == (retrained / "network.safetensors").read_bytes()

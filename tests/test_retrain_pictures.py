@@ -118,10 +118,10 @@ def test_feeds_from_memory_and_from_a_stream_number_batches_alike(root, key):
     ((pixels, labels),) = stream.testing(13)
     resident = feeds.feed(Images(pixels, labels, pixels, labels, 0, True), recipe, Devices.here())
     streamed = feeds.feed(stream, recipe, Devices.here())
-    of_memory, of_stream = resident.testing(5), streamed.testing(5)
+    from_memory, from_stream = resident.testing(5), streamed.testing(5)
     for i in range(3):
-        images, labels = streamed.batch(of_stream(i), None)
-        expected, expected_labels = resident.batch(of_memory(i), None)
+        images, labels = streamed.batch(from_stream(i), None)
+        expected, expected_labels = resident.batch(from_memory(i), None)
         np.testing.assert_allclose(images, expected, atol=1e-6)
         np.testing.assert_array_equal(labels, expected_labels)
     first, again = (streamed.training(key, 8) for _ in range(2))

@@ -42,12 +42,12 @@ def pictures():
 def two_epochs(images, **keys):
     """Training losses of two epochs."""
     config = parsed(**keys)
-    of = retraining.Retraining(config, images, published.find(config.genotype))
-    state, losses = of.initial_state(jax.random.key(0)), []
+    trainer = retraining.Retraining(config, images, published.find(config.genotype))
+    state, losses = trainer.initial_state(jax.random.key(0)), []
 
     for number in range(2):
         rate = config.retrain.learning_rate * SCHEDULES[config.retrain.schedule](number, 2)
-        state, metrics = of.epoch(state, jax.random.key(number), rate, config.retrain.drop_path * number / 2, Loop)
+        state, metrics = trainer.epoch(state, jax.random.key(number), rate, config.retrain.drop_path * number / 2, Loop)
         losses.append(metrics["train_loss"])
     return losses
 
@@ -199,8 +199,8 @@ def test_a_text_makes_a_short_folder_name():
         "--seeds=0",
         f"--config.genotype={text}",
     ]
-    (of_seeds,) = sweep.parse(argv).commands.values()
-    assert len(of_seeds[0].workdir.name) < 120
+    (commands,) = sweep.parse(argv).commands.values()
+    assert len(commands[0].workdir.name) < 120
 
 
 def test_a_killed_retraining_ends_like_an_undisturbed_one(tmp_path):

@@ -8,7 +8,7 @@ from tests.command import CELL, TINY, digests, lines, recomputed, run, same_resu
 
 pytestmark = pytest.mark.usefixtures("one_training")
 SEARCHED = {**TINY, "search.epochs": 1, "eval.every": 100}
-of_one_search = pytest.mark.xdist_group("search")
+share_a_search = pytest.mark.xdist_group("search")
 """Marks the tests that select from one search."""
 
 
@@ -31,7 +31,7 @@ def selected(searched, tmp_path):
     return select
 
 
-@of_one_search
+@share_a_search
 def test_magnitude_and_random_select_from_the_same_search(selected, searched):
     decisions, _, report = selected(**{"select.method": "magnitude"})
     assert len(decisions) == 22 and "By magnitude" in report
@@ -48,7 +48,7 @@ def test_magnitude_and_random_select_from_the_same_search(selected, searched):
     assert len(other) == 22 and [d["choice"] for d in other] != [d["choice"] for d in decisions]
 
 
-@of_one_search
+@share_a_search
 def test_statistics_augmentation_and_the_number_of_masks_at_once(selected):
     base, metrics, _ = selected()
     assert [m["stage"] for m in metrics] == ["search", "select"] and "train_loss" not in metrics[1], "nothing is tuned"
@@ -62,7 +62,7 @@ def test_statistics_augmentation_and_the_number_of_masks_at_once(selected):
         assert changed[0]["edge"] == base[0]["edge"] and changed[0]["loss"] != pytest.approx(base[0]["loss"], abs=1e-5)
 
 
-@of_one_search
+@share_a_search
 def test_criterion_and_single_ranking(selected):
     decisions, _, _ = selected(**{"select.criterion": "loss", "select.topology": "single_ranking"})
     assert all(recomputed(d) == d["choice"] for d in decisions) and {d["criterion"] for d in decisions} == {"loss"}
@@ -75,7 +75,7 @@ def test_criterion_and_single_ranking(selected):
         assert two["paired"][name] == [[pairs[i][j] for j in left] for i in left]
 
 
-@of_one_search
+@share_a_search
 def test_leave_one_out_scores_again_and_none_can_be_barred(selected):
     decisions, _, _ = selected(**{"select.none_is_candidate": False, "select.order": "fixed"})
     assert all(recomputed(d) == d["choice"] for d in decisions)
@@ -86,7 +86,7 @@ def test_leave_one_out_scores_again_and_none_can_be_barred(selected):
     assert two["baseline"]["loss"] != one["baseline"]["loss"], "every pass draws other images"
 
 
-@of_one_search
+@share_a_search
 def test_single_pairing_tunes_after_every_decision(selected):
     decisions, metrics, _ = selected(**{"select.pairing": "single", "select.interval": 1})
     assert len(decisions) == 22 and sum(m["stage"] == "select" for m in metrics) == 22
@@ -102,7 +102,7 @@ def test_fixed_alphas_of_zero_weigh_all_candidates_equally(tmp_path):
     assert "magnitude" not in (tmp_path / "run" / "report.md").read_text()
 
 
-@of_one_search
+@share_a_search
 def test_magnitude_with_tuning_uses_the_weights_at_each_decision(selected, searched):
     keys = {"select.method": "magnitude_tuned", "select.interval": 1}
     decisions, metrics, report = selected(**keys)
@@ -124,7 +124,7 @@ def test_magnitude_with_tuning_uses_the_weights_at_each_decision(selected, searc
         assert d["choice"] == sorted(d["edges"][i] for i in best)
 
 
-@of_one_search
+@share_a_search
 def test_orders_are_selections_with_different_seeds_and_are_counted(selected, tmp_path):
     keys = {"select.interval": 1, "select.pairing": "single", "select.criterion": "loss"}
     both, _, report = selected(**keys, **{"select.orders": 2, "select.seed": 6})
@@ -146,7 +146,7 @@ def test_orders_are_selections_with_different_seeds_and_are_counted(selected, tm
         assert row.endswith(f"| {2 - sum(dropped)} |")
 
 
-@of_one_search
+@share_a_search
 def test_dropping_excluded_candidates_changes_no_decision(selected):
     whole, _, _ = selected(**{"select.criterion": "loss"})
     less, _, _ = selected(**{"select.criterion": "loss", "select.restrict_every": 2})
@@ -158,7 +158,7 @@ def test_dropping_excluded_candidates_changes_no_decision(selected):
         assert one.get("candidates") == two.get("candidates")
 
 
-@of_one_search
+@share_a_search
 def test_every_order_starts_with_the_whole_supernet(selected, searched, tmp_path):
     keys = {"select.interval": 1, "select.restrict_every": 8, "select.order": "fixed"}
     both, metrics, _ = selected(**keys, **{"select.orders": 2})
@@ -174,7 +174,7 @@ def test_every_order_starts_with_the_whole_supernet(selected, searched, tmp_path
     assert sizes[1] < sizes[0]
 
 
-@of_one_search
+@share_a_search
 def test_restriction_is_fixed_by_the_first_decision(searched, tmp_path, capsys):
     keys = {"init_from": searched, "select.interval": 0, "select.method": "magnitude_tuned"}
     assert run(tmp_path / "run", SEARCHED, **keys, **{"stages": "select", "select.restrict_every": 9}) == 0

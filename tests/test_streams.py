@@ -123,8 +123,8 @@ def test_hosts_read_their_rows_of_the_same_batches(root):
         (stream.testing(4), [stream.testing(4, rows=rows) for rows in (slice(0, 1), slice(1, 4))]),
     ):
         for one, *others in zip(whole, *parts, strict=True):
-            for expected, *of_hosts in zip(one, *others, strict=True):
-                np.testing.assert_array_equal(np.concatenate(of_hosts), expected)
+            for expected, *host_rows in zip(one, *others, strict=True):
+                np.testing.assert_array_equal(np.concatenate(host_rows), expected)
 
 
 def test_a_pass_depends_only_on_its_seed_and_can_start_at_any_batch(root):

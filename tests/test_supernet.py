@@ -140,9 +140,9 @@ def test_gradients_and_their_derivatives_in_the_alphas_equal_the_plain_form(spac
     (one, one_stats), (two, two_stats) = both_forms(net, program, images, labels, direction)
     same_to_rounding(one_stats, two_stats)
     for name in ("gradients", "change"):
-        for of in ("params", "alphas"):
-            same_to_rounding(one[name][of], two[name][of])
-            assert max(abs(leaf).max() for leaf in jax.tree.leaves(two[name][of])) > 1e-3
+        for part in ("params", "alphas"):
+            same_to_rounding(one[name][part], two[name][part])
+            assert max(abs(leaf).max() for leaf in jax.tree.leaves(two[name][part])) > 1e-3
 
 
 @pytest.mark.parametrize("space", ["darts", "tiny", "nasbench201"])

@@ -181,8 +181,8 @@ def test_architectures_are_retrained_side_by_side(tmp_path, capsys):
     argv = arguments(workdir, "3", f"--genotypes={given}", stages="retrain,report")
     assert sweep.main(argv) == 0
     found = json.loads((workdir / "table.json").read_text())
-    assert list(found) == given.split(",") and all(list(of_seeds) == ["3"] for of_seeds in found.values())
-    with_conv, pools = (of_seeds["3"]["values"] for of_seeds in found.values())
+    assert list(found) == given.split(",") and all(list(seeds) == ["3"] for seeds in found.values())
+    with_conv, pools = (seeds["3"]["values"] for seeds in found.values())
     name = "parameters of the retrained network"
     assert with_conv[name] > pools[name] and 0 <= pools["test accuracy after retraining, last epoch, %"] <= 100
     assert f"| {name} | {arch.replace('|', chr(92) + '|')} |" in (workdir / "table.md").read_text()

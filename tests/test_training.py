@@ -58,8 +58,8 @@ def test_shared_or_separate_gradients_and_one_or_several_programs_give_the_same(
 def test_second_order_and_the_attack_give_the_same_in_one_program_as_in_steps():
     keys = {"search.unrolled": "exact", "search.sampler": "sdarts_adv"}
     keys |= {"data.examples": 130, "search.batch_size": 64}  # one step: signs of gradients amplify rounding
-    (one, of_one), (two, of_two) = (trained(**keys, **{"search.scan": scan}) for scan in ("on", "off"))
-    assert of_one["train_loss"] == pytest.approx(of_two["train_loss"], rel=1e-3)
+    (one, one_metrics), (two, two_metrics) = (trained(**keys, **{"search.scan": scan}) for scan in ("on", "off"))
+    assert one_metrics["train_loss"] == pytest.approx(two_metrics["train_loss"], rel=1e-3)
     np.testing.assert_allclose(one.alphas["normal"], two.alphas["normal"], atol=1e-4)
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
@@ -69,11 +69,11 @@ def test_second_order_and_the_attack_give_the_same_in_one_program_as_in_steps():
 
 def test_only_activations_are_bfloat16():
     keys = {"data.examples": 80, "search.batch_size": 40}  # one step
-    (wide, of_wide), (narrow, of_narrow) = (trained(precision=p, **keys) for p in ("float32", "bfloat16"))
+    (wide, wide_metrics), (narrow, narrow_metrics) = (trained(precision=p, **keys) for p in ("float32", "bfloat16"))
     assert jax.tree.map(np.result_type, narrow) == jax.tree.map(np.result_type, wide)
     assert {leaf.dtype for leaf in jax.tree.leaves((narrow.params, narrow.batch_stats))} == {jnp.dtype("float32")}
-    assert of_narrow["train_loss"] == pytest.approx(of_wide["train_loss"], rel=0.05)
-    assert abs(of_narrow["train_loss"] - of_wide["train_loss"]) > 1e-5, "it does compute in bfloat16"
+    assert narrow_metrics["train_loss"] == pytest.approx(wide_metrics["train_loss"], rel=0.05)
+    assert abs(narrow_metrics["train_loss"] - wide_metrics["train_loss"]) > 1e-5, "it does compute in bfloat16"
     for one, two in zip(jax.tree.leaves(narrow.params), jax.tree.leaves(wide.params), strict=True):
         np.testing.assert_allclose(one, two, atol=0.05)
 
