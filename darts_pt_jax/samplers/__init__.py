@@ -3,13 +3,15 @@
 A row of `SAMPLERS` is a factory. Its parameters are keys of a config's section `search`, such as `search.epsilon`.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from darts_pt_jax.samplers.base import Sampler
 from darts_pt_jax.samplers.darts import darts, fixed
 from darts_pt_jax.samplers.sdarts import sdarts_adv, sdarts_rs, sdarts_rs_gaussian
 
-__all__ = ["SAMPLERS", "Sampler"]
+__all__ = ["SAMPLERS", "Sampler", "make_sampler"]
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "darts": darts,
@@ -19,3 +21,16 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "sdarts_adv": sdarts_adv,
 }
 """Factories of samplers by the value of `search.sampler`."""
+
+
+def make_sampler(name: str, options: Mapping[str, Any], learns: bool = True) -> Sampler:
+    """A sampler of the table.
+
+    Args:
+      name: its row.
+      options: values by name, from which its factory takes its parameters; the others are ignored.
+      learns: whether the alphas may be trained.
+    """
+    factory = SAMPLERS[name]
+    sampler = factory(**{parameter: options[parameter] for parameter in inspect.signature(factory).parameters})
+    return sampler if learns else sampler.at_rest()

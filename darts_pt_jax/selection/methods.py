@@ -35,6 +35,11 @@ class Method:
     greedy: bool = False
     draws: bool = True
 
+    @property
+    def at_random(self) -> bool:
+        """Whether it goes by neither scores nor alphas."""
+        return not (self.scores or self.reads_alphas)
+
 
 METHODS = {
     method.name: method

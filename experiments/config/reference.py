@@ -62,7 +62,10 @@ Keys, with the defaults that a config begins from:
 
 
 def _help_of(key: Key) -> str:
-    words = textwrap.fill(key.words, 120, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    words, names = key.words, list(map(str, key.rule.names()))
+    if any(name not in words for name in names):
+        words += f" One of {', '.join(names)}."
+    words = textwrap.fill(words, 120, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return f"  --config.{key.name}={key.default}\n{words}"
 
 

@@ -5,6 +5,7 @@ from darts_pt_jax.data import sources
 from darts_pt_jax.genotype import example
 from darts_pt_jax.interop import published
 from darts_pt_jax.naming import guess
+from darts_pt_jax.samplers import make_sampler
 from darts_pt_jax.selection import schedule, sgas
 from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import SPACES, SearchSpace
@@ -83,17 +84,26 @@ def _check_search(config: Config, space: SearchSpace):
         raise ConfigError(
             f"search.schedule_epochs is {search.schedule_epochs}, expected 0 or at least search.epochs ({search.epochs})"
         )
-    if search.alpha == "fixed":
+    if rest := _at_rest(config):
         for key, idle in {"search.unrolled": "off", "curvature.every": 0}.items():
             if (given := value(config, key)) != idle:
-                raise ConfigError(f"{key} is {given!r}, but search.alpha='fixed' trains no alphas")
-    if search.sampler not in ("darts", "fixed") and search.gradients == "shared":
+                raise ConfigError(f"{key} is {given!r}, but {rest} trains no alphas")
+    sampler = make_sampler(search.sampler, vars(search))
+    if (sampler.sample or sampler.attack) and search.gradients == "shared":
         raise ConfigError(
             f"search.sampler is {search.sampler!r}, so that alphas and weights have no gradient in common: "
             "set search.gradients=separate"
         )
     if late := [e for e in config.checkpoint.snapshots if e > search.epochs]:
         raise ConfigError(f"checkpoint.snapshots names epoch {late[0]}, but search.epochs is {search.epochs}")
+
+
+def _at_rest(config: Config) -> str:
+    """The key that leaves the alphas alone, with its value; "" if they are trained."""
+    search = config.search
+    if search.alpha == "fixed":
+        return "search.alpha='fixed'"
+    return "" if make_sampler(search.sampler, vars(search)).learns else f"search.sampler={search.sampler!r}"
 
 
 def _check_curvature(config: Config):
@@ -119,10 +129,8 @@ def _check_init(config: Config):
 
 def _check_select(config: Config, space: SearchSpace):
     select, method = config.select, METHODS[config.select.method]
-    if method.reads_alphas and config.search.alpha == "fixed":
-        raise ConfigError(
-            f"select.method is {select.method!r}, but search.alpha='fixed' leaves no magnitude to select by"
-        )
+    if method.reads_alphas and (rest := _at_rest(config)):
+        raise ConfigError(f"select.method is {select.method!r}, but {rest} leaves no magnitude to select by")
     if not method.draws and select.orders > 1:
         raise ConfigError(f"select.orders is {select.orders}, but select.method={select.method!r} has no order")
     if method.greedy:

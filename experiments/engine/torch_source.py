@@ -11,6 +11,7 @@ import optax
 from darts_pt_jax import architecture, spaces
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.interop import from_torch, torch_checkpoints
+from darts_pt_jax.samplers import make_sampler
 from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import SPACES
 from experiments.config.settings import Settings
@@ -51,10 +52,12 @@ class TorchSource:
                 f"{self._place}: it is of epoch {self.epoch}, but search.epochs is {config.search.epochs}: "
                 "give the config that it was searched with"
             )
-        self._alphas = self._read_alphas(uniform=config.search.alpha == "fixed" and config.search.alpha_init == "zero")
+        search = config.search
+        learns = make_sampler(search.sampler, vars(search), search.alpha == "learned").learns
+        self._alphas = self._read_alphas(uniform=not learns and search.alpha_init == "zero")
         self._state = None
         self._relevant = {"weights": METHODS[config.select.method].greedy,  # all other methods reset it anyway
-                          "alphas": config.search.alpha == "learned"}  # fmt: skip
+                          "alphas": learns}  # fmt: skip
 
     def _read_alphas(self, uniform: bool) -> architecture.Alphas:
         shapes = {kind: graph.candidate_mask.shape for kind, graph in self._space.cells.items()}
@@ -83,7 +86,10 @@ class TorchSource:
         params, decisions = variables["params"], architecture.undecided(self._space)
         weight_state, has_momentum = self._momentum(training, params)
         alpha_state, has_moments = self._moments(training)
-        self._state = SearchState(params, variables["batch_stats"], self._alphas, weight_state, alpha_state, decisions)
+        self._state = SearchState(
+            params, variables["batch_stats"], self._alphas, weight_state, alpha_state, decisions,
+            training.sampler.init_state(self._space),
+        )  # fmt: skip
         found = {"weights": has_momentum, "alphas": has_moments}
         fresh = [name for name, relevant in self._relevant.items() if relevant and not found[name]]
         self.notes = [f"{self._place}: {warning.message}" for warning in said]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from darts_pt_jax.selection import certainty
 from darts_pt_jax.selection.certainty import Contest
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
+from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import CellGraph, SearchSpace
 from experiments.reporting import charts
 from experiments.reporting.charts import Chart, Table
@@ -53,6 +54,11 @@ class Decision:
     contests: Sequence[Contest]
     verdicts: Sequence[Verdict]
     figures: Sequence[Chart]
+
+    @property
+    def at_random(self) -> bool:
+        """Whether it goes by neither scores nor alphas."""
+        return "method" in self.record and METHODS[self.record["method"]].at_random
 
 
 def described(space: SearchSpace, orders: int, record: Mapping) -> Decision:

@@ -12,6 +12,7 @@ from darts_pt_jax import draw
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import certainty
 from darts_pt_jax.selection.criteria import CRITERIA
+from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.config import schema
 from experiments.config.schema import Config
@@ -96,7 +97,7 @@ def _answers(config: Config, found: RunRecords, taken: Sequence[Decision], bench
 def _how_sure(config: Config, taken: Sequence[Decision]) -> Answer:
     """How many decisions have a scoring within noise, and how many one without a recorded error."""
     if not any(decision.contests for decision in taken):
-        how = "at random" if config.select.method == "random" else "by the alphas"
+        how = "at random" if METHODS[config.select.method].at_random else "by the alphas"
         return "How sure", f"{len(taken)} decisions {how}", "no images were scored, so there is no error"
     verdicts = [[contest.within_noise for contest in decision.contests] for decision in taken]
     within, unknown = (sum(value in of_decision for of_decision in verdicts) for value in (True, None))

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.selection import methods
 from darts_pt_jax.selection.criteria import CRITERIA
+from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.config import schema
 from experiments.config.schema import Config
@@ -54,7 +54,7 @@ def _summary(config: Config, records: RunRecords, networks: Sequence[str], genot
 def _details(config: Config, records: RunRecords, genotypes: Mapping[str, Genotype]) -> str:
     space = SPACES[config.space]
     lines = ["## Operations", "", *_operations(space, genotypes), ""]
-    if methods.METHODS[config.select.method].scores:
+    if METHODS[config.select.method].scores:
         lines += [_agreement(config, records), ""]
     for method, genotype in genotypes.items():
         lines += [f"By {method}:", "", "```", genotype.text(space.notation), "```", ""]
@@ -120,7 +120,7 @@ def _architecture(space: SearchSpace, decisions: Sequence[Mapping], genotype: Ge
 
 def _lead(decision: Mapping) -> str:
     """By how much the operation of a decision was ahead, in words."""
-    if decision.get("method") == "random":
+    if "method" in decision and METHODS[decision["method"]].at_random:
         return "chosen at random"
     if "criterion" not in decision:
         return f"{decision['margin']:.4g} in weight"

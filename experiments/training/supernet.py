@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import functools
-import inspect
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from darts_pt_jax.data.images import Images
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.loops import Begin
 from darts_pt_jax.metrics import Metrics
-from darts_pt_jax.samplers import SAMPLERS, Sampler
+from darts_pt_jax.samplers import make_sampler
 from darts_pt_jax.samplers.regularisers import REGULARISERS
 from darts_pt_jax.selection import scoring
 from darts_pt_jax.selection.criteria import CRITERIA
@@ -46,13 +45,6 @@ class Regime:
     progress: float
 
 
-def sampler_of(search) -> Sampler:
-    """The sampler that section `search` of a config names; the factory receives the keys that it has as parameters."""
-    factory = SAMPLERS[search.sampler]
-    sampler = factory(**{name: getattr(search, name) for name in inspect.signature(factory).parameters})
-    return sampler if search.alpha == "learned" else sampler.at_rest()
-
-
 class Training:
     """A supernet with its two halves of data and its compiled programs; callers hold the state.
 
@@ -73,7 +65,8 @@ class Training:
         """Builds the supernet for the images, by default on the host's first device; compiles nothing yet."""
         search = config.search
         self.config, self.devices = config, devices or Devices.here(1)
-        self.space, self.sampler = SPACES[config.space], sampler_of(search)
+        self.space = SPACES[config.space]
+        self.sampler = make_sampler(search.sampler, vars(search), search.alpha == "learned")
         layout = self.space.layout(config.supernet.cells)
         if {"search", "select"} & set(config.stages.split(",")):
             check_batches(config, self.devices)
