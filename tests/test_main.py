@@ -215,7 +215,7 @@ def test_the_alphas_move_only_if_they_are_learned(tmp_path):
             ["--config.data.path=mine.npz"],
             "data.path is given, but data.source is 'digits': add --config.data.source=npz",
         ),
-        (["--config.data.size=3"], "images are 3x3, which 2 reductions leave nothing of: expected at least 4x4"),
+        (["--config.data.size=3"], "images are 3x3, too small for 2 reductions: expected at least 4x4"),
         (["--config.search.batch_size=800"], "search.batch_size is 800, but a part of the training set has 718"),
         (["--config.select.images=20"], "select.images is 20, expected 0 or from search.batch_size (32) to 719"),
         (["--confg=2"], "Unknown command line flag 'confg'"),
@@ -315,7 +315,7 @@ def test_the_method_is_fixed_once_the_selection_has_begun(tmp_path, monkeypatch)
 def test_a_directory_that_holds_no_run_is_not_changed(tmp_path, capsys):
     (tmp_path / "thesis.tex").write_text("precious")
     assert run(tmp_path, CELL) == 2
-    assert "holds something else than a run" in capsys.readouterr().err
+    assert "holds something other than a run" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 

@@ -75,7 +75,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
     (workdir / "seed1-random").mkdir(parents=True)
     (workdir / "seed1-random" / "mine.txt").write_text("in the way")
     assert sweep.main(arguments(workdir, "0,1", "--beside=random"), print) == 2
-    assert "holds something else than a run" in capsys.readouterr().err and not (workdir / "seed0").exists()
+    assert "holds something other than a run" in capsys.readouterr().err and not (workdir / "seed0").exists()
     shutil.rmtree(workdir / "seed1-random")
     with pytest.MonkeyPatch.context() as patch:  # seed 0 is killed in its search, with a supernet kept
         patch.setattr(local, "execute", killed_in_its_search(workdir / "seed0"))
