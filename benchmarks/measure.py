@@ -172,7 +172,7 @@ def alternate(commands: Mapping[str, Sequence[str]], times: int) -> dict[str, li
     for _ in range(times):
         for name, command in commands.items():
             answers[name].append(ask(command))
-    counts = {name: of_one[0].get("parameters") for name, of_one in answers.items()}
+    counts = {name: lines[0].get("parameters") for name, lines in answers.items()}
     if len(set(counts.values())) > 1:
         raise Failure(f"the supernets differ in their parameters: {counts}")
     return answers

@@ -30,7 +30,7 @@ def main():
             n: measure.ours(args, args.space, "--cache", f"--what={what}", f"--devices={n}") for n in (args.devices, 1)
         }
         answers = measure.alternate(commands, args.alternations)
-        several, one = (measure.column(of, key) for of in answers.values())
+        several, one = (measure.column(lines, key) for lines in answers.values())
         size = measure.size_words(args, args.space)
         table.add(Row.compared(f"{words}, {args.space}, {args.devices} devices over one", size, several, one))
 

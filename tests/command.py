@@ -1,4 +1,4 @@
-"""The command as tests give it, and what it leaves."""
+"""Runs the command as tests need it, and reads its files."""
 
 import hashlib
 import json
@@ -42,13 +42,13 @@ def lines(workdir, name):
 
 
 def digests(workdir):
-    """Times of change of all files and folders, and the files' contents."""
+    """Modification times of all files and folders, and the contents of the files."""
     content = {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in workdir.rglob("*") if p.is_file()}
     return {p: (p.stat().st_mtime_ns, content.get(p)) for p in workdir.rglob("*")}
 
 
 def stopping_at(number, whole):
-    """Stands for a function: asks to stop, by a signal, when it has been called for the `number`-th time."""
+    """Replaces a function; its `number`-th call also sends a signal that asks the run to stop."""
     calls = iter(range(1, 1000))
 
     def method(*args):
@@ -68,14 +68,14 @@ RESULTS = ("metrics.jsonl", "decisions.jsonl", "genotype.json", "genotype.txt", 
 
 
 def scalars(workdir):
-    """{(tag, step): value} of TensorBoard's file, read by the format's definition: length, checksum, event, checksum."""
+    """{(tag, step): value} in TensorBoard's file, whose records are length, checksum, event, checksum."""
     (file,) = (workdir / "tensorboard").iterdir()
     content, at, found = file.read_bytes(), 0, {}
     while at < len(content):
         (length,) = struct.unpack_from("<Q", content, at)
         event = Event.FromString(content[at + 12 : at + 12 + length])
         for value in event.summary.value:
-            assert (value.tag, event.step) not in found, "no number stands there twice"
+            assert (value.tag, event.step) not in found, "no number appears twice"
             found[value.tag, event.step] = value.simple_value
         at += length + 16
     return found
@@ -86,7 +86,7 @@ SOAK = "DARTS_PT_SOAK" in os.environ
 
 
 def same_state(one, two, folder="checkpoints"):
-    """Compares what the newest checkpoints of two runs hold, bit by bit."""
+    """Compares the newest checkpoints of two runs, bit by bit."""
     opened = [Checkpoints(workdir / folder, read_only=True) for workdir in (one, two)]
     theirs, ours = (checkpoints.arrays(checkpoints.latest()) for checkpoints in opened)
     assert theirs.keys() == ours.keys() and any("params" in name for name in theirs)
@@ -100,7 +100,7 @@ def same_results(one, two):
 
 
 def recomputed(decision):
-    """The choice of a decision, from its line alone."""
+    """Recomputes the choice of a decision from its line."""
     criterion = CRITERIA[decision["criterion"]]
     if decision["type"] == "operation":
         return decision["candidates"][strategies.most_harmful(criterion.harms(decision), decision["eligible"])[0]]

@@ -1,4 +1,4 @@
-"""The quickstart's config, which makes the tests' spaces known."""
+"""The quickstart's config, with the tests' spaces in the table."""
 
 from configs.quickstart import get_config
 from tests import tiny

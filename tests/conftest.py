@@ -6,14 +6,14 @@ import shutil
 import sys
 import tempfile
 
-# Tests compile many small programs and run each a few times.
+# Tests compile many small programs and run each only a few times.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
-# The user's compilation cache is left alone. All workers and the commands that they start have one folder, for what
-# takes longer to compile than to read. A limit on its size makes jax lock it: else it may read what another process is
+# Tests leave the user's compilation cache alone. All workers and their commands share one folder, for programs that take
+# longer to compile than to load. A size limit makes jax lock the folder; otherwise it may read what another process is
 # still writing.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    kept = os.environ.get("DARTS_PT_TEST_CACHE")  # a folder that stays, for those who run a few tests again and again
+    kept = os.environ.get("DARTS_PT_TEST_CACHE")  # a permanent folder, for running a few tests repeatedly
     os.environ["JAX_COMPILATION_CACHE_DIR"] = kept or tempfile.mkdtemp(prefix="darts-pt-jax-tests-")
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(10**10)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
@@ -32,34 +32,36 @@ from experiments.engine import execute
 from tests import tiny
 
 tiny.register()
-gc.set_threshold(50_000, 10, 10)  # tracing makes many objects; looking for cycles among them takes a fifth of its time
+gc.set_threshold(
+    50_000, 10, 10
+)  # tracing makes many objects; the search for cycles among them takes a fifth of its time
 
 
 @pytest.fixture(autouse=True, scope="module")
 def forget():
-    """Frees the programs of a module, of which a worker would gather gigabytes; what is needed again is in the cache."""
+    """Frees the programs of a module, which would fill gigabytes in a worker; later uses find them in the cache."""
     yield
     jax.clear_caches()
 
 
 @pytest.fixture(scope="module")
 def one_training():
-    """A run whose supernet, data and steps are those of the run before shares its `Training`, which keeps no state.
+    """A run with the supernet, data and steps of the run before shares its `Training`, which keeps no state.
 
-    Only of the last: Linux lets a process have 65,530 mappings of memory, of which small programs take thousands.
-    What else `Training` refuses a config for is not looked at again.
+    Only the last `Training` is kept: Linux allows a process 65,530 memory mappings, and small programs take thousands.
+    The other checks of `Training` do not run again for a shared one.
     """
     made, make = {}, execute.Training
 
     def training(config, images, devices=None):
         read = {key: schema.value(config, key) for key in schema.of_programs()}
-        of = images.fingerprint(), str(devices), str(spaces.SPACES[config.space]), str(sorted(read.items()))
-        if of not in made:
+        inputs = images.fingerprint(), str(devices), str(spaces.SPACES[config.space]), str(sorted(read.items()))
+        if inputs not in made:
             made.clear()
             gc.collect()
             one = make(config, images, devices)
-            made[of] = one, dict(vars(one))
-        one, attributes = made[of]
+            made[inputs] = one, dict(vars(one))
+        one, attributes = made[inputs]
         assert all(attributes[name] is value for name, value in vars(one).items()), "it keeps no state"
         return one
 
@@ -78,7 +80,7 @@ def tables():
 
 @contextlib.contextmanager
 def kept_tables(*more):
-    """Puts the tables that plugins add to, and `more`, and what is known of imported plugins, back as they were."""
+    """Restores the tables that plugins extend, the tables `more`, and the list of imported plugins."""
     every = [*more, *map(table_named, plugins.TABLES)]
     before = [(table, dict(table)) for table in every if isinstance(table, dict)]
     path = list(sys.path)

@@ -1,4 +1,4 @@
-"""Stands for Slurm's programs, by the name it is called by: jobs are processes of this machine, noted in $FAKE_SLURM."""
+"""Replaces Slurm's programs, depending on its file name; jobs are local processes, recorded in $FAKE_SLURM."""
 
 import os
 import pathlib
@@ -11,17 +11,17 @@ PROGRAMS = ("sbatch", "srun", "sacct", "scancel", "scontrol")
 
 
 def processes(job):
-    """All of a job, as Slurm's control groups find them."""
+    """All processes of a job, as Slurm's control groups find them."""
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             if f"SLURM_JOB_ID={job}".encode() in (process / "environ").read_bytes().split(b"\0"):
                 yield int(process.name)
-        except OSError:  # it has ended meanwhile
+        except OSError:  # it has just ended
             continue
 
 
 def send(job, number):
-    """A signal to all processes of a job but this one."""
+    """Sends a signal to all processes of a job except this one."""
     for process in processes(job):
         if process != os.getpid():
             os.kill(process, number)

@@ -1,4 +1,4 @@
-"""Tests that need eight devices, and so a process of their own: test_devices.py runs them."""
+"""Tests that need eight devices; test_devices.py runs them in a separate process."""
 
 import functools
 import json
@@ -21,7 +21,7 @@ from tests.command import CELL, TINY, arguments, run
 from tests.test_retrain_settings import pictures, two_epochs  # noqa: F401
 
 LOSSES = 1e-5
-"""Relative tolerance of losses and scores on one and on several devices, from one state (docs/scaling.md)."""
+"""Relative tolerance between losses and scores on one and on several devices, from one state (docs/scaling.md)."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,20 +55,20 @@ METHODS = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_epoch_comes_to_the_same_on_any_number_of_devices(method):
-    (one, of_one), (eight, of_eight) = (after_an_epoch(n, **METHODS[method]) for n in (1, 8))
-    assert of_eight["train_loss"] == pytest.approx(of_one["train_loss"], rel=LOSSES)
-    assert of_eight["train_accuracy"] == of_one["train_accuracy"]
+def test_an_epoch_gives_the_same_result_on_any_number_of_devices(method):
+    (one, one_metrics), (eight, eight_metrics) = (after_an_epoch(n, **METHODS[method]) for n in (1, 8))
+    assert eight_metrics["train_loss"] == pytest.approx(one_metrics["train_loss"], rel=LOSSES)
+    assert eight_metrics["train_accuracy"] == one_metrics["train_accuracy"]
     close(eight, one, rtol=1e-3, atol=1e-4)
 
 
-def test_an_epoch_is_bit_for_bit_the_same_when_it_is_repeated_and_compiles_nothing():
+def test_a_repeated_epoch_is_equal_bit_for_bit_and_compiles_nothing():
     one = on(8)
-    state, of_one = test_training.epoch(one, one.initial_state(jax.random.key(1)))
+    state, one_metrics = test_training.epoch(one, one.initial_state(jax.random.key(1)))
     watch = Stopwatch()
-    again, of_again = test_training.epoch(one, one.initial_state(jax.random.key(1)))
+    again, again_metrics = test_training.epoch(one, one.initial_state(jax.random.key(1)))
     assert watch.compile_seconds == 0
-    assert of_one == of_again
+    assert one_metrics == again_metrics
     close(jax.device_get(state), jax.device_get(again), rtol=0, atol=0)
 
 
@@ -114,18 +114,18 @@ def test_the_mesh_of_masks_and_data_has_least_work_for_each_device(masks, batch_
     assert batch_size % arranged[1] == 0 and filled % arranged[0] == 0
 
 
-def test_devices_tell_each_other_sums_alone():
-    """docs/scaling.md: two sums for a BatchNorm forward, one backward, and the gradients: nothing of an image's size."""
+def test_devices_exchange_only_sums():
+    """docs/scaling.md: two sums for a BatchNorm forward, one backward, and the gradients; nothing as large as an image."""
     one = on(8, space="nasbench201", **ONE_STEP)
     state = one.initial_state(jax.random.key(1))
     indices = one.devices.split(one.indices(jax.random.key(3), one.train, "epoch", 1))
     batch = _batch(one.train, indices, 0, jax.random.key(4))
     found = in_program(one.devices.jit(bilevel.make_gradient(one.net, ("params",))).trace(state, batch))
-    gradients, statistics = (sum(x.size for x in jax.tree.leaves(of)) for of in (state.params, state.batch_stats))
+    gradients, statistics = (sum(x.size for x in jax.tree.leaves(part)) for part in (state.params, state.batch_stats))
     channels = statistics // 2
     assert set(found) == {"all-reduce"}
     assert sum(found["all-reduce"]) <= 4 * (gradients + 5 * channels) + 100
-    assert not in_program(on(1).devices.jit(lambda x: x.sum()).trace(np.ones(8))), "one device has nobody to tell"
+    assert not in_program(on(1).devices.jit(lambda x: x.sum()).trace(np.ones(8))), "one device exchanges nothing"
 
 
 @pytest.mark.parametrize(("space", "cells", "on_cpu"), [("nasbench201", 1, True), ("s4", 3, False)])
@@ -140,7 +140,7 @@ def test_scoring_leaves_images_where_they_are(space, cells, on_cpu, monkeypatch)
     scorer, batch = one._scorer("normal"), (one.valid, np.arange(16), jax.random.key(2))
     found = in_program(scorer.trace(state.variables, weights, masks, batch))
     assert set(found) == {"all-reduce", "all-gather"}
-    assert max(found["all-gather"]) == 4 * len(masks) * 16, "a loss, or whether it is right, of every image"
+    assert max(found["all-gather"]) == 4 * len(masks) * 16, "of every image, its loss or whether it is right"
     channels = sum(x.size for x in jax.tree.leaves(state.batch_stats)) // 2
     assert sum(found["all-reduce"]) <= 4 * len(masks) * (3 * channels + 2)
     sums, *_ = scorer(state.variables, weights, masks, batch)
@@ -162,7 +162,7 @@ def test_a_checkpoint_moves_from_one_device_to_eight_and_on_to_two(tmp_path):
         checkpoints.save(number, states[-1], {})
 
 
-def test_a_run_goes_on_on_other_devices_and_says_so(tmp_path, capsys):
+def test_a_run_continues_on_other_devices_and_says_so(tmp_path, capsys):
     keys = {**CELL, "select.method": "random", "search.epochs": 1}
     assert run(tmp_path / "run", keys, stages="search", devices=1) == 0
     assert run(tmp_path / "run", keys, stages="select") == 0
@@ -191,7 +191,7 @@ def test_batches_that_do_not_divide_are_refused_before_any_work(keys, message, t
     assert not (tmp_path / "run").exists()
 
 
-def test_retraining_comes_to_the_same_on_any_number_of_devices(pictures):  # noqa: F811
+def test_retraining_gives_the_same_result_on_any_number_of_devices(pictures):  # noqa: F811
     found = []
     for devices in (1, 8):
         with pytest.MonkeyPatch.context() as patch:

@@ -67,7 +67,7 @@ def test_strength_is_summarised_over_edges():
     }
     rows = [
         {"kind": "normal", "edge": e, "operation": name, "weight": weight, "accuracy": accuracy}
-        for e, of in values.items() for name, weight, accuracy in of
+        for e, entries in values.items() for name, weight, accuracy in entries
     ]  # fmt: skip
     assert strength.summarise(rows) == {
         "edges": 3, "edges_agreeing": 1, "edges_tied": 1, "mean_spearman": pytest.approx(0),
@@ -118,7 +118,7 @@ def test_variances_of_a_cell_are_those_of_its_operations_outputs(key):
         assert rows[e]["var_skip"] == pytest.approx(np.var(standard(skip[e]) - m, ddof=1), rel=1e-5)
         assert rows[e]["var_rest"] == pytest.approx(np.var(standard(conv[e]) - m, ddof=1), rel=1e-5)
         assert rows[e]["learned_skip"] == pytest.approx(weights["normal"][e, 0], rel=1e-5)
-    # what is collected is what operations give: at stride 1, skip_connect passes the state on, the same to all edges
+    # the outputs of operations are collected: at stride 1, skip_connect passes the same state to all edges
     np.testing.assert_array_equal(skip[0], skip[2])
 
 
@@ -126,8 +126,8 @@ def places(graph, name):
     return [(e, i) for g in graph.groups if g.operation == name for i, e in enumerate(g.edges)]
 
 
-def test_edges_change_places_as_their_inputs_would(key):
-    """With one node, to swap its two edges is to swap what they read."""
+def test_swapping_edges_is_swapping_their_inputs(key):
+    """With one node, swapping its two edges equals swapping the states that they read."""
     net = Supernet(PAIR, 1, 4, 3)
     state = tiny.state(net, key)
     weights = tiny.weights(net, state)
@@ -137,8 +137,8 @@ def test_edges_change_places_as_their_inputs_would(key):
         return net.apply(variables, images, weights, False)
 
     before = logits(state.variables, weights)
-    moved, of_moved = swaps.swap_edges(net, state.variables, weights, {"normal": (0, 1)})
-    after = logits(moved, of_moved)
+    moved, moved_weights = swaps.swap_edges(net, state.variables, weights, {"normal": (0, 1)})
+    after = logits(moved, moved_weights)
     assert abs(after - before).max() > 1e-3
     crossed = {
         collection: {**tree, "cells_0": {
@@ -146,12 +146,12 @@ def test_edges_change_places_as_their_inputs_would(key):
         }} for collection, tree in state.variables.items()
     }  # fmt: skip
     np.testing.assert_allclose(after, logits(crossed, weights), rtol=1e-5, atol=1e-6)
-    again = swaps.swap_edges(net, moved, of_moved, {"normal": (0, 1)})
+    again = swaps.swap_edges(net, moved, moved_weights, {"normal": (0, 1)})
     np.testing.assert_array_equal(logits(*again), before)
-    assert bilevel.forward(net, moved, of_moved, images, labels, key, False)[0].images == 6
+    assert bilevel.forward(net, moved, moved_weights, images, labels, key, False)[0].images == 6
 
 
-def test_an_edge_takes_its_own_variables_along(key):
+def test_a_swapped_edge_takes_its_variables_along(key):
     net = Supernet(SPACES["s2"], 3, 2, 3)
     state = tiny.state(net, key)
     swapped = {"normal": (1, 10), "reduce": (0, 6)}
@@ -183,7 +183,7 @@ def test_an_edge_takes_its_own_variables_along(key):
     assert len(changed) == 3, "in every cell"
 
 
-def test_only_edges_of_one_stride_with_the_same_candidates_change_places():
+def test_only_edges_of_the_same_stride_and_candidates_are_swapped():
     graph = SPACES["s2"].cells["reduce"]
     allowed = swaps.pairs(graph)
     assert set(allowed) == {
@@ -195,7 +195,7 @@ def test_only_edges_of_one_stride_with_the_same_candidates_change_places():
 
 
 @pytest.mark.parametrize("residual", [False, True])
-def test_layers_change_places(residual, key):
+def test_layers_are_swapped(residual, key):
     net = LayeredNetwork(4, 3, residual, 5)
     images = jax.random.normal(key, (2, 8, 8, 3))
     larger = lambda leaf: 3 * leaf if leaf.ndim == 4 else leaf  # noqa: E731  else little goes through so many layers
@@ -236,7 +236,7 @@ def benched(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("benched") / "run"
     assert run(workdir, {**SEARCH, "space": "nasbench201", "stages": "search"}) == 0
     names = [SPACES["nasbench201"].cells["normal"].edges[0].candidates] * 6
-    archs = ["|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*of) for of in itertools.product(*names)]
+    archs = ["|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|".format(*chosen) for chosen in itertools.product(*names)]
     metrics = np.random.default_rng(0).uniform(10, 90, (len(archs), 3)).astype(np.float32)
     table = workdir.parent / "table.npz"
     np.savez(
@@ -246,7 +246,7 @@ def benched(tmp_path_factory):
 
 
 def analysed(name, workdir, out, *more):
-    """What an analysis leaves; looks at what all of them promise."""
+    """Runs an analysis and returns its results; checks the promises of all analyses."""
     before = digests(workdir)
     assert analysis.main([name, "--run", str(workdir), "--out", str(out), *map(str, more)]) == 0
     assert digests(workdir) == before, "the run is only read"
@@ -262,7 +262,7 @@ def analysed(name, workdir, out, *more):
 
 
 @pytest.mark.xdist_group("analysis")
-def test_alpha_gap_and_curvature_are_of_the_run_s_own_epochs(searched, tmp_path):
+def test_alpha_gap_and_curvature_use_the_epochs_of_the_run(searched, tmp_path):
     metrics = [m for m in lines(searched, "metrics.jsonl") if m["stage"] == "search"]
     _, rows = analysed("alpha_gap", searched, tmp_path / "gap")
     assert [row["valid_accuracy"] for row in rows] == [m["valid_accuracy"] for m in metrics]
@@ -272,7 +272,7 @@ def test_alpha_gap_and_curvature_are_of_the_run_s_own_epochs(searched, tmp_path)
 
 
 @pytest.mark.xdist_group("analysis")
-def test_curvature_that_the_run_has_recorded_and_that_of_its_supernets(tmp_path):
+def test_curvature_from_the_records_and_from_the_supernets(tmp_path):
     keys = {**SEARCH, "space": "cell", "stages": "search", "curvature.every": 1, "curvature.images": 32}
     assert run(tmp_path / "run", keys) == 0
     _, rows = analysed("curvature", tmp_path / "run", tmp_path / "out")
@@ -292,7 +292,7 @@ def test_strength_is_the_accuracy_with_an_edge_discretised(searched, tmp_path):
     steps = subject.training.valid.size // 32
     for o, row in enumerate(rows):
         assert row["weight"] == pytest.approx(weights["normal"][1, o], rel=1e-6)
-        fixed = {kind: of.copy() for kind, of in weights.items()}
+        fixed = {kind: rows.copy() for kind, rows in weights.items()}
         fixed["normal"][1] = np.eye(len(fixed["normal"][1]))[o]
         correct = 0
         for i in range(steps):
@@ -311,7 +311,7 @@ def opened(workdir, tmp_path):
 
 
 @pytest.mark.xdist_group("analysis")
-def test_an_interrupted_analysis_goes_on(searched, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_analysis_continues(searched, tmp_path, monkeypatch, capsys):
     asked = "strength", searched, tmp_path / "out", "--edges", "normal:1", "--epochs", 1
     whole, calls = strength._discretised, []
     monkeypatch.setattr(strength, "_discretised", stopping_at(2, whole))
@@ -319,7 +319,7 @@ def test_an_interrupted_analysis_goes_on(searched, tmp_path, monkeypatch, capsys
     assert code == 128 + signal.SIGTERM and not (asked[2] / "numbers.json").exists()
     monkeypatch.setattr(strength, "_discretised", lambda *args: calls.append(args[1:4]) or whole(*args))
     _, rows = analysed(*asked)
-    assert [operation for _, _, operation in calls] == [1, 2], "the first is there already"
+    assert [operation for _, _, operation in calls] == [1, 2], "the first result exists already"
     assert all(0 <= row["accuracy"] <= 100 for row in rows)
     _, again = analysed(*asked)
     assert again == rows and len(calls) == 2
@@ -344,15 +344,17 @@ def test_selections_side_by_side(searched, tmp_path, capsys):
     capsys.readouterr()
     numbers, rows = analysed("tuning", searched, tmp_path / "tuning")
     operations = len(tiny.SPACE.cells["normal"].edges) + len(tiny.SPACE.cells["reduce"].edges)
-    own = [m for m in lines(searched, "metrics.jsonl") if m["stage"] == "select" and m["decisions"] <= operations]
+    tuned_lines = [
+        m for m in lines(searched, "metrics.jsonl") if m["stage"] == "select" and m["decisions"] <= operations
+    ]
     found = [r["valid_accuracy"] for r in rows if r["selection"] == "perturbation"][1:]
-    assert found == [m["valid_accuracy"] for m in own if "valid_accuracy" in m] and found
+    assert found == [m["valid_accuracy"] for m in tuned_lines if "valid_accuracy" in m] and found
     assert {r["selection"] for r in rows} == {"perturbation", "magnitude"}
     assert lines(tmp_path / "tuning" / "magnitude_tuned", "decisions.jsonl")
 
 
 def without(workdir, *names):
-    """Drops values from the lines of the search."""
+    """Removes values from the lines of the search."""
     stripped = [
         {k: v for k, v in m.items() if k not in names} if m["stage"] == "search" else m
         for m in lines(workdir, "metrics.jsonl")
@@ -362,7 +364,7 @@ def without(workdir, *names):
 
 @pytest.mark.xdist_group("analysis-unvalidated")
 def test_a_start_that_the_search_did_not_validate_is_measured(tmp_path):
-    """As where a selection takes the supernet of an epoch between two validations, or of a PyTorch checkpoint."""
+    """For example, a selection from an epoch without validation, or from a PyTorch checkpoint."""
     keys = {**SEARCH, "space": "cell", "search.epochs": 3, "eval.every": 3}
     assert run(tmp_path / "search", {**keys, "stages": "search"}) == 0
     asked = {"stages": "select", "init_from": tmp_path / "search", "init_epoch": 1, "select.method": "magnitude"}
@@ -393,7 +395,7 @@ def test_what_the_records_lack_is_said_before_any_work(searched, tmp_path, capsy
 
 @pytest.mark.xdist_group("analysis")
 def test_all_selections_are_checked_before_the_first_begins(searched, tmp_path, capsys, monkeypatch):
-    """Without "none" among its candidates perturbation can select, magnitude cannot."""
+    """If "none" may not be chosen, perturbation can still select, but magnitude cannot."""
     workdir = tmp_path / "run"
     shutil.copytree(searched, workdir)
     content = record.unsealed((workdir / "run.json").read_bytes())
@@ -407,7 +409,7 @@ def test_all_selections_are_checked_before_the_first_begins(searched, tmp_path, 
 
 
 @pytest.mark.xdist_group("analysis-bench")
-def test_what_the_table_knows(benched, tmp_path, capsys):
+def test_accuracies_come_from_the_table(benched, tmp_path, capsys):
     workdir, table, accuracies = benched
     _, rows = analysed("trajectory", workdir, tmp_path / "trajectory", "--table", table)
     assert [(r["selection"], r["epoch"]) for r in rows] == [
@@ -430,7 +432,7 @@ def test_variance_and_shuffle(benched, tmp_path):
     assert len(rows) == 6 * 3 == numbers["edges"]
     numbers, rows = analysed("shuffle", workdir, tmp_path / "shuffle", "--draws", 2, "--epochs", 1, "--layers", 2)
     by_network = {name: [r for r in rows if r["network"] == name] for name in ("VGG", "ResNet", "supernet")}
-    assert all(len(of) == 3 for of in by_network.values())
+    assert all(len(group) == 3 for group in by_network.values())
     after = [r["test_accuracy"] for r in by_network["supernet"]][1:]
     assert numbers["networks"]["supernet"]["after"] == pytest.approx(np.mean(after))
     assert numbers["networks"]["supernet"]["after_sd"] == pytest.approx(np.std(after, ddof=1))
@@ -444,7 +446,7 @@ def test_tables_mark_how_each_cell_was_run(benched, tmp_path, capsys):
     out = tmp_path / "tables"
     assert analysis.main(["tables", "--run", str(tmp_path / "sweep"), "--out", str(out), "--table", str(table)]) == 0
     numbers = json.loads((out / "numbers.json").read_text())
-    assert not any(row["seeds"] for row in numbers["rows"]), "these are digits, and the paper's are CIFAR-10"
+    assert not any(row["seeds"] for row in numbers["rows"]), "these runs are on digits, the paper's on CIFAR-10"
     assert numbers["numbers"]["left_out"] == ["seed0: of no table"]
     cell = ("4", "nasbench201", "cifar10", "darts_pt_fixed")
     config = tables.own_config(cell)
@@ -487,7 +489,7 @@ def test_what_cannot_be_analysed_is_one_line(argv, message, searched, tmp_path, 
 
 
 def test_the_tables_mean_deviation_and_protocol(tmp_path, capsys):
-    """Run directories as stage retrain leaves them, with made-up accuracies."""
+    """Run directories as stage retrain writes them, with made-up accuracies."""
     cell = "3", "s2", "cifar10", "darts_pt"
 
     def made(name, accuracy, **keys):
@@ -516,7 +518,7 @@ def test_the_tables_mean_deviation_and_protocol(tmp_path, capsys):
     assert "| 3 | s2 | cifar10 | darts_pt | 2.79 | 5.00 ± 1.41 | 4.00 | 2, 2 | reduced" in capsys.readouterr().out
     assert left_out[0].startswith("other: ") and left_out[1] == "seed2: neither retrained nor looked up"
     cell = "5", "darts", "imagenet2012", "darts"
-    for seed in (0, 1):  # that of the run, which is then that of the retraining
+    for seed in (0, 1):  # the seed of the run is also the seed of retraining
         made(f"retrained{seed}", 74.0 + seed, seed=seed, genotype="DARTS_V2")
         (tmp_path / "sweep" / f"retrained{seed}" / "genotype.json").write_text(published.find("DARTS_V2").to_json())
     one, _ = row()

@@ -1,4 +1,4 @@
-"""The benchmark commands, at sizes where their seconds mean nothing: what they print, write and refuse."""
+"""The benchmark commands at tiny sizes, where only their output, files and refusals matter."""
 
 import json
 import shlex
@@ -18,7 +18,7 @@ SIZES = ["--channels=2", "--cells=1", "--size=8", "--batch=4", "--runs=1"]
 
 
 def answers(**values):
-    """The command line of a peer that prints `values` after a line of its own."""
+    """The command line of a peer that prints another line, then `values`."""
     return [sys.executable, "-c", f"print('hello'); print({json.dumps(json.dumps(values))})"]
 
 
@@ -30,7 +30,7 @@ def test_a_row_compares_medians_and_shows_the_spread_of_the_pairs():
     assert (alone.ours, alone.ratio) == (3.0, None) and alone.cells()[3:] == ["-", "-", "-", "-"]
 
 
-def test_processes_run_by_turns_and_the_last_line_counts(tmp_path):
+def test_processes_alternate_and_the_last_line_counts(tmp_path):
     log = tmp_path / "log"
     say = f"open({str(log)!r}, 'a').write({{0!r}}); print('{{{{\"parameters\": 1, \"s\": 0.5}}}}')"
     commands = {name: [sys.executable, "-c", say.format(name)] for name in "ab"}
@@ -53,8 +53,8 @@ def test_a_peer_that_fails_or_is_another_network_is_an_error_of_one_line():
         measure.column([measure.ask(answers(score_s=None))], "score_s")
 
 
-def test_a_command_prints_a_table_and_writes_what_it_says(tmp_path, capsys, monkeypatch):
-    """`benchmarks.steps` with our own program in the peer's place."""
+def test_a_command_prints_a_table_and_writes_the_same_rows(tmp_path, capsys, monkeypatch):
+    """`benchmarks.steps` with our own program as the peer."""
     from benchmarks import steps
 
     file, peer = tmp_path / "steps.json", shlex.join([sys.executable, "-m", "benchmarks.ours", "--what=step"])
@@ -115,10 +115,10 @@ def test_the_cost_model_counts_the_images_that_a_run_sees(tmp_path, keys):
     for line in lines(tmp_path / "run", "timings.jsonl"):
         if line["type"] in cost.PHASES:
             seen[cost.PHASES[line["type"]]] += line["images"]
-    assert {p: sum(n * images[name] for (name, _), n in of.items()) for p, of in numbers.items()} == {
+    assert {p: sum(n * images[name] for (name, _), n in calls.items()) for p, calls in numbers.items()} == {
         phase: count for phase, count in seen.items() if count
     }
-    shares = {share for of_phase in numbers.values() for _, share in of_phase}
+    shares = {share for counts in numbers.values() for _, share in counts}
     assert 0.0 in shares and len(shares) > 1 and max(shares) < 1
     assert set(cost.taken(tmp_path / "run")) == set(numbers)
     with pytest.raises(measure.Failure, match="name a run directory"):

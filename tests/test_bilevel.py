@@ -9,7 +9,7 @@ from darts_pt_jax.bilevel import Batch
 from tests import tiny
 
 
-def test_weight_optimizer_clips_then_decays_then_gathers_momentum(rng):
+def test_weight_optimizer_clips_then_decays_then_applies_momentum(rng):
     optimizer = bilevel.weight_optimizer(momentum=0.9, weight_decay=3e-4, clip=5.0)
     w = rng.standard_normal(10).astype(np.float32)
     state, velocity = optimizer.init(jnp.asarray(w)), np.zeros(10)
@@ -34,7 +34,7 @@ def test_alpha_optimizer_is_adam_with_coupled_decay(rng):
         np.testing.assert_allclose(update, expected, rtol=1e-4)
 
 
-def test_the_last_learning_rate_of_50_epochs_is_that_of_the_reference():
+def test_the_last_learning_rate_of_50_epochs_equals_the_reference():
     schedule = optax.cosine_decay_schedule(0.025, 50, 0.001 / 0.025)
     assert float(schedule(0)) == pytest.approx(0.025)
     assert float(schedule(49)) == pytest.approx(0.00102368, abs=1e-8)
@@ -50,7 +50,7 @@ def step(gradient, update):
     return jax.jit(one)
 
 
-def test_one_gradient_of_both_sides_is_that_of_each_alone(key):
+def test_a_shared_gradient_equals_the_separate_gradients(key):
     net, data = tiny.supernet("tiny"), tiny.dataset()
     state, batch = tiny.state(net, key), Batch((data.images / 255.0 - 0.5) * 2, data.labels, key)
 
@@ -67,7 +67,7 @@ def test_one_gradient_of_both_sides_is_that_of_each_alone(key):
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), one, two)
 
 
-def test_each_step_moves_its_own_side_and_both_lower_the_loss(key):
+def test_each_step_changes_only_its_parameters_and_lowers_the_loss(key):
     net, data = tiny.supernet("tiny"), tiny.dataset()
     weight_optimizer, alpha_optimizer = bilevel.weight_optimizer(), bilevel.alpha_optimizer(0.1)
     state = bilevel.init_state(net, key, (8, 8, 2), weight_optimizer, alpha_optimizer)
@@ -102,7 +102,7 @@ def test_each_step_moves_its_own_side_and_both_lower_the_loss(key):
 
 
 @pytest.mark.parametrize("space", ["tiny", "nasbench201"])
-def test_fresh_weights_are_those_of_the_operations_differ_by_edge_and_depend_on_the_key(space, key):
+def test_fresh_weights_follow_the_operations_and_differ_by_edge_and_key(space, key):
     net = tiny.supernet(space)
     state = tiny.state(net, key)
     groups = [g for g in net.space.cells["normal"].groups if g.operation == "nor_conv_1x1"]

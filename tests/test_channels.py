@@ -33,7 +33,7 @@ OPERATIONS = {
 
 
 def edge(x, candidates, weights, stride):
-    """What PC-DARTS' MixedOp gives, channels last; nothing where all weights are 0."""
+    """The output of PC-DARTS' MixedOp, channels last; zero if all weights are 0."""
     if not weights.any():
         return 0
     part, rest = x[..., : CHANNELS // SHARE], x[..., CHANNELS // SHARE :]
@@ -47,7 +47,7 @@ def edge(x, candidates, weights, stride):
 
 @pytest.mark.parametrize("size", [8, 7])
 @pytest.mark.parametrize("reduction", [False, True])
-def test_a_cell_is_what_numpy_computes(reduction, size, key):
+def test_a_cell_equals_a_computation_by_numpy(reduction, size, key):
     candidates = ("max_pool_3x3", "avg_pool_3x3") if reduction else ("skip_connect", "max_pool_3x3", "avg_pool_3x3")
     graph = dag(1, 2, candidates, reduction=reduction)
     x = np.asarray(jax.random.normal(key, (2, size, size, CHANNELS)))
@@ -92,7 +92,7 @@ def test_candidates_have_a_share_of_the_channels_that_must_divide_them(key):
         jax.eval_shape(functools.partial(tiny.state, net.clone(mixed_channels=PartialChannels(3))), key)
 
 
-def test_masks_decisions_and_restriction_are_as_with_all_channels(key):
+def test_masks_decisions_and_restriction_work_as_with_all_channels(key):
     net = Supernet(tiny.CELL, 1, 4, 3, mixed_channels=PartialChannels(2))
     state, data = fresh(net, key), tiny.dataset(8)
     batch = data, jnp.arange(8), key

@@ -40,8 +40,8 @@ def test_another_supernet_is_refused_by_name(tmp_path):
         checkpoints.restore(1, {"weights": jnp.ones(4), "same": jnp.ones(2)})
 
 
-def test_a_broken_off_checkpoint_is_cleared_while_late_writes_still_arrive_in_it(tmp_path):
-    """As tensorstore's do, when one of several that it makes at once has failed."""
+def test_an_aborted_checkpoint_is_removed_while_late_writes_still_arrive(tmp_path):
+    """tensorstore writes in parallel, so other writes may arrive after one has failed."""
     leftover, until = tmp_path / "c" / "7.tmp" / "state", time.monotonic() + 1
 
     def write():

@@ -57,7 +57,7 @@ def test_a_config_s_argument_chooses_space_data_and_method(tmp_path):
     assert asked("table4.py:nasbench201,darts").config.search.epochs == 100
 
 
-def test_a_config_begins_from_the_defaults_of_every_key():
+def test_a_config_starts_from_the_defaults_of_all_keys():
     assert schema.flatten(common.get_config()) == schema.defaults() and schema.defaults().keys() == schema.KEYS.keys()
 
 

@@ -24,12 +24,12 @@ def test_the_largest_eigenvalue_is_that_of_the_dense_matrix(rng):
         return unravel(matrix @ flat)
 
     expected = np.linalg.eigvalsh(matrix)
-    assert expected[0] < -expected[-1] / 2, "the most negative one is no candidate"
+    assert expected[0] < -expected[-1] / 2, "a large negative eigenvalue does not count"
     assert curvature.dominant_eigenvalue(product, like) == pytest.approx(expected[-1], rel=1e-3)
 
 
 def test_products_are_those_of_the_dense_hessian_of_a_supernet(key):
-    # so few and small images that no ReLU bends within the differences
+    # few and small images, so that no ReLU changes its sign within the differences
     net, data = tiny.supernet("nasbench201", channels=2), tiny.dataset(4, 4)
     state, batch = tiny.state(net, key, 4), Batch((data.images / 255.0 - 0.5) * 2, data.labels, key)
     gradient = bilevel.make_gradient(net, ("alphas",))
@@ -51,7 +51,7 @@ def test_a_matrix_of_zeros_has_the_eigenvalue_zero():
     assert curvature.dominant_eigenvalue(lambda v: 0 * v, jnp.ones(4)) == 0
 
 
-def test_what_is_not_finite_is_said():
+def test_values_that_are_not_finite_are_reported():
     with pytest.raises(FloatingPointError, match="Hessian in the alphas is not finite"):
         curvature.dominant_eigenvalue(lambda v: v * np.nan, jnp.ones(4))
 
@@ -69,7 +69,7 @@ def test_what_is_not_finite_is_said():
         ([1, None, 4], 1, 0.75, 1),
     ],
 )
-def test_the_search_goes_back_where_the_curvature_grew_too_fast(values, window, ratio, epoch):
+def test_the_search_returns_to_an_earlier_epoch_if_the_curvature_grows_too_fast(values, window, ratio, epoch):
     assert search.stopping_epoch(dict(enumerate(values, 1)), window, ratio) == epoch
 
 
@@ -77,7 +77,7 @@ LOOKS = {"curvature.every": 1, "curvature.images": 32, "select.method": "magnitu
 STOPS = {"curvature.stop": 0.75, "curvature.window": 1}
 
 
-def test_a_stopped_search_ends_with_the_supernet_it_goes_back_to(tmp_path, monkeypatch):
+def test_a_stopped_search_ends_with_the_supernet_to_which_it_returns(tmp_path, monkeypatch):
     keys = {**TINY, "search.epochs": 5, **LOOKS}
     assert run(tmp_path / "whole", keys) == 0
     whole = lines(tmp_path / "whole", "metrics.jsonl")
@@ -102,14 +102,14 @@ def test_a_stopped_search_ends_with_the_supernet_it_goes_back_to(tmp_path, monke
         again = {**keys, "stages": "select,report"}
         assert run(tmp_path / f"{name}-again", again, init_from=tmp_path / name) == 0
         same_results(tmp_path / name, tmp_path / f"{name}-again")
-    # the epoch at which it stopped, itself
+    # the supernet of the epoch at which it stopped
     assert run(tmp_path / "third", again, init_from=tmp_path / "stopped", init_epoch=3) == 0
     first = lines(tmp_path / "third", "decisions.jsonl")[0]
     assert first["edge_weights"] == pytest.approx(whole[2]["edge_weights"]["normal"][0], abs=1e-6)
     assert "stopped after" not in (tmp_path / "third" / "report.md").read_text()
 
 
-def test_a_stop_that_cannot_come_is_refused(tmp_path, capsys):
+def test_a_stopping_rule_that_can_never_apply_is_refused(tmp_path, capsys):
     keys = {**TINY, **LOOKS, **STOPS, "curvature.window": 2}
     assert run(tmp_path / "run", keys) == 2
     assert "first compares after epoch 4" in capsys.readouterr().err

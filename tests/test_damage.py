@@ -1,4 +1,4 @@
-"""A damaged checkpoint or record is noticed: the run goes back to a sound checkpoint, or ends without touching anything."""
+"""Damage to a checkpoint or record is detected: the run returns to a sound checkpoint, or ends and changes nothing."""
 
 import os
 import re
@@ -55,13 +55,13 @@ def files(checkpoints, number):
 
 @pytest.mark.xdist_group("damage")
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_to_any_file_of_a_checkpoint_is_seen(damage, stopped, tmp_path):
-    of = Checkpoints(stopped / "checkpoints", read_only=True)
-    earlier, newest = of.numbers()
-    names = files(of, newest)
+def test_damage_to_any_file_of_a_checkpoint_is_detected(damage, stopped, tmp_path):
+    checkpoints = Checkpoints(stopped / "checkpoints", read_only=True)
+    earlier, newest = checkpoints.numbers()
+    names = files(checkpoints, newest)
     assert len(names) > 8 and "manifest.json" in names
     for i, name in enumerate(names):
-        shutil.copytree(of.directory, tmp_path / str(i))
+        shutil.copytree(checkpoints.directory, tmp_path / str(i))
         copy = Checkpoints(tmp_path / str(i), read_only=True)
         damage(copy.directory / str(newest) / name)
         sound, wrong = copy.newest_sound()
@@ -92,10 +92,10 @@ SOME += [("_CHECKPOINT_METADATA", truncated), ("state/manifest.ocdbt", truncated
 
 @pytest.mark.xdist_group("damage")
 @pytest.mark.parametrize(("name", "damage"), [("every file", d) for d in DAMAGES] if SOAK else SOME)
-def test_the_run_goes_back_to_the_checkpoint_before_and_ends_the_same(name, damage, stopped, whole, tmp_path, capsys):
-    of = Checkpoints(stopped / "checkpoints", read_only=True)
-    earlier, newest = of.numbers()
-    for one in files(of, newest) if name == "every file" else [name]:
+def test_the_run_returns_to_the_checkpoint_before_and_ends_the_same(name, damage, stopped, whole, tmp_path, capsys):
+    checkpoints = Checkpoints(stopped / "checkpoints", read_only=True)
+    earlier, newest = checkpoints.numbers()
+    for one in files(checkpoints, newest) if name == "every file" else [name]:
         workdir = tmp_path / one.replace("/", "-") / "run"
         shutil.copytree(stopped, workdir)
         damage(workdir / "checkpoints" / str(newest) / one)
@@ -139,7 +139,7 @@ def test_damaged_records_are_named(finished, name, damage, stopped, whole, tmp_p
     assert digests(workdir) == before
 
 
-def test_a_damaged_snapshot_is_named_to_the_run_that_wants_it(whole, tmp_path, capsys):
+def test_a_damaged_snapshot_is_named_by_the_run_that_needs_it(whole, tmp_path, capsys):
     source = tmp_path / "source"
     shutil.copytree(whole, source)
     flipped(source / "snapshots" / "2" / "layout" / "metadata")

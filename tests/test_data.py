@@ -18,7 +18,7 @@ from experiments.training import supernet as training
 from tests import tiny
 
 
-def test_digits_are_scikit_learns_images_split_for_good():
+def test_digits_are_scikit_learns_images_in_a_fixed_split():
     digits = sources.digits()
     assert digits.train_images.shape == (1437, 8, 8, 1) and digits.test_images.shape == (360, 8, 8, 1)
     assert digits.classes == 10 and digits.train_images.dtype == np.uint8 and digits.train_images.max() == 255
@@ -213,10 +213,10 @@ def test_cifar10_has_the_known_statistics():
     assert jax.numpy.asarray(images.train_images[:2]).dtype == np.uint8
 
 
-def test_what_declares_more_than_the_memory_is_refused_before_it_is_read(tmp_path, rng):
+def test_an_array_larger_than_the_memory_is_refused_before_it_is_read(tmp_path, rng):
     np.savez(tmp_path / "a.npz", **arrays(rng))
     with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
         archive.filelist[0].file_size = 2**50
-        archive._didModify = True  # so that closing writes the directory anew
+        archive._didModify = True  # makes closing write the directory again
     with pytest.raises(DataError, match=r"a.npz: its arrays need 1,125,[0-9,]+ bytes, this machine has"):
         sources.load("npz", str(tmp_path / "a.npz"))

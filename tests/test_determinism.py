@@ -1,4 +1,4 @@
-"""The same seed gives the same bits: in another process, on a terminal or not, however often it speaks and saves."""
+"""The same seed gives the same bits: in another process, with or without a terminal, however often it prints and saves."""
 
 import os
 import pty
@@ -9,7 +9,7 @@ from tests.command import CELL, command, run, same_results, same_state
 
 
 def on_a_terminal(args):
-    """What a command shows on a terminal."""
+    """The output of a command on a terminal."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(args, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
@@ -27,7 +27,7 @@ def on_a_terminal(args):
     return said.decode()
 
 
-def test_how_a_run_speaks_and_saves_changes_no_bit(tmp_path, monkeypatch, capsys):
+def test_printing_and_saving_change_no_bit(tmp_path, monkeypatch, capsys):
     rarely, often = tmp_path / "rarely", tmp_path / "often"
     assert run(rarely, CELL, **{"checkpoint.minutes": 1e6, "tensorboard": False}) == 0
     assert "training 1/" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Several devices: `sharded.py` runs in a process that has eight."""
+"""Several devices: runs `sharded.py` in a process with eight devices."""
 
 import os
 import pathlib
@@ -30,7 +30,7 @@ def test_on_eight_devices():
         ({"devices": -1}, "error: devices is -1, expected at least 0\n"),
     ],
 )
-def test_devices_that_are_not_there_are_refused_before_any_work(keys, message, tmp_path, capsys):
+def test_more_devices_than_there_are_is_refused_before_any_work(keys, message, tmp_path, capsys):
     assert run(tmp_path / "run", {**TINY, **keys}) == 2
     assert capsys.readouterr().err == message
     assert not (tmp_path / "run").exists()

@@ -28,7 +28,7 @@ def labels(figure) -> list:
 
 
 def svg_words(file) -> Counter:
-    """Every text of an SVG, its parts joined."""
+    """Every text of an SVG, with its parts joined."""
     texts = ElementTree.parse(file).iter("{http://www.w3.org/2000/svg}text")
     return Counter("".join("".join(text.itertext()).split()) for text in texts)
 
@@ -38,7 +38,7 @@ def decision(number: int, **fields) -> dict:
 
 
 def lines(figure) -> dict:
-    """The points that a figure of accuracies shows, by label."""
+    """The points in a figure of accuracies, by label."""
     return {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
 
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_drawn_is_refused():
         draw.cell(genotype, "normal")
 
 
-def test_accuracies_are_those_of_the_records():
+def test_accuracies_come_from_the_records():
     passes = [
         {"edges": [4, 5, 7], "removed": 5, "images": 100, "baseline": {"correct": 40}, "correct": [30, 39, 20]},
         {"edges": [4, 7], "removed": 7, "images": 100, "baseline": {"correct": 41}, "correct": [30, 38]},

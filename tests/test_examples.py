@@ -1,4 +1,4 @@
-"""The examples do what they say, with the tables as they find them."""
+"""The examples do what they say."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from experiments import main
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_selection_on_a_supernet_and_a_loss_of_ones_own(seed, capsys):
+def test_selection_on_a_custom_supernet_and_loss(seed, capsys):
     from examples import own_supernet
 
     genotype, before, after = own_supernet.main(seed)
@@ -17,7 +17,7 @@ def test_selection_on_a_supernet_and_a_loss_of_ones_own(seed, capsys):
 
 
 @pytest.mark.usefixtures("one_training")
-def test_an_operation_a_space_and_a_method_of_ones_own(tables, tmp_path):
+def test_a_custom_operation_space_and_method(tables, tmp_path):
     shrink = ("search.epochs=1", "data.examples=130", "eval.every=100", "select.interval=0", "select.images=64")
     keys = ["main", "--config=examples/own_space.py", *(f"--config.{key}" for key in shrink)]
     searched, again = tmp_path / "run", tmp_path / "again"

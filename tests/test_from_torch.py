@@ -87,7 +87,7 @@ def test_the_auxiliary_head_is_taken_by_a_network_that_has_one(cases):
         from_torch.variables({n: a for n, a in tensors.items() if "auxiliary" not in n}, net, like)
 
 
-def test_stacked_rows_are_edges_and_shared_statistics_are_those_of_every_edge(cases):
+def test_stacked_rows_are_edges_and_shared_statistics_hold_for_every_edge(cases):
     net, like, _ = supernet("darts")
     tensors, _ = cases["supernet darts"]
     variables = from_torch.variables(tensors, net, like)
@@ -104,7 +104,7 @@ def test_stacked_rows_are_edges_and_shared_statistics_are_those_of_every_edge(ca
                 close(variance, tensors[f"{name}.1.running_var"])
 
 
-def test_shared_statistics_that_differ_by_edge_are_averaged_and_spoken_of(cases):
+def test_shared_statistics_that_differ_by_edge_are_averaged_with_a_note(cases):
     net, like, _ = supernet("darts")
     tensors = dict(cases["supernet darts"][0])
     name = "cells.0._ops.5._ops.0.1.running_var"  # max_pool_3x3 from state 0, as on the edges 0, 2 and 9
@@ -119,7 +119,7 @@ def test_shared_statistics_that_differ_by_edge_are_averaged_and_spoken_of(cases)
         from_torch.variables(tensors, net, like)
 
 
-def test_names_do_not_matter_and_what_is_no_weight_is_left_out(cases):
+def test_names_do_not_matter_and_other_tensors_are_ignored(cases):
     net, like, _ = supernet("nasbench201")
     tensors, _ = cases["supernet nasbench201"]
     assert "arch_parameters" in tensors and any(n.endswith("num_batches_tracked") for n in tensors)
@@ -132,10 +132,10 @@ def test_names_do_not_matter_and_what_is_no_weight_is_left_out(cases):
     )
 
 
-def test_what_does_not_fit_is_refused_in_one_line(cases):
+def test_tensors_that_do_not_fit_are_refused_in_one_line(cases):
     net, like, _ = supernet("s2")
     tensors, _ = cases["supernet s2"]
-    of_another = cases["supernet darts"][0]
+    other_space = cases["supernet darts"][0]
     for given, message in (
         (
             {**tensors, "cells.2.preprocess1.op.1.weight": np.zeros((4, 3, 1, 1))},
@@ -149,15 +149,15 @@ def test_what_does_not_fit_is_refused_in_one_line(cases):
         ({**tensors, "more": np.zeros(3)}, r"more \(3,\) is left over$"),
         (dict(list(tensors.items())[:-1]), "nothing is left for params/head/bias$"),
         ({}, "got 0 tensors, the network has [0-9]+: nothing is left for params/stem_conv/kernel$"),
-        (of_another, "cells.0._ops.0._ops.0.1.running_mean: got shape"),
+        (other_space, "cells.0._ops.0._ops.0.1.running_mean: got shape"),
     ):
         with pytest.raises(ValueError, match=message) as error:
             from_torch.variables(given, net, like)
         assert "\n" not in str(error.value)
-    own = tiny.supernet("tiny")
-    state = jax.eval_shape(lambda: tiny.state(own, jax.random.key(0)).variables)
+    tiny_net = tiny.supernet("tiny")
+    state = jax.eval_shape(lambda: tiny.state(tiny_net, jax.random.key(0)).variables)
     with pytest.raises(ValueError, match="centre: the reference implementation has nothing like it"):
-        from_torch.variables(tensors, own, state)
+        from_torch.variables(tensors, tiny_net, state)
     with pytest.raises(ValueError, match="expected convolutions"):
         from_torch.network_of({"a": np.zeros(3)}, published.find("DARTS_V2"), 3)
     with pytest.raises(ValueError, match="the nasbench201 network has normal"):
@@ -165,7 +165,7 @@ def test_what_does_not_fit_is_refused_in_one_line(cases):
 
 
 class Tensor:
-    """As much of a tensor as is read."""
+    """The part of a tensor's interface that is used."""
 
     def __init__(self, values):
         self.values = np.asarray(values)
@@ -182,7 +182,7 @@ class Tensor:
 
 @pytest.fixture
 def torch_gives(monkeypatch):
-    """Puts a module in torch's place whose `load` returns or raises what it is given."""
+    """Replaces torch by a module whose `load` returns or raises a given value."""
 
     def put(value):
         def load(path, map_location, weights_only):
@@ -196,7 +196,7 @@ def torch_gives(monkeypatch):
     return put
 
 
-def test_load_finds_the_state_dict_and_what_stands_beside_it(torch_gives):
+def test_load_finds_the_state_dict_and_the_values_beside_it(torch_gives):
     state = {"stem.weight": Tensor(np.ones((2, 1, 1, 1), np.float64)), "arch_parameters": Tensor([[1, 2]])}
     torch_gives(state)
     checkpoint = torch_checkpoints.load("a.pt")
@@ -273,7 +273,7 @@ KEYS = {
 
 @pytest.fixture
 def file(cases, tmp_path, monkeypatch):
-    """A file, and what is read from it: `put` changes it."""
+    """A checkpoint file whose content `put` changes."""
     rng, (tensors, _) = np.random.default_rng(0), cases["supernet nasbench201"]
     alphas = [rng.standard_normal((6, 5)).astype(np.float32)]
     moments = {"step": 12, "exp_avg": alphas[0] / 10, "exp_avg_sq": alphas[0] ** 2}
@@ -294,7 +294,7 @@ def file(cases, tmp_path, monkeypatch):
     return put
 
 
-def test_a_selection_from_a_file_begins_with_its_supernet(file, tmp_path, capsys, cases):
+def test_a_selection_from_a_file_starts_from_its_supernet(file, tmp_path, capsys, cases):
     workdir = tmp_path / "run"
     assert run(workdir, KEYS, init_from=file()) == 0
     assert "begins afresh" not in capsys.readouterr().out

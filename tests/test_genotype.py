@@ -32,7 +32,7 @@ def published(name: str) -> Genotype:
     return Genotype(cells, {"normal": (2, 3, 4, 5), "reduce": (2, 3, 4, 5)})
 
 
-def test_the_text_is_that_of_the_darts_code():
+def test_the_text_has_the_notation_of_the_darts_code():
     assert published("DARTS_V2").text("darts") == (
         "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "
         "('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)], normal_concat=[2, 3, 4, 5], "
@@ -153,7 +153,7 @@ def test_what_is_not_json_is_refused(text):
         ("nasbench201", dict.fromkeys(("normal", "reduce"), ((("a", 0),),)), {"normal": (1,), "reduce": (1,)}),
     ],
 )  # fmt: skip
-def test_what_would_not_read_back_is_not_written(notation, cells, outputs):
+def test_text_that_could_not_be_read_back_is_not_written(notation, cells, outputs):
     genotype = Genotype(cells, outputs)
     assert Genotype.from_json(genotype.to_json()) == genotype
     with pytest.raises(ValueError, match=f"^{notation} notation: got .*, expected .*: write this genotype as JSON$"):

@@ -17,7 +17,7 @@ from darts_pt_jax.supernet import Supernet
 from tests.golden import make
 
 TOLERANCES = {"operation": (1e-5, 1e-5), "supernet": (1e-4, 1e-3), "network": (1e-4, 1e-3), "steps": (1e-3, 1e-3)}
-"""Largest difference of outputs and of gradients, of the largest entry of the array, by kind of case."""
+"""By kind of case, the largest difference of outputs and of gradients, relative to the largest entry of the array."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def loss_of(case, outputs):
 
 
 def compare(golden, case, apply, init, images, others):
-    """Holds outputs and gradients of `apply(variables, images, others)` against those of a case."""
+    """Compares outputs and gradients of `apply(variables, images, others)` with those of a case."""
     shapes = jax.eval_shape(init)
     params = jax.tree_util.tree_map_with_path(
         lambda path, leaf: make.draw("/".join(p.key for p in path), leaf.shape), shapes.get("params", {})
@@ -53,36 +53,36 @@ def compare(golden, case, apply, init, images, others):
         gradients, outputs = jax.grad(loss, (0, 1, 2), has_aux=True)(params, images, others)
         return gradients, outputs
 
-    (of_params, of_images, of_others), outputs = run(params, images, others)
+    (param_gradients, image_gradient, other_gradients), outputs = run(params, images, others)
     ours = {f"{case} output {i}": y for i, y in enumerate(outputs)}
-    gradients = {"images": of_images, **{f"weights/{k}": g for k, g in of_others.items()}}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(of_params):
+    gradients = {"images": image_gradient, **{f"weights/{k}": g for k, g in other_gradients.items()}}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(param_gradients):
         gradients["params/" + "/".join(p.key for p in path)] = leaf
     ours |= {f"{case} gradient {name}": make.thinned(np.asarray(g)) for name, g in gradients.items()}
     theirs = {name: value for name, value in golden.items() if name.startswith(f"{case} ")}
     if f"{case} gradient images" not in theirs:
         ours.pop(f"{case} gradient images")
     assert ours.keys() == theirs.keys()
-    of_output, of_gradient = TOLERANCES[case.partition(" ")[0]]
+    output_limit, gradient_limit = TOLERANCES[case.partition(" ")[0]]
     for name, value in theirs.items():
-        limit = of_output if " output " in name else of_gradient
+        limit = output_limit if " output " in name else gradient_limit
         np.testing.assert_allclose(ours[name], value, atol=limit * max(abs(value).max(), 1e-3), rtol=0, err_msg=name)
 
 
 @pytest.mark.parametrize("case", make.OPERATION_CASES, ids=str)
-def test_an_operation_is_pytorch_s(golden, case):
+def test_an_operation_equals_pytorch(golden, case):
     name, stride, affine = case
-    module, of_case = (
+    module, golden_case = (
         ops.OPERATIONS[name](make.CHANNELS, stride, affine, not affine),
         f"operation {name} {stride} {affine}",
     )
-    images = make.draw(f"images/{of_case}", (make.BATCH, 8, 8, make.CHANNELS))
+    images = make.draw(f"images/{golden_case}", (make.BATCH, 8, 8, make.CHANNELS))
     apply = lambda v, x, _: [module.apply(v, x, True, mutable=["batch_stats"])[0]]  # noqa: E731
-    compare(golden, of_case, apply, lambda: module.init(jax.random.key(0), images, True), images, {})
+    compare(golden, golden_case, apply, lambda: module.init(jax.random.key(0), images, True), images, {})
 
 
 @pytest.mark.parametrize("name", make.SUPERNETS)
-def test_a_supernet_is_pytorch_s(golden, name):
+def test_a_supernet_equals_pytorch(golden, name):
     (cells, size), space = make.SUPERNETS[name], SPACES[name]
     net = Supernet(space, cells, make.CHANNELS, make.CLASSES)
     images = make.draw(f"images/supernet {name}", (make.BATCH, size, size, 3))
@@ -94,7 +94,7 @@ def test_a_supernet_is_pytorch_s(golden, name):
 
 
 @pytest.mark.parametrize("name", make.NETWORKS)
-def test_a_discrete_network_is_pytorch_s(golden, name):
+def test_a_discrete_network_equals_pytorch(golden, name):
     form, cells, size = make.NETWORKS[name]
     net = Network(published.find(name), form, cells, make.CHANNELS, make.CLASSES, form != "nasbench201")
     images = make.draw(f"images/network {name}", (make.BATCH, size, size, 3))
@@ -108,17 +108,17 @@ def test_a_discrete_network_is_pytorch_s(golden, name):
 
 
 @pytest.mark.parametrize("name", make.NETWORKS)
-def test_multiply_adds_are_those_of_pytorch_s_convolutions(golden, name):
+def test_multiply_adds_equal_those_of_pytorch_convolutions(golden, name):
     form, cells, size = make.NETWORKS[name]
     net = Network(published.find(name), form, cells, make.CHANNELS, make.CLASSES)
-    of_head = 0
-    if form != "nasbench201":  # PyTorch's count has the auxiliary head, of which 2 x 2 pixels remain
+    head_count = 0
+    if form != "nasbench201":  # PyTorch's count includes the auxiliary head, on 2 x 2 pixels
         width = 4 * make.CHANNELS * 4
-        of_head = 4 * width * 128 + 4 * 128 * 768 + (768 + 1) * make.CLASSES
-    assert multiply_adds(net, (size, size, 3)) + of_head == golden[f"multiply-adds {name}"]
+        head_count = 4 * width * 128 + 4 * 128 * 768 + (768 + 1) * make.CLASSES
+    assert multiply_adds(net, (size, size, 3)) + head_count == golden[f"multiply-adds {name}"]
 
 
-def test_two_steps_of_retraining_are_pytorch_s(golden):
+def test_two_steps_of_retraining_equal_pytorch(golden):
     name = next(iter(make.NETWORKS))
     form, cells, size = make.NETWORKS[name]
     net = Network(published.find(name), form, cells, make.CHANNELS, make.CLASSES, auxiliary=True)
@@ -133,8 +133,8 @@ def test_two_steps_of_retraining_are_pytorch_s(golden):
     update = jax.jit(bilevel.guarded(bilevel.make_weight_update(optimizer), "params"))
     total = Metrics.zero()
     for _ in range(2):
-        of_batch = gradient(state, images, make.labels(make.BATCH), jax.random.key(0), jnp.float32(0))
-        state, total = update(state, total, *of_batch, make.STEPS["learning_rate"])
+        batch_gradient = gradient(state, images, make.labels(make.BATCH), jax.random.key(0), jnp.float32(0))
+        state, total = update(state, total, *batch_gradient, make.STEPS["learning_rate"])
     changes = jax.tree.map(lambda after, before: np.asarray(after - before), state.params, drawn)
     compared = 0
     for path, change in jax.tree_util.tree_leaves_with_path(changes):

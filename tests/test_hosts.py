@@ -1,4 +1,4 @@
-"""Several hosts: two processes on loopback, each with a device of its own, that find each other by `jax.distributed`."""
+"""Several hosts: two processes over loopback, each with its own device, that `jax.distributed` connects."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ KEYS = {**CELL, "stages": "search,select", "search.epochs": 4, "eval.every": 4, 
 
 
 class Hosts:
-    """One command as two processes."""
+    """One command in two processes."""
 
     def __init__(self, workdir, keys=KEYS):
         with socket.socket() as free:
@@ -30,20 +30,20 @@ class Hosts:
         ]  # fmt: skip
 
     def until(self, name, count):
-        """Waits until a record has so many lines."""
+        """Waits until a record has `count` lines."""
         file = self.workdir / name
         while not file.exists() or file.read_text().count("\n") < count:
             assert [p.poll() for p in self.processes] == [None, None], self.ended()
             time.sleep(0.02)
 
     def ended(self):
-        """Exit codes, outputs and errors, of both."""
+        """Exit codes, outputs and errors of both processes."""
         said = [process.communicate(timeout=300) for process in self.processes]
         return [process.returncode for process in self.processes], *zip(*said, strict=True)
 
 
-def test_two_hosts_one_of_which_is_stopped_or_lost_end_where_one_host_with_two_devices_does(tmp_path):
-    """A signal to one of them, and the loss of either, end both, and the same command continues."""
+def test_two_hosts_one_stopped_or_lost_end_like_one_host_with_two_devices(tmp_path):
+    """A signal to one host, or the loss of either, ends both; the same command then continues."""
     workdir = tmp_path / "run"
     stopped = Hosts(workdir)
     stopped.until("metrics.jsonl", 1)
@@ -61,7 +61,9 @@ def test_two_hosts_one_of_which_is_stopped_or_lost_end_where_one_host_with_two_d
         codes, said, errors = again.ended()
         assert time.monotonic() - start < 60
         assert codes[1 - lost] not in (0, -signal.SIGKILL), errors
-        assert f"continuing {workdir} after" in said[0] or lost == 0  # whose last words may be lost
+        assert (
+            f"continuing {workdir} after" in said[0] or lost == 0
+        )  # the last output of a lost first host may be missing
 
     codes, said, errors = Hosts(workdir).ended()
     assert codes == [0, 0], errors
@@ -89,7 +91,7 @@ def test_hosts_that_are_wrongly_named_are_refused(flags, message, tmp_path, caps
     assert message in capsys.readouterr().err
 
 
-def test_where_jax_finds_no_cluster_it_says_what_to_give(tmp_path):
+def test_without_a_cluster_the_message_says_what_to_give(tmp_path):
     done = subprocess.run([*command(tmp_path / "run", CELL), "--distributed"], capture_output=True, text=True)
     assert done.returncode == 2
     assert (

@@ -1,4 +1,4 @@
-"""The forms of operations that suit XLA:CPU against their plain forms: values, gradients, gradients of gradients."""
+"""The fast forms of kernels for XLA:CPU against their plain forms: values, gradients, second derivatives."""
 
 import functools
 import re
@@ -27,7 +27,7 @@ def first(outputs):
 
 
 def described(function, args, twice=True):
-    """Outputs, the gradient under random cotangents, and how it changes (unless not `twice`) in a random direction."""
+    """Outputs, the gradient under random cotangents, and, if `twice`, its derivative in a random direction."""
 
     def gradient(*args):
         def weighed(args):
@@ -41,7 +41,7 @@ def described(function, args, twice=True):
 
 
 def same(one, two, tolerance=2e-5):
-    """To rounding: relative to the largest number of each array."""
+    """Compares up to rounding, relative to the largest number of each array."""
     one, two = (jax.tree.leaves(jax.device_get(tree)) for tree in (one, two))
     for a, b in zip(one, two, strict=True):
         assert a.shape == b.shape and np.isfinite(a).all()
@@ -52,7 +52,7 @@ def same_forms(fast, plain, *args, twice=True):
     one, two = (jax.jit(functools.partial(described, f, twice=twice))(args) for f in (fast, plain))
     same(one, two)
     for array in jax.tree.leaves(two):
-        assert array.any(), "the plain form says something"
+        assert array.any(), "the plain form is not zero"
 
 
 @pytest.mark.parametrize(("kernel", "stride", "dilation", "size"), DEPTHWISE)
@@ -66,7 +66,7 @@ def test_a_depthwise_convolution_is_a_sum_of_shifted_images(kernel, stride, dila
 @pytest.mark.parametrize("ties", [False, True])
 def test_max_pooling_is_a_maximum_of_shifted_images(stride, size, ties):
     (x,) = normals(0, (2, size, size, 3))
-    if ties:  # three values, so that most windows have their maximum several times: there the gradient jumps
+    if ties:  # three values, so that most windows contain their maximum several times, where the gradient jumps
         x = jnp.clip(jnp.round(x), -1, 1)
     fast, plain = (lambda x, f=f: f(x, stride) for f in FORMS["max_pool"])
     same_forms(fast, plain, x, twice=not ties)
@@ -164,7 +164,7 @@ def test_on_cpus_kernels_are_compiled_apart_from_what_uses_them(many):
 
 
 def gradient(x, kernel):
-    """Of all kernels that have a form of their own on CPUs."""
+    """The gradient through all kernels that have a special form on CPUs."""
 
     def loss(x, kernel):
         pooled = kernels.max_pool(kernels.depthwise(kernels.meeting_point(x), kernel, 1, 2))
@@ -187,7 +187,7 @@ TRANSFORMED = {
 
 
 def forms(function, shapes, *platforms):
-    """In a program for the platforms: grouped convolutions, and functions that XLA is to compile apart."""
+    """Counts, in a program for the platforms, grouped convolutions and functions that XLA compiles separately."""
     args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     text = jax.export.export(jax.jit(function), platforms=platforms)(*args).mlir_module()
     groups = [int(count) for count in re.findall(r"(?:feature|batch)_group_count = (\d+)", text)]

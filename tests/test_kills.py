@@ -1,4 +1,4 @@
-"""Runs through all stages that are killed at random moments; started again and again, they end as an undisturbed one."""
+"""Runs through all stages, killed at random moments and restarted each time, end like an undisturbed run."""
 
 import random
 import subprocess
@@ -24,7 +24,7 @@ def begin(workdir):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """A whole run, and the seconds that it took."""
+    """A whole run, and its duration in seconds."""
     workdir = tmp_path_factory.mktemp("undisturbed") / "run"
     start, process = time.monotonic(), begin(workdir)
     said = process.communicate()[1]

@@ -1,4 +1,4 @@
-"""Launchers: what they try again and what not, and sweeps of which a process is killed in the middle."""
+"""Launchers: what they retry and what not, and sweeps in which a process is killed."""
 
 import json
 import os
@@ -23,9 +23,11 @@ ENGINES = {"local": [], "slurm": ["cluster=local"], "ray": ["num_cpus=1"]}
 
 @pytest.fixture(scope="module", autouse=True)
 def environment():
-    """Ray tells nobody, asks for no token, and keeps its files where they are deleted again."""
+    """Ray reports nothing, asks for no token, and keeps its files in a temporary folder."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir="/tmp") as folder:  # a short path
-        patch.setenv("SUBMITIT_LOG_LEVEL", "NOCONFIG")  # to configure logging closes what pytest captures
+        patch.setenv(
+            "SUBMITIT_LOG_LEVEL", "NOCONFIG"
+        )  # configuring logging would close the streams that pytest captures
         for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": folder}.items():
             patch.setenv(name, value)
         yield
@@ -33,7 +35,7 @@ def environment():
 
 @pytest.fixture
 def start(tmp_path):
-    """A launcher in this process, by name, and what it says."""
+    """Starts a launcher, by name, in this process, and collects its messages."""
     said = []
     yield lambda name: launchers.launcher(name, launchers.options(ENGINES[name]), tmp_path, said.append), said
     if ray := sys.modules.get("ray"):
@@ -41,7 +43,7 @@ def start(tmp_path):
 
 
 def script(workdir, text, needs=None):
-    """A run that counts its tries in its run directory, as `tries`, and does `text`."""
+    """A run that counts its tries in the file `tries` of its run directory, and executes `text`."""
     count = f"""
 import os, pathlib, signal, sys, time
 file = pathlib.Path({str(workdir)!r}, "tries")
@@ -54,7 +56,7 @@ file.write_text(str(tries))
 
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.xdist_group("launchers")
-def test_what_is_killed_or_fails_is_tried_again_unless_a_setting_is_wrong(name, start, tmp_path):
+def test_a_killed_or_failed_run_is_retried_unless_a_setting_is_wrong(name, start, tmp_path):
     killed = "os.kill(os.getppid(), signal.SIGKILL); time.sleep(600)" if name == "ray" else "os.kill(0, signal.SIGKILL)"
     runs = [
         script(tmp_path / "after", f"sys.exit(not os.path.exists({str(tmp_path / 'killed' / 'done')!r}))", tmp_path / "killed"),
@@ -66,7 +68,7 @@ def test_what_is_killed_or_fails_is_tried_again_unless_a_setting_is_wrong(name, 
     launch, said = start
     with Interrupts() as stop:
         launcher = launch(name)
-        assert signal.getsignal(signal.SIGTERM) == stop._receive, "Ray has one of its own"
+        assert signal.getsignal(signal.SIGTERM) == stop._receive, "Ray would install its own handler"
         failed = scheduling.carry_out(runs, launcher, 2, stop, said.append)
     remote = name != "local"
     assert failed == {
@@ -82,7 +84,7 @@ def test_what_is_killed_or_fails_is_tried_again_unless_a_setting_is_wrong(name, 
 
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.xdist_group("launchers")
-def test_ctrl_c_in_a_terminal_has_every_run_save_and_waits_for_it(name, tmp_path):
+def test_on_ctrl_c_every_run_saves_before_the_sweep_ends(name, tmp_path):
     save = "lambda *_: (time.sleep(2), file.with_name('saved').touch(), sys.exit(143))"
     text = f"for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, {save})\nfile.with_name('begun').touch()\n"
     runs = [script(tmp_path / letter, f"{text}time.sleep(600)") for letter in "ab"]
@@ -96,7 +98,7 @@ def test_ctrl_c_in_a_terminal_has_every_run_save_and_waits_for_it(name, tmp_path
 
 
 def driver(name, given, runs, workdir):
-    """A process that carries out runs; what it says is its standard output."""
+    """A process that carries out runs; its messages go to standard output."""
     program = f"""
 import pathlib, sys
 from pathlib import PosixPath
@@ -143,7 +145,7 @@ def undisturbed(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["slurm", "ray"])
 @pytest.mark.xdist_group("launchers")
-def test_of_a_sweep_a_process_is_killed_and_the_table_is_as_if_nothing_had_been(name, undisturbed, tmp_path):
+def test_a_process_of_a_sweep_is_killed_and_the_table_is_unchanged(name, undisturbed, tmp_path):
     workdir = tmp_path / "sweep"
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments.sweep", *arguments(workdir, name)], stdout=subprocess.PIPE, text=True
@@ -160,7 +162,7 @@ def test_of_a_sweep_a_process_is_killed_and_the_table_is_as_if_nothing_had_been(
     assert f"continuing {run} after" in log and "waiting for" not in log, "a run ends with its worker"
     timings = [json.loads(line) for line in (run / "timings.jsonl").read_text().splitlines()]
     epochs = [entry["number"] for entry in timings if entry["type"] == "epoch"]
-    assert len(epochs) <= 21 and epochs.count("1/20") == 1, "nothing but the epoch that was cut off was done again"
+    assert len(epochs) <= 21 and epochs.count("1/20") == 1, "only the interrupted epoch was repeated"
     assert sorted(set(epochs)) == sorted(f"{epoch}/20" for epoch in range(1, 21))
 
 
@@ -224,7 +226,7 @@ def test_a_package_that_is_not_installed_is_named(name, package, monkeypatch, tm
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """A Slurm of scripts; gives the folder of its jobs."""
+    """A Slurm made of scripts; returns the folder of its jobs."""
     (tmp_path / "bin").mkdir()
     for name in fake_slurm.PROGRAMS:
         program = tmp_path / "bin" / name
@@ -247,7 +249,7 @@ if tries == 1: time.sleep(600)
 
 
 @pytest.mark.xdist_group("launchers")
-def test_a_job_whose_time_is_over_saves_and_slurm_runs_it_again(slurm, tmp_path):
+def test_a_job_that_runs_out_of_time_saves_and_is_requeued(slurm, tmp_path):
     run = script(tmp_path / "a", SAVING)
     process = driver("slurm", ["timeout_min=1", "slurm_partition=gpu"], [run], tmp_path)
     until((tmp_path / "a" / "begun").exists, process)

@@ -1,4 +1,4 @@
-"""What a command asks of jax and of the system: the cache of compiled programs, and memory in large pages."""
+"""Settings of jax and of the system: the cache of compiled programs, and memory in large pages."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from experiments.engine import machine
         ("Features\t: asimd\nCPU part\t: 0xd0c\n", "Features\t: asimd\nCPU part\t: 0xd40\n"),
     ],
 )
-def test_the_cache_folder_is_of_the_processor_and_its_features(one, other, monkeypatch):
+def test_the_cache_folder_depends_on_the_processor_and_its_features(one, other, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
 
     def folder(cpuinfo):
@@ -60,7 +60,7 @@ print(json.dumps([jax.config.jax_compilation_cache_dir, jax.config.jax_default_m
 
 
 def prepared(keys, **environment):
-    """jax's cache folder and precision after `prepare` and a compilation, in a process of its own."""
+    """jax's cache folder and precision after `prepare` and a compilation, in a separate process."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XDG_"))}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(keys)],
@@ -74,7 +74,7 @@ def prepared(keys, **environment):
 
 @pytest.mark.parametrize("given", [True, False])
 @pytest.mark.parametrize("wanted", [True, False])
-def test_programs_are_kept_in_the_folder_given_or_in_the_users_if_at_all(given, wanted, tmp_path):
+def test_programs_are_kept_in_the_given_folder_or_the_users_unless_disabled(given, wanted, tmp_path):
     users, theirs = tmp_path / "users", tmp_path / "theirs"
     environment = {"XDG_CACHE_HOME": str(users), "HOME": str(users)}
     if given:
@@ -103,7 +103,7 @@ print(json.dumps([before, os.getpid(), sys.argv, os.environ.get("GLIBC_TUNABLES"
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is asked")
 @pytest.mark.parametrize("users", [None, "glibc.malloc.check=0"])
-def test_the_program_starts_again_as_itself_unless_the_user_has_set_the_allocator(users):
+def test_the_program_restarts_itself_unless_the_user_has_set_the_allocator(users):
     environment = {k: v for k, v in os.environ.items() if k not in ("SEEN", "GLIBC_TUNABLES")}
     if users:
         environment["GLIBC_TUNABLES"] = users
@@ -112,4 +112,4 @@ def test_the_program_starts_again_as_itself_unless_the_user_has_set_the_allocato
     before, pid, arguments, tunables = json.loads(process.communicate()[0])
     assert pid == process.pid and arguments == ["-c", "a word", "--key=1"]
     assert tunables == (users or LARGE)
-    assert before == (None if users else str(pid)), "the same process, begun once more"
+    assert before == (None if users else str(pid)), "the same process, restarted"

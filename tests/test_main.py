@@ -1,4 +1,4 @@
-"""The command, from its arguments to the files that it leaves."""
+"""The command, from its arguments to its files."""
 
 import dataclasses
 import os
@@ -23,12 +23,12 @@ from tests.command import CELL, TINY, arguments, command, digests, lines, recomp
 
 pytestmark = pytest.mark.usefixtures("one_training")
 uses_whole = pytest.mark.xdist_group("whole")
-"""On the tests that share one run."""
+"""Marks the tests that share one run."""
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A whole run of the tests' own space, in one go."""
+    """A whole run of the tests' space, by one command."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
     assert run(workdir, TINY) == 0
     return workdir
@@ -61,7 +61,7 @@ def test_another_space_goes_through_everything(whole):
 
 
 @uses_whole
-def test_times_stand_in_a_file_of_their_own(whole):
+def test_times_have_a_separate_file(whole):
     timings = lines(whole, "timings.jsonl")
     assert sum(t["stage"] == "search" for t in timings) == 2 and all(t["seconds"] >= 0 for t in timings)
     for name in ("metrics.jsonl", "decisions.jsonl"):
@@ -69,7 +69,7 @@ def test_times_stand_in_a_file_of_their_own(whole):
 
 
 @uses_whole
-def test_a_finished_run_given_again_changes_no_file(whole, capsys):
+def test_repeating_the_command_of_a_finished_run_changes_no_file(whole, capsys):
     before = digests(whole)
     assert run(whole, TINY) == 0
     assert (
@@ -90,7 +90,7 @@ def test_another_config_on_the_same_directory_is_refused_by_key(whole, capsys):
 
 
 @uses_whole
-def test_stage_after_stage_gives_the_results_of_one_go(whole, tmp_path, capsys):
+def test_one_command_for_each_stage_gives_the_same_results(whole, tmp_path, capsys):
     workdir = tmp_path / "run"
     assert run(workdir, TINY, stages="search") == 0
     assert not (workdir / "genotype.json").exists()
@@ -105,7 +105,7 @@ def test_stage_after_stage_gives_the_results_of_one_go(whole, tmp_path, capsys):
 
 
 def test_a_second_process_on_the_same_directory_is_refused(tmp_path):
-    keys = {**CELL, "search.epochs": 30}  # which the second does not see the end of
+    keys = {**CELL, "search.epochs": 30}  # long enough that the second process finds it running
     first = subprocess.Popen(command(tmp_path / "run", keys), stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "run.json").exists():
@@ -115,10 +115,10 @@ def test_a_second_process_on_the_same_directory_is_refused(tmp_path):
     first.kill()
     first.wait()
     assert second.returncode == 1 and f"in use by process {first.pid} on " in second.stderr
-    assert run(tmp_path / "run", keys, stages="search") == 0, "a dead process keeps nobody out"
+    assert run(tmp_path / "run", keys, stages="search") == 0, "the lock of a dead process keeps nobody out"
 
 
-def test_what_another_process_did_meanwhile_is_not_done_again(tmp_path, monkeypatch):
+def test_work_that_another_process_did_meanwhile_is_not_repeated(tmp_path, monkeypatch):
     from experiments.engine import execute as module
 
     load = module.load_images
@@ -135,9 +135,9 @@ def test_what_another_process_did_meanwhile_is_not_done_again(tmp_path, monkeypa
     same_results(tmp_path / "run", tmp_path / "whole")
 
 
-def test_a_snapshot_of_a_beginning_with_another_config_is_not_kept(tmp_path, monkeypatch):
+def test_a_snapshot_of_an_aborted_start_with_another_config_is_not_kept(tmp_path, monkeypatch):
     keys = {**CELL, "search.epochs": 1, "stages": "search"}
-    with monkeypatch.context() as patch:  # broken off between the snapshot and the checkpoint of the only epoch
+    with monkeypatch.context() as patch:  # interrupted between the snapshot and the checkpoint of the only epoch
         patch.setattr("experiments.run.Run.say", lambda self, values: 1 / 0)
         assert run(tmp_path / "run", keys, **{"search.learning_rate": 0.2}) == 1
     assert run(tmp_path / "run", keys) == 0 and run(tmp_path / "clean", keys) == 0
@@ -145,14 +145,14 @@ def test_a_snapshot_of_a_beginning_with_another_config_is_not_kept(tmp_path, mon
     assert all(np.array_equal(kept[name], clean[name]) for name in clean)
 
 
-def test_an_operation_that_is_none_is_refused_before_any_work(tmp_path, capsys, monkeypatch):
+def test_an_unknown_operation_is_refused_before_any_work(tmp_path, capsys, monkeypatch):
     space = dataclasses.replace(SPACES["s2"], cells={"normal": dag(2, 2, ("skip_conect",))})
     monkeypatch.setitem(SPACES, "mine", space)
     assert run(tmp_path / "run", TINY, space="mine") == 2
     assert "'skip_conect', which is no operation: did you mean skip_connect?" in capsys.readouterr().err
 
 
-def test_lost_checkpoints_do_not_start_the_run_again(tmp_path, capsys):
+def test_lost_checkpoints_do_not_restart_the_run(tmp_path, capsys):
     assert run(tmp_path / "run", CELL, stages="search") == 0
     before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     shutil.rmtree(tmp_path / "run" / "checkpoints")
@@ -215,7 +215,7 @@ def test_the_alphas_move_only_if_they_are_learned(tmp_path):
             ["--config.data.path=mine.npz"],
             "data.path is given, but data.source is 'digits': add --config.data.source=npz",
         ),
-        (["--config.data.size=3"], "images are 3x3, which 2 reductions leave nothing of: expected at least 4x4"),
+        (["--config.data.size=3"], "images are 3x3, too small for 2 reductions: expected at least 4x4"),
         (["--config.search.batch_size=800"], "search.batch_size is 800, but a part of the training set has 718"),
         (["--config.select.images=20"], "select.images is 20, expected 0 or from search.batch_size (32) to 719"),
         (["--confg=2"], "Unknown command line flag 'confg'"),
@@ -234,7 +234,7 @@ def test_a_wrong_setting_stops_before_any_work(changed, message, tmp_path, capsy
     ("argv", "message"),
     [([], "--config is missing"), (["--config=configs/quikstart.py"], "did you mean configs/quickstart.py?")],
 )
-def test_a_missing_config_is_one_line_of_the_program_itself(argv, message):
+def test_a_missing_config_is_one_line(argv, message):
     done = subprocess.run([sys.executable, "-m", "experiments.main", *argv], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and message in done.stderr
@@ -252,13 +252,15 @@ def test_a_failing_run_exits_with_one_line(tmp_path, capsys):
     assert run(tmp_path / "run", CELL, **{"search.learning_rate": 1e30}) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "search epoch" in error and "lower search.learning_rate" in error
-    assert run(tmp_path / "run", CELL, stages="search") == 0, "nothing was done yet, so the mended config is accepted"
+    assert run(tmp_path / "run", CELL, stages="search") == 0, (
+        "nothing was done yet, so the corrected config is accepted"
+    )
     assert run(tmp_path / "new", CELL, stages="select") == 2
     assert "stage select needs search, which is not finished" in capsys.readouterr().err
 
 
 def limited(kilobytes, workdir, keys):
-    """Runs the command in a small address space, so that memory really is not to be had."""
+    """Runs the command in a small address space, so that memory really runs out."""
     shell = ["taskset", "-c", "0-1", "bash", "-c", f'ulimit -v {kilobytes}; exec "$@"', "bash"]
     environment = {**os.environ, "XLA_FLAGS": ""}  # unoptimised code takes minutes on larger images
     return subprocess.run([*shell, *command(workdir, keys)], capture_output=True, text=True, env=environment)
@@ -288,7 +290,7 @@ def test_out_of_memory_in_scoring_names_a_key_that_may_still_be_lowered(tmp_path
 
 
 def test_the_method_is_fixed_once_the_selection_has_begun(tmp_path, monkeypatch):
-    """The unit `begin` forgets the weights' momentum, or keeps it, as the method needs it."""
+    """The unit `begin` resets the weights' momentum or keeps it, depending on the method."""
     from experiments.config import schema, settings
     from experiments.engine import directory, execute
     from experiments.stages.pipeline import pipeline
@@ -310,10 +312,10 @@ def test_the_method_is_fixed_once_the_selection_has_begun(tmp_path, monkeypatch)
         progress(4, **{"select.mask_batch": 1})
 
 
-def test_a_directory_of_something_else_is_left_alone(tmp_path, capsys):
+def test_a_directory_that_holds_no_run_is_not_changed(tmp_path, capsys):
     (tmp_path / "thesis.tex").write_text("precious")
     assert run(tmp_path, CELL) == 2
-    assert "holds something else than a run" in capsys.readouterr().err
+    assert "holds something other than a run" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 

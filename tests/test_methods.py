@@ -1,4 +1,4 @@
-"""Every method with every selection on every space, by pairs: a search, decisions, and a run that is resumed bit for bit."""
+"""Pairs of method, selection, space and more: each case searches, decides, and resumes bit for bit."""
 
 import dataclasses
 import itertools
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("one_training")
 
 
 def smaller(space, nodes):
-    """A space with one cell of every kind, fewer nodes, and of many candidates every second on an edge (and none)."""
+    """A smaller space: one cell of every kind, fewer nodes, and, of many candidates, every second one (and none)."""
     cells = {}
     for kind, graph in space.cells.items():
         candidates = {e: edge.candidates for e, edge in enumerate(graph.edges)}
@@ -56,7 +56,7 @@ def pairs(case):
 
 
 def covering(cases):
-    """Cases that have every pair of values that any case has, chosen greedily."""
+    """Cases, chosen greedily, that contain every possible pair of values."""
     missing, chosen = set().union(*map(pairs, cases)), []
     while missing:
         chosen.append(max(cases, key=lambda case: len(pairs(case) & missing)))
@@ -110,7 +110,7 @@ def test_a_run_decides_and_resumes(case, tmp_path, monkeypatch):
     assert one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
 
 
-def test_sgas_goes_on_with_the_search_in_larger_batches(tmp_path):
+def test_sgas_continues_the_search_in_larger_batches(tmp_path):
     case = {"space": "small_s3", "select.method": "sgas", "search.alpha": "learned"}
     keys = settings(case) | {"sgas.batch_increase": 16, "search.learning_rate_min": 0.0, "select.interval": 2}
     assert run(tmp_path / "run", keys) == 0

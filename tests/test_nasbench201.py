@@ -97,7 +97,7 @@ print(memory() - before, sorted(seconds)[len(seconds) // 2])
 
 
 def official(value):
-    """What the official files say of one architecture, with accuracies around a value."""
+    """An entry of the official files for one architecture, with accuracies around a value."""
 
     def trial(data, seed, names):
         accuracies = {f"{name}@199": value + seed - 888 for name in names}
@@ -111,13 +111,13 @@ def official(value):
     return {"200": collections.OrderedDict(arch_index=0, all_results=collections.OrderedDict(trials))}
 
 
-def written(folder, archs, of):
+def written(folder, archs, entry):
     folder.mkdir()
     with bz2.open(folder / "meta.pickle.pbz2", "wb") as file:
         pickle.dump({"meta_archs": archs, "total_archs": len(archs)}, file)
     for i in range(len(archs)):
         with bz2.open(folder / f"{i:06d}.pickle.pbz2", "wb") as file:
-            pickle.dump(of(i), file)
+            pickle.dump(entry(i), file)
     return folder
 
 

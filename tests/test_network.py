@@ -9,7 +9,7 @@ from darts_pt_jax.interop.published import genotypes
 from darts_pt_jax.network import Network
 
 PARAMETERS = {
-    # 36 channels and 20 cells; 16 and 8 (of names with c100: 100 classes instead of 10); less the auxiliary head
+    # 36 channels and 20 cells; 16 channels and 8 cells (100 classes if the name has c100); without the auxiliary head
     "DARTS_V1": (3169414, 232890),
     "DARTS_V2": (3349342, 246106),
     "SDARTS_RS": (3606166, 301114),

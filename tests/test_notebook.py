@@ -1,4 +1,4 @@
-"""The notebook for Colab: a kernel executes all of its cells, on one and on eight devices; what is wrong stops it."""
+"""The notebook for Colab: a kernel executes all cells, on one and on eight devices; a failure stops it."""
 
 import html
 import json
@@ -31,7 +31,7 @@ SMALL = [
         "report.latency": False,
     }.items()
 ]  # fmt: skip
-"""For the quickstart and for the search, which then finds what it needs compiled."""
+"""Shared by quickstart and search, so that the search finds its programs compiled."""
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def notebook():
 
 @pytest.fixture
 def repository(tmp_path):
-    """This checkout as it is, to be cloned."""
+    """A repository with this checkout, to clone."""
     folder = tmp_path / "repository"
     for name in ("benchmarks", "configs", "darts_pt_jax", "experiments"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -55,7 +55,7 @@ def repository(tmp_path):
 
 @pytest.fixture
 def environment(tmp_path):
-    """Where a Python of its own installs packages; it finds them there first, and then those that are here."""
+    """A Python environment for installations; it finds its own packages first, then those of the tests."""
     venv.create(tmp_path / "environment", symlinks=True)
     (packages,) = (tmp_path / "environment").glob("lib/python*/site-packages")
     (packages / "beside.pth").write_text(sysconfig.get_path("purelib"))
@@ -66,7 +66,7 @@ def environment(tmp_path):
 def execute(notebook, repository, environment, tmp_path, monkeypatch):
     """`execute(devices, **parameters)` executes all cells, with a cell of parameters after the tagged one.
 
-    What they put out stays in `notebook`, also if a cell fails. pip has all that it needs here, and may look nowhere else.
+    Outputs stay in `notebook`, even if a cell fails. pip finds everything in this environment and may not use an index.
     """
     kernel = tmp_path / "JUPYTER_PATH/kernels/here"
     kernel.mkdir(parents=True)
@@ -92,7 +92,7 @@ def execute(notebook, repository, environment, tmp_path, monkeypatch):
 
 
 def said(notebook, name):
-    """The text that a cell has put out."""
+    """The text output of a cell."""
     (cell,) = (cell for cell in notebook.cells if cell.id == name)
     return "".join(output.text for output in cell.outputs if output.output_type == "stream")
 
@@ -144,7 +144,7 @@ def test_a_jax_that_is_too_old_stays_and_is_named(notebook, execute, environment
     assert "jax>=0.10" in said(notebook, "install")
 
 
-def test_it_is_kept_without_outputs_and_formatted(notebook):
+def test_it_is_stored_formatted_and_without_outputs(notebook):
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code and all(cell.outputs == [] and cell.execution_count is None for cell in code)
@@ -152,7 +152,7 @@ def test_it_is_kept_without_outputs_and_formatted(notebook):
         subprocess.run([sys.executable, "-m", "ruff", *command, NOTEBOOK], cwd=ROOT, check=True)
 
 
-def test_it_downloads_what_prepare_knows(notebook):
+def test_it_downloads_the_archive_that_prepare_expects(notebook):
     release = official.RELEASES["cifar10"][0]
     (archive,) = release.checksums
     assert any(f'"{release.url}{archive}"' in cell.source for cell in notebook.cells)

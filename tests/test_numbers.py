@@ -15,11 +15,11 @@ from experiments.training import loops
 from tests.command import TINY, run
 
 HUGE = {**TINY, "search.alpha": "fixed", "select.method": "perturbation", "search.learning_rate": 1e25}
-"""The first step of the weights makes them so large that the second step's loss is no number."""
+"""The first step makes the weights so large that the loss of the second step is not finite."""
 
 
 class Rooted(Operation):
-    """Zero, by way of a root whose gradient there is infinite."""
+    """Zero, through a square root whose gradient there is infinite."""
 
     def __call__(self, x, batch_statistics):
         return jnp.sqrt(0 * x[:, :: self.stride, :: self.stride])
@@ -27,7 +27,7 @@ class Rooted(Operation):
 
 @pytest.fixture
 def rooted(monkeypatch):
-    """A space in which the loss is finite and its gradient is not."""
+    """A space where the loss is finite and its gradient is not."""
     monkeypatch.setitem(ops.OPERATIONS, "rooted", Rooted)
     cells = {
         "normal": dag(2, 1, ("skip_connect", "rooted")),
@@ -38,7 +38,7 @@ def rooted(monkeypatch):
 
 
 def finite(workdir):
-    """Whether all that the newest checkpoint holds is finite; its number of units."""
+    """Whether all values of the newest checkpoint are finite, and its number of units."""
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
     arrays = checkpoints.arrays(checkpoints.latest())
     assert all(np.isfinite(a).all() for a in arrays.values())
@@ -46,7 +46,7 @@ def finite(workdir):
 
 
 @pytest.mark.parametrize("more", [{}, {"search.scan": "on"}, {"precision": "bfloat16"}], ids=str)
-def test_a_loss_that_is_no_number_ends_the_run_with_step_and_tensor(more, tmp_path, capsys):
+def test_a_loss_that_is_not_finite_ends_the_run_with_step_and_tensor(more, tmp_path, capsys):
     assert run(tmp_path / "run", HUGE, **more) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: search epoch 1/2, training step 2: the training loss is not finite in 1 of 1 values")
@@ -59,7 +59,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_step_and_tensor(more, tmp_pa
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_a_gradient_that_is_no_number_is_named_though_the_loss_is_one(rooted, tmp_path, capsys):
+def test_a_gradient_that_is_not_finite_is_named_though_the_loss_is_finite(rooted, tmp_path, capsys):
     assert run(tmp_path / "run", TINY, space="rooted") == 1
     said = capsys.readouterr().err
     assert "search epoch 1/2, training step 1: the gradient['alphas']['normal'] is not finite in" in said
@@ -75,7 +75,7 @@ def test_retraining_is_watched_too(tmp_path, capsys):
     assert finite(tmp_path / "run") == 0
 
 
-def test_the_debugger_goes_on_from_there_and_stops_at_the_operation(rooted, tmp_path, capsys):
+def test_the_debugger_continues_from_there_and_stops_at_the_operation(rooted, tmp_path, capsys):
     keys = {**TINY, "space": "rooted"}
     assert run(tmp_path / "run", keys) == 1
     capsys.readouterr()
@@ -101,14 +101,14 @@ def test_from_the_first_bad_step_on_a_state_stays_as_it_was(bad):
     broken, no_number = metrics, jax.tree.map(lambda g: g.at[1].set(jnp.inf), gradients)
     if bad == "loss":
         broken, no_number = metrics.replace(loss=jnp.float32(jnp.inf)), gradients
-    for of_batch in ((no_number, broken), (gradients, metrics)):  # a good step after it changes nothing either
-        state, total = guard(state, total, *of_batch, {}, 0.5)
+    for values in ((no_number, broken), (gradients, metrics)):  # a good step afterwards changes nothing either
+        state, total = guard(state, total, *values, {}, 0.5)
         np.testing.assert_array_equal(state["w"], [1, 0.5, 0])
         assert np.isnan(total.loss) and (int(total.correct), int(total.images)) == (1, 4)
 
 
-def test_a_gradient_that_is_finite_and_too_long_is_said_to_be_so():
-    """Its norm overflows, which the guard sees as not finite."""
+def test_a_finite_gradient_with_an_overflowing_norm_is_reported():
+    """The guard sees its norm overflow."""
     guard = jax.jit(bilevel.guarded(lambda state, gradients, stats: gradients["params"], "params"))
     gradients, metrics = {"params": {"w": jnp.full(4, 2e19)}}, Metrics(jnp.float32(2), jnp.int32(1), jnp.int32(4))
     state, total = guard({"w": jnp.zeros(4)}, Metrics.zero(), gradients, metrics, {})

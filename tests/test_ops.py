@@ -54,7 +54,7 @@ def test_batch_norm_uses_the_biased_batch_variance_and_momentum_a_tenth(key):
 @pytest.mark.parametrize("average", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [4, 5])
-def test_pooling_looks_at_no_padding(average, stride, size, key):
+def test_pooling_ignores_padding(average, stride, size, key):
     x = -1 - jax.random.uniform(key, (2, size, size, 3))
     y = run(ops.Pool(3, stride, pool_norm=False, average=average), x, key)
     for i in range(0, size, stride):
@@ -83,7 +83,7 @@ def test_operations_that_draw_are_known():
     assert [name for name in ops.OPERATIONS if ops.draws(name)] == ["noise"]
 
 
-def test_convolutions_are_known_by_what_they_are_unless_they_say_it(monkeypatch):
+def test_convolutions_are_known_by_their_class_unless_they_declare_it(monkeypatch):
     assert [name for name in ops.OPERATIONS if ops.is_convolution(name) != ("conv" in name)] == []
 
     class Gate(Operation):
@@ -99,8 +99,8 @@ def test_convolutions_are_known_by_what_they_are_unless_they_say_it(monkeypatch)
         assert ops.is_convolution(name) is expected
 
 
-def test_an_operation_registered_anew_is_the_new_one(monkeypatch, key):
-    """The caches are of the registered value, not of its name."""
+def test_an_operation_that_is_registered_again_replaces_the_old_one(monkeypatch, key):
+    """The caches depend on the registered value, not on its name."""
 
     def registered(size):
         class Mine(Operation):
@@ -126,7 +126,7 @@ def test_an_operation_registered_anew_is_the_new_one(monkeypatch, key):
 
 
 @pytest.mark.parametrize("form", ["Conv", "DenseGeneral", "ConvTranspose", "einsum", "scan"])
-def test_multiply_adds_of_ones_own_operation_count(form, monkeypatch):
+def test_multiply_adds_of_a_custom_operation_count(form, monkeypatch):
     class Product(Operation):
         @nn.compact
         def __call__(self, x, batch_statistics):
@@ -160,7 +160,7 @@ def test_multiply_adds_of_ones_own_operation_count(form, monkeypatch):
     assert size(Silent)[1] < size(Known)[1] - 10_000
 
 
-def test_noise_depends_on_the_key_alone(key):
+def test_noise_depends_only_on_the_key(key):
     x = jnp.zeros((2, 4, 4, 3))
     module = ops.Noise(3)
     draw = [module.apply({}, x + add, True, rngs={"noise": jax.random.key(k)}) for add, k in ((0, 0), (1, 0), (0, 1))]

@@ -1,4 +1,4 @@
-"""The report page: what stands on it, where it comes from, and, in a browser, that it is whole, sorts, and loads nothing."""
+"""The report page: its content and sources and, in a browser, that it is complete, sorts, and loads nothing."""
 
 import contextlib
 import http.client
@@ -29,7 +29,7 @@ from tests.command import TINY, digests, lines, run
 KEYS = {**TINY, "data.size": 4, "supernet.channels": 2, "tensorboard": False}
 HARM = "</script><script>document.title='harmed'</script>"
 shared = pytest.mark.xdist_group("page")
-"""On the tests that look at one run."""
+"""Marks the tests that share one run."""
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +42,13 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def copy(whole, tmp_path):
-    """A copy of its records that a test may change."""
+    """A copy of the run's records that a test may change."""
     shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "snapshots"))
     return tmp_path / "run"
 
 
 def change(workdir, **values):
-    """Another run.json."""
+    """Changes run.json."""
     content = record.unsealed((workdir / "run.json").read_bytes())
     content["config"] |= values
     record.write_text(workdir / "run.json", record.sealed(content))
@@ -65,14 +65,14 @@ def rewritten(workdir, name, alter):
 
 
 def scorings(decisions):
-    """Names of what is removed, and scores, in the order of the page."""
+    """Names of the removed parts, and scores, in the order of the page."""
     for d in decisions:
         for scores in d.get("passes", [d]):
             yield d, scores, d.get("candidates") or [f"edge {e}" for e in scores["edges"]]
 
 
 def error_of(scores, i):
-    """The paired standard error of a drop in images, from the outcomes of all images one by one."""
+    """The paired standard error of a drop in images, from the outcome of each image."""
     n, drop = scores["images"], scores["baseline"]["correct"] - scores["correct"][i]
     lost = (scores["paired"]["correct"][0][i + 1] + drop) // 2
     outcomes = [1] * lost + [-1] * (lost - drop)
@@ -90,7 +90,7 @@ def test_the_command_makes_the_page_of_the_stage_and_touches_nothing_else(whole,
     assert {p for p in whole.rglob("*")} == before.keys()
     before = digests(whole)
     assert run(whole, KEYS) == 0
-    assert digests(whole) == before, "the stage finds it as it makes it"
+    assert digests(whole) == before, "the stage finds its own page"
     assert f"the page is in {whole / 'report.html'}" in capsys.readouterr().out
 
 
@@ -102,7 +102,7 @@ def test_the_command_on_the_page_makes_the_run_s_config(whole):
 
 
 @shared
-def test_a_run_that_goes_on_has_a_page_of_what_there_is(copy):
+def test_an_unfinished_run_has_a_page_of_its_records(copy):
     for name in ("genotype.json", "genotype.txt", "report.md", "report.html"):
         (copy / name).unlink()
     full = lines(copy, "decisions.jsonl")
@@ -115,7 +115,7 @@ def test_a_run_that_goes_on_has_a_page_of_what_there_is(copy):
 
 
 @shared
-def test_it_is_made_beside_a_process_that_holds_the_lock(copy):
+def test_it_is_made_while_a_process_holds_the_lock(copy):
     with locks.locked(copy / "lock"):
         lock = (copy / "lock").read_text()
         assert report.main([str(copy)]) == 0 and (copy / "lock").read_text() == lock
@@ -150,8 +150,8 @@ def test_decisions_by_the_alphas_have_weights_in_place_of_an_error(copy, method)
         for key in ("images", "baseline", "correct", "loss", "paired", "passes", "criterion"):
             line.pop(key, None)
         values = len(line.get("candidates", line.get("edges")))
-        of_edge = {"strength" if line["type"] == "topology" else "edge_weights": [0.125] * values, "margin": 0.25}
-        return line | of_edge | ({} if method in ("magnitude_tuned", "sgas") else {"method": method})
+        weights = {"strength" if line["type"] == "topology" else "edge_weights": [0.125] * values, "margin": 0.25}
+        return line | weights | ({} if method in ("magnitude_tuned", "sgas") else {"method": method})
 
     rewritten(copy, "decisions.jsonl", alter)
     change(copy, **{"select.method": method})
@@ -163,7 +163,7 @@ def test_decisions_by_the_alphas_have_weights_in_place_of_an_error(copy, method)
 
 
 @shared
-def test_what_records_say_is_text_and_never_markup(copy):
+def test_texts_of_records_are_never_markup(copy):
     change(copy, **{"data.path": HARM, "report.nasbench201": "", "genotype": ""})
     rewritten(copy, "timings.jsonl", lambda line: {**line, "type": HARM, "seconds": 2})
     text = built(copy)
@@ -214,16 +214,16 @@ def test_the_benchmark_is_looked_up_where_it_applies(tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def several(whole, tmp_path_factory):
-    """Runs of two selections, with the accuracies that are given them, and their page."""
+    """Runs of two selections with made-up accuracies, and their page."""
     place, runs, values = tmp_path_factory.mktemp("several"), [], {}
-    for method, of_seeds in {"perturbation": (90.0, 92.0, 97.0), "magnitude": (70.0, 101.0)}.items():
-        for seed, accuracy in enumerate(of_seeds):
+    for method, accuracies in {"perturbation": (90.0, 92.0, 97.0), "magnitude": (70.0, 101.0)}.items():
+        for seed, accuracy in enumerate(accuracies):
             workdir = place / f"{method}{seed}"
             shutil.copytree(whole, workdir, ignore=shutil.ignore_patterns("checkpoints", "snapshots"))
             change(workdir, **{"seed": seed, "select.method": method, "data.path": HARM * seed})
             rewritten(workdir, "metrics.jsonl", lambda line, v=accuracy: {**line, "valid_accuracy": v})
             runs.append(workdir)
-        values[method] = of_seeds
+        values[method] = accuracies
     assert report.main([*map(str, runs), "--out", str(place / "comparison.html")]) == 0
     return place / "comparison.html", values
 
@@ -247,7 +247,7 @@ def browser():
 
 @pytest.fixture
 def show(browser):
-    """`show(file, **look)`: a page that is drawn; at the end, nothing may have been said or asked for."""
+    """`show(file, **look)` draws a page; at the end, it must not have logged or requested anything."""
     said, asked = [], []
 
     @contextlib.contextmanager
@@ -302,7 +302,7 @@ def test_the_comparison_has_mean_and_spread_and_sorts_by_click_and_key(several, 
             return [row.locator("th, td").nth(heads.index(name)).inner_text() for row in tab.locator(rows).all()]
 
         assert cells("selection or architecture") == list(values) and cells("runs") == ["3", "2"]
-        expected = [f"{statistics.mean(of):.2f} ± {statistics.stdev(of):.2f}" for of in values.values()]
+        expected = [f"{statistics.mean(numbers):.2f} ± {statistics.stdev(numbers):.2f}" for numbers in values.values()]
         assert cells(column) == expected
         button = table.get_by_role("button", name=column)
         button.click()
@@ -379,7 +379,7 @@ def test_it_is_served_on_loopback_alone_and_nothing_else_is(whole):
         process.communicate()
 
 
-def test_a_page_that_cannot_be_made_is_told():
+def test_a_page_that_cannot_be_made_is_reported():
     def make():
         raise ValueError("torn\nrecords")
 
@@ -393,7 +393,7 @@ def test_a_page_that_cannot_be_made_is_told():
 
 
 @shared
-def test_a_search_that_goes_on_has_no_accuracy_at_its_end(copy):
+def test_an_unfinished_search_has_no_accuracy_at_its_end(copy):
     name = "validation accuracy at the end of the search, %"
     config = records.config_of(records.read_run(copy))
     whole = measures.measure(config, RunRecords.read(copy, config))
@@ -405,7 +405,7 @@ def test_a_search_that_goes_on_has_no_accuracy_at_its_end(copy):
 
 
 @shared
-def test_a_search_that_went_back_ends_where_it_went(copy):
+def test_a_search_that_returned_ends_at_that_epoch(copy):
     def alter(line):
         return {**line, "returned_to": 1} if line["stage"] == "search" and line["epoch"] == 2 else line
 

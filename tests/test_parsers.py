@@ -1,4 +1,4 @@
-"""Whatever bytes a file or an argument holds: a value or our own error, of one line, in seconds and little memory."""
+"""Any bytes in a file or an argument give a value or our own error of one line, quickly and with little memory."""
 
 import atexit
 import functools
@@ -37,7 +37,7 @@ from experiments.errors import ConfigError, RunError
 from tests.command import SOAK
 
 GIGABYTE = 2**20
-"""In kB."""
+"""A limit in kB."""
 
 anything = settings(
     max_examples=2000 if SOAK else 60,
@@ -54,7 +54,7 @@ atexit.register(shutil.rmtree, PLACE, ignore_errors=True)
 
 @st.composite
 def damaged(draw, content):
-    """Any bytes, or `content` with pieces of it replaced, left out, repeated, or cut off."""
+    """Any bytes, or `content` with parts replaced, removed, repeated, or cut off."""
     if draw(st.integers(0, 5)) == 0:
         return draw(st.binary(max_size=200))
     for _ in range(draw(st.integers(1, 3))):
@@ -70,20 +70,20 @@ def little_memory():
     if sys.platform != "linux":
         yield
         return
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = peak()
     yield
     assert peak() - before < GIGABYTE
 
 
 def peak():
-    """The most kB of memory that this process has had at once."""
+    """Peak memory of this process in kB."""
     status = pathlib.Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0])
 
 
 def allowed(errors, function, *args):
-    """Calls a function, which may raise `errors` of one line; its value, or None."""
+    """Calls a function, which may raise `errors` of one line; returns its value, or None."""
     try:
         return function(*args)
     except errors as error:
@@ -249,8 +249,8 @@ def picture():
 @anything
 @given(st.data())
 def test_pictures(data):
-    of = predict.Classifier(lambda images: np.zeros((1, 2)), (8, 8, 3), 2)
-    allowed(DataError, predict.classify, of, in_file(data.draw(damaged(picture())), "a.png"))
+    classifier = predict.Classifier(lambda images: np.zeros((1, 2)), (8, 8, 3), 2)
+    allowed(DataError, predict.classify, classifier, in_file(data.draw(damaged(picture())), "a.png"))
 
 
 @anything

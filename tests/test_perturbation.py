@@ -74,10 +74,10 @@ def test_masks_in_several_calls_score_as_in_one():
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
-def test_the_paired_error_is_that_of_the_images_one_by_one(size, rng):
+def test_the_paired_error_follows_from_the_single_images(size, rng):
     outcomes = [(rng.random((4, 25)).astype(np.float32), rng.integers(0, 2, (4, 25), np.int32)) for _ in range(3)]
 
-    def scorer(masks, batch, unmasked):  # a mask holds its own number
+    def scorer(masks, batch, unmasked):  # each entry of a mask is its number
         loss, correct = (values[np.asarray(masks).ravel()] for values in batch)
         sums = Metrics(*(values.sum(1) for values in (loss, correct, np.ones_like(correct))))
         return sums, {"loss": loss, "correct": correct}, None
@@ -85,7 +85,9 @@ def test_the_paired_error_is_that_of_the_images_one_by_one(size, rng):
     score = scoring.make_score(scorer, size, outcomes)
     scores = score(np.array([1, 2, 3]).reshape(3, 1, 1))
     loss, correct = (np.concatenate(parts, 1, dtype=np.float64) for parts in zip(*outcomes, strict=True))
-    loss, correct = (values[[1, 1, 2, 3]] for values in (loss, correct))  # all ones stands for the unmasked supernet
+    loss, correct = (
+        values[[1, 1, 2, 3]] for values in (loss, correct)
+    )  # a mask of ones stands for the unmasked supernet
     for one, other in itertools.product(range(3), (None, 0, 1, 2)):
         rows = one + 1, 0 if other is None else other + 1
         for criterion, values, scale in (("acc", -correct, 75), ("loss", loss, 1)):
@@ -116,7 +118,7 @@ def test_the_paired_error_is_that_of_the_images_one_by_one(size, rng):
         (None, 0, True),
     ],
 )
-def test_a_lead_that_mcnemar_s_test_takes_for_chance_is_within_noise(differing, lead, within):
+def test_a_lead_that_is_not_significant_by_mcnemar_s_test_is_within_noise(differing, lead, within):
     pairs = [[0, 30, 26], [30, 0, differing], [26, differing, 0]]
     record = {
         "type": "operation", "criterion": "acc", "eligible": [0, 1], "choice_index": 0, "images": 1000,
@@ -159,7 +161,7 @@ def test_cells_before_the_first_of_a_kind_are_computed_once():
     jaxpr = jax.make_jaxpr(score)(state.variables, weights, masks, batch).jaxpr
     products = [e for e in primitives(jaxpr) if e.primitive.name in ("conv_general_dilated", "dot_general")]
     sizes = [max(v.aval.size for v in e.invars) for e in products]
-    assert sizes[0] == 8 * 8 * 8 * 2, "the stem's"
+    assert sizes[0] == 8 * 8 * 8 * 2, "the convolution of the stem"
     assert sizes.count(8 * 8 * 8 * 4) >= 6, "convolutions of the normal cell work on one batch, not on five"
     assert 5 * 8 * 8 * 8 * 4 not in sizes
 
@@ -173,7 +175,7 @@ def test_one_compilation_serves_all_edges_of_a_kind():
     assert scorer._cache_size() == 1
 
 
-def test_masking_none_changes_nothing_and_noise_is_shared_by_the_masks():
+def test_a_mask_of_ones_changes_nothing_and_masks_share_noise():
     masks = strategies.without_operations(prepared("nasbench201")[0].space, "normal", 3)
     scores = score_all("nasbench201", "normal", np.concatenate([np.ones_like(masks[:1]), masks]), 6)
     np.testing.assert_allclose(scores.loss[1], scores.loss[0], rtol=1e-6)
@@ -191,14 +193,14 @@ def test_masking_none_changes_nothing_and_noise_is_shared_by_the_masks():
         ("loss", [1, 2, 3], 1, 0),
     ],
 )
-def test_the_operation_kept_is_the_first_of_the_most_missed(criterion, eligible, choice, margin):
+def test_the_kept_operation_is_the_first_of_the_most_harmful(criterion, eligible, choice, margin):
     harms = CRITERIA[criterion].harms({"correct": [9, 5, 5, 7], "loss": [2.0, 1.5, 1.0, 1.5]})
     kept = strategies.most_harmful(harms, eligible)
     assert kept == (choice, pytest.approx(margin))
 
 
 @pytest.mark.parametrize(("criterion", "position", "margin"), [("acc", 2, 0.0), ("loss", 3, 0.25)])
-def test_the_edge_dropped_is_the_last_of_the_least_missed(criterion, position, margin):
+def test_the_dropped_edge_is_the_last_of_the_least_harmful(criterion, position, margin):
     harms = CRITERIA[criterion].harms({"correct": [4, 8, 8, 1], "loss": [1.5, 1.25, 1.25, 1.0]})
     dropped = strategies.least_harmful(harms)
     assert dropped == (position, pytest.approx(margin))

@@ -27,7 +27,7 @@ def saved(folder, side, channels, count=12):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("side", "size"), [(32, 24), (32, 40), (32, 16), (32, 64), (16, 24), (32, 32)])
-def test_a_picture_alone_has_the_pixels_that_it_has_within_a_data_set(tmp_path, side, size, channels):
+def test_a_single_picture_has_the_same_pixels_as_in_a_data_set(tmp_path, side, size, channels):
     npz, files = saved(tmp_path, side, channels)
     trained_on = sources.load("npz", str(npz), size).test_images
     for file, expected in zip(files, trained_on, strict=True):
@@ -37,7 +37,7 @@ def test_a_picture_alone_has_the_pixels_that_it_has_within_a_data_set(tmp_path, 
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_predict_classifies_a_png_as_the_same_pixels_of_the_npz(tmp_path, capsys, channels):
+def test_predict_classifies_a_png_like_the_same_pixels_in_an_npz(tmp_path, capsys, channels):
     npz, files = saved(tmp_path, 32, channels)
     shape = (24, 24, channels)
     weights = np.random.default_rng(0).normal(size=(24 * 24 * channels, 3)).astype(np.float32)
@@ -47,7 +47,7 @@ def test_predict_classifies_a_png_as_the_same_pixels_of_the_npz(tmp_path, capsys
     (tmp_path / "network.stablehlo").write_bytes(exported.serialize())
     images = sources.load("npz", str(npz), 24)
     expected = np.asarray(jax.nn.softmax(linear(images.test_images)))
-    assert len(set(expected.argmax(1).tolist())) == 3, "else a wrong picture could pass"
+    assert len(set(expected.argmax(1).tolist())) == 3, "otherwise a wrong picture could pass"
     assert predict.main([str(tmp_path / "network.stablehlo"), str(npz), *map(str, files)]) == 0
     whole, *alone = map(json.loads, capsys.readouterr().out.splitlines())
     np.testing.assert_allclose([said["probabilities"] for said in alone], expected, atol=2e-5)

@@ -1,4 +1,4 @@
-"""Modules and files of a user's own: imported by every command, kept with the run, and found again."""
+"""A user's modules and files: every command imports them, the run keeps their names, later commands find them."""
 
 import json
 import os
@@ -93,12 +93,12 @@ SMALL = {"search.epochs": 1, "data.examples": 130, "eval.every": 100, "select.in
 
 
 def plain(arguments, **more):
-    """A command in a process of its own, which has not imported what this one has."""
+    """Runs a command in a new process, which has imported no plugin."""
     return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False, **more)
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory):
+def custom(tmp_path_factory):
     """A whole run of a copy of examples/own_space.py."""
     place = tmp_path_factory.mktemp("own")
     shutil.copy(ROOT / "examples/own_space.py", place / "my_space.py")
@@ -119,38 +119,38 @@ def pictures(tmp_path):
 
 
 @pytest.mark.xdist_group("own")
-def test_every_command_knows_the_plugins_of_a_run(own, pictures, tmp_path):
-    file = f"{own}/my_space.py"
-    assert json.loads((own / "run" / "run.json").read_text())["config"]["plugins"] == file
-    assert json.loads((own / "run" / "network.json").read_text())["plugins"] == [file]
+def test_every_command_knows_the_plugins_of_a_run(custom, pictures, tmp_path):
+    file = f"{custom}/my_space.py"
+    assert json.loads((custom / "run" / "run.json").read_text())["config"]["plugins"] == file
+    assert json.loads((custom / "run" / "network.json").read_text())["plugins"] == [file]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for arguments in (
-        ["experiments.report", f"{own}/run"],
-        ["experiments.analysis", "alpha_gap", "--run", f"{own}/run", "--out", f"{tmp_path}/gap"],
-        ["experiments.predict", f"{own}/run", str(pictures)],
-        ["experiments.export", f"{own}/run"],
+        ["experiments.report", f"{custom}/run"],
+        ["experiments.analysis", "alpha_gap", "--run", f"{custom}/run", "--out", f"{tmp_path}/gap"],
+        ["experiments.predict", f"{custom}/run", str(pictures)],
+        ["experiments.export", f"{custom}/run"],
     ):
         done = plain(arguments, cwd=tmp_path, env=environment)
         assert done.returncode == 0, (arguments, done.stderr)
 
 
 @pytest.mark.xdist_group("own")
-def test_the_command_on_the_page_makes_such_a_run(own, tmp_path):
+def test_the_command_on_the_page_makes_such_a_run(custom, tmp_path):
     from experiments.reporting import records
 
-    config = records.config_of(records.read_run(own / "run"))
-    command = records.command(records.RunRecords.read(own / "run", config))
-    assert f"--config.plugins={own}/my_space.py" in command
+    config = records.config_of(records.read_run(custom / "run"))
+    command = records.command(records.RunRecords.read(custom / "run", config))
+    assert f"--config.plugins={custom}/my_space.py" in command
     done = plain([*command[2:], f"--workdir={tmp_path / 'again'}", "--plan"])
     assert done.returncode == 0 and "supernet       gated, 3 cells" in done.stdout, done.stderr
 
 
 @pytest.mark.xdist_group("own")
-def test_a_plugin_that_has_moved_is_named_again(own, pictures, tmp_path):
-    shutil.copytree(own / "run", tmp_path / "run")
+def test_a_plugin_that_has_moved_is_named_again(custom, pictures, tmp_path):
+    shutil.copytree(custom / "run", tmp_path / "run")
     for name in ("run.json", "network.json"):
         file = tmp_path / "run" / name
-        text = file.read_text().replace(str(own), str(tmp_path / "before"))
+        text = file.read_text().replace(str(custom), str(tmp_path / "before"))
         if name == "run.json":
             content = json.loads(text)
             del content["sha256"]
@@ -165,10 +165,10 @@ def test_a_plugin_that_has_moved_is_named_again(own, pictures, tmp_path):
         assert (
             f"plugins: there is no file {tmp_path}/before/my_space.py: put it back, or name where it is" in done.stderr
         )
-        assert plain([*arguments, f"--config.plugins={own}/my_space.py"]).returncode == 0
+        assert plain([*arguments, f"--config.plugins={custom}/my_space.py"]).returncode == 0
     keys = [f"--config.{key}={value}" for key, value in {**SMALL, "space": "gated", "select.method": "sampled"}.items()]
     again = ["experiments.main", "--config=configs/quickstart.py", f"--workdir={tmp_path}/run", *keys]
     again.append("--config.stages=search,select,retrain,report")
     assert plain(again).returncode == 2
-    done = plain([*again, f"--config.plugins={own}/my_space.py"])
+    done = plain([*again, f"--config.plugins={custom}/my_space.py"])
     assert done.returncode == 0 and "finished: the results are in" in done.stdout, done.stderr

@@ -1,4 +1,4 @@
-"""The records of a run: what reading them imports, and what is counted in cells whose kinds have names of their own."""
+"""The records of a run: what reading them imports, and counts in cells whose kinds have other names."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ RENAMED = SearchSpace(
 
 @pytest.fixture
 def finished(tmp_path):
-    """A finished run of NAS-Bench-201, as far as its records say."""
+    """The records of a finished run of NAS-Bench-201."""
     config = {**schema.defaults(), "space": "nasbench201", "search.epochs": 1}
     weights = {"normal": [[0.1, 0.2, 0.3, 0.4, 0.0]] * 6}
     line = {"stage": "search", "epoch": 1, "valid_accuracy": 50.0, "edge_weights": weights}
@@ -66,7 +66,7 @@ def renamed(monkeypatch):
     return config, genotype
 
 
-def test_a_reduction_cell_is_one_by_its_graph_and_not_by_its_name(renamed):
+def test_the_graph_and_not_the_name_makes_a_reduction_cell(renamed):
     config, genotype = renamed
     values = measures.measure(config, RunRecords([], [], [], [genotype], {}, None))
     assert values == {"operations without parameters, flat cell": 2}
@@ -83,7 +83,7 @@ def test_a_reduction_cell_is_one_by_its_graph_and_not_by_its_name(renamed):
 
 @pytest.mark.parametrize(("method", "pairs"), [("perturbation", 14 + 4 - 1), ("sgas", 8)])
 def test_how_many_decisions_a_run_takes(method, pairs):
-    """Of a kind: one for each edge and for each node with more than two inputs; of SGAS, two for each node."""
+    """For each kind: one for each edge and for each node with more than two inputs; with SGAS, two for each node."""
     taken = [{"pruned": []}] if method == "sgas" else [{}]
     assert decisions.in_all(SPACES["s3"], 1, taken) == 2 * pairs
     assert decisions.in_all(SPACES["s3"], 3, taken) == 6 * pairs
@@ -91,7 +91,7 @@ def test_how_many_decisions_a_run_takes(method, pairs):
 
 @pytest.fixture
 def criterion(monkeypatch):
-    """A criterion of one's own: how sure the supernet is, as a mean."""
+    """A custom criterion: the mean confidence of the supernet."""
     row = Criterion("sure", None, "sureness", False, False, "drop in sureness", "in sureness", "sureness", "sureness")
     monkeypatch.setitem(CRITERIA, "sure", row)
     return row

@@ -1,4 +1,4 @@
-"""A supernet without the candidates that decisions have excluded computes what the whole one does."""
+"""A supernet without the excluded candidates computes the same as the whole supernet."""
 
 import jax
 import numpy as np
@@ -44,7 +44,7 @@ def same_to_rounding(one, two):
 
 
 @pytest.mark.parametrize("space", DECISIONS)
-def test_what_decisions_exclude_may_be_left_out(space, key):
+def test_excluded_candidates_can_be_dropped(space, key):
     net, data = Supernet(HERE[space], 1, 4, 3), tiny.dataset(16)
     optimizer, alphas = bilevel.weight_optimizer(clip=0.01), bilevel.alpha_optimizer(0.1)
     state = bilevel.init_state(net, key, (8, 8, 2), optimizer, alphas, 0.5).replace(decisions=decided(space))
@@ -88,14 +88,14 @@ def test_what_decisions_exclude_may_be_left_out(space, key):
     same_to_rounding(less[2], scores)
     assert abs(scores[0].loss[1] - scores[0].loss[0]) > 1e-4
     assert abs(part(states[0].params, rest.params)["head"]["kernel"] - state.params["head"]["kernel"]).max() > 1e-5
-    for of_whole, of_less in zip(passes, less[0], strict=True):
-        norms = [optax.tree.norm(of[0]["params"]) for of in (of_whole, of_less)]
-        np.testing.assert_allclose(*norms, rtol=1e-4, err_msg="what was left out has a gradient")
+    for whole_pass, less_pass in zip(passes, less[0], strict=True):
+        norms = [optax.tree.norm(one[0]["params"]) for one in (whole_pass, less_pass)]
+        np.testing.assert_allclose(*norms, rtol=1e-4, err_msg="a dropped candidate has a gradient")
 
 
 @pytest.mark.parametrize("space", DECISIONS)
 def test_a_restricted_supernet_keeps_the_values_of_its_edges(space, key):
-    """By edge and operation, found without the function that restricts."""
+    """Finds them by edge and operation, without the function that restricts."""
     net = Supernet(HERE[space], 1, 4, 3)
     state = tiny.state(net, key).replace(decisions=decided(space))
     leaves, tree = jax.tree.flatten(state.batch_stats)
@@ -109,8 +109,8 @@ def test_a_restricted_supernet_keeps_the_values_of_its_edges(space, key):
             continue
         whole = {group.label: group.edges for group in net.space.cells[kind].groups}
         for group in other.space.cells[kind].groups:
-            for of in ("params", "batch_stats"):
-                before, after = (getattr(x, of)[f"cells_{c}"].get(group.label, {}) for x in (state, rest))
+            for part in ("params", "batch_stats"):
+                before, after = (getattr(x, part)[f"cells_{c}"].get(group.label, {}) for x in (state, rest))
                 stacked = group.label in state.params[f"cells_{c}"]
                 for row, edge in enumerate(group.edges):
                     for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
@@ -120,7 +120,7 @@ def test_a_restricted_supernet_keeps_the_values_of_its_edges(space, key):
     assert compared > 10
 
 
-def test_the_candidates_left_are_those_undecided_and_kept():
+def test_the_remaining_candidates_are_the_undecided_and_the_kept_ones():
     space = tiny.SPACE
     left = decided("tiny").candidates(space)
     assert [row.tolist() for row in left["normal"][[0, 1, 2, 4]]] == [
@@ -141,7 +141,7 @@ def test_the_candidates_left_are_those_undecided_and_kept():
 
 
 @pytest.mark.parametrize("space", DECISIONS)
-def test_decisions_as_lists_come_back(space):
+def test_decisions_survive_the_conversion_to_lists(space):
     decisions = decided(space)
     again = Decisions.from_lists(decisions.to_lists())
     assert jax.tree.structure(decisions) == jax.tree.structure(again)

@@ -1,4 +1,4 @@
-"""Runs that are killed or told to stop, in processes of their own, end as undisturbed ones do."""
+"""Runs in separate processes that are killed or told to stop end like undisturbed ones."""
 
 import json
 import os
@@ -22,7 +22,7 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """Starts the command on a directory; all share one compilation cache."""
+    """Starts the command on a run directory; all commands share one compilation cache."""
     cache = str(tmp_path_factory.mktemp("cache"))
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
     del environment["JAX_COMPILATION_CACHE_MAX_SIZE"]  # one process after another needs no lock
@@ -49,7 +49,7 @@ def finish(process):
 
 
 def position(workdir):
-    """Of the newest checkpoint, as it lies on the disk."""
+    """The position of the newest checkpoint on the disk."""
     try:
         numbers = [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()]
         return json.loads((workdir / "checkpoints" / str(max(numbers)) / "position" / "metadata").read_text())
@@ -58,7 +58,7 @@ def position(workdir):
 
 
 def within(units, loop, done):
-    """The moment when `done` steps are saved of loop `loop` of the unit after `units` units."""
+    """The moment when `done` steps of loop `loop` are saved, in the unit after `units` units."""
 
     def reached(workdir):
         at = position(workdir)
@@ -76,12 +76,12 @@ def lines(name, count):
 
 
 def half_written(workdir):
-    """Checkpoints that are being written, or whose writing was broken off."""
+    """Checkpoints that are being written, or whose writing was interrupted."""
     return [p for p in (workdir / "checkpoints").glob("*tmp*") if p.is_dir()]
 
 
 def writing(after):
-    """The moment when a checkpoint is being written, not before `after` units are done."""
+    """The moment when a checkpoint is being written, after at least `after` units."""
     return lambda workdir: position(workdir)["units"] >= after and half_written(workdir)
 
 
@@ -90,7 +90,7 @@ def exists(name):
 
 
 def send(process, workdir, reached, number):
-    """Sends a signal at a moment, which must come before the process ends; returns what was said on stderr."""
+    """Sends a signal at a moment, which must come before the process ends; returns the output on stderr."""
     deadline = time.monotonic() + 120
     while not reached(workdir):
         assert process.poll() is None, process.stderr.read()
@@ -107,7 +107,7 @@ def same(one, two):
 
 
 def long(*moments):
-    """Moments of the long form alone."""
+    """Moments for the long form only."""
     return moments if SOAK else ()
 
 
@@ -126,7 +126,7 @@ MOMENTS = {
 
 
 def kill_at(moments, begin, workdir):
-    """Kills the run at every moment in turn; a kill that came too late for a half-written checkpoint is repeated."""
+    """Kills the run at every moment in turn; repeats a kill that came too late for a half-written checkpoint."""
     for reached in moments:
         for _ in range(5):
             process = begin()
@@ -177,7 +177,7 @@ def test_killed_selections_of_another_run_end_with_the_same_bits(start, undistur
 
 
 @pytest.mark.xdist_group("kill search")
-def test_told_to_stop_it_saves_the_step_and_says_how_to_go_on(start, undisturbed, tmp_path):
+def test_told_to_stop_it_saves_the_step_and_says_how_to_continue(start, undisturbed, tmp_path):
     workdir = tmp_path / "run"
     for moment, number, code, where in [
         (within(0, 0, 2), signal.SIGTERM, 143, "search epoch 1/2, after training step "),

@@ -1,4 +1,4 @@
-"""From a genotype to a trained network: retraining, resuming it, testing, export and use."""
+"""From a genotype to a trained network: retraining, resuming, testing, export and use."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ from tests.command import TINY, lines, run, same_results, stopping_at
 SMALL = {"retrain.cells": 3, "retrain.channels": 2, "retrain.epochs": 3, "retrain.batch_size": 50, "retrain.auxiliary": 0.0,
          "retrain.cutout": 3, "data.examples": 130}  # fmt: skip
 KEYS = {**SMALL, "genotype": "DARTS_V1", "stages": "retrain,report"}
-of_one_run = pytest.mark.xdist_group("retrained")
+share_a_run = pytest.mark.xdist_group("retrained")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def retrained(tmp_path_factory):
     return workdir
 
 
-@of_one_run
+@share_a_run
 def test_a_published_architecture_is_retrained_and_tested(retrained):
     metrics = lines(retrained, "metrics.jsonl")
     assert [(m["stage"], m["epoch"]) for m in metrics] == [("retrain", 1), ("retrain", 2), ("retrain", 3)]
@@ -58,8 +58,8 @@ def test_a_published_architecture_is_retrained_and_tested(retrained):
     assert Genotype.from_json((retrained / "genotype.json").read_text()) == published.genotypes()["DARTS_V1"]
 
 
-@of_one_run
-def test_the_report_tells_size_and_latency_which_is_measured_once(retrained, tmp_path, capsys):
+@share_a_run
+def test_the_report_gives_size_and_latency_which_is_measured_once(retrained, tmp_path, capsys):
     row = f"| given | {json.loads((retrained / 'retrained.json').read_text())['parameters']:,} |"
     assert row in (retrained / "report.md").read_text()
     copy = shutil.copytree(retrained, tmp_path / "run")
@@ -72,21 +72,21 @@ def test_the_report_tells_size_and_latency_which_is_measured_once(retrained, tmp
     assert (copy / "report.md").read_text() == before
 
 
-@of_one_run
-def test_what_is_kept_gives_the_accuracy_that_was_reported_on_every_test_image(retrained, tmp_path, capsys):
+@share_a_run
+def test_the_saved_network_has_the_reported_accuracy_on_all_test_images(retrained, tmp_path, capsys):
     digits = sources.digits()
     np.savez(tmp_path / "digits.npz", **{name: getattr(digits, name) for name in ARRAYS})
     Image.fromarray(np.kron(digits.test_images[0, :, :, 0], np.ones((4, 4), np.uint8))).save(tmp_path / "digit.png")
     assert predict.main([str(retrained), str(tmp_path / "digits.npz"), str(tmp_path / "digit.png")]) == 0
     whole, one = map(json.loads, capsys.readouterr().out.splitlines())
-    assert whole["epoch"] == 3 and whole["images"] == 360, "which no batch size here divides"
+    assert whole["epoch"] == 3 and whole["images"] == 360, "no batch size here divides it"
     assert whole["accuracy"] == pytest.approx(json.loads((retrained / "retrained.json").read_text())["test_accuracy"])
     network = TrainedNetwork.load(retrained)
     expected = jax.nn.softmax(network.logits(digits.test_images[:1]))[0]
     np.testing.assert_allclose(one["probabilities"], expected, atol=1e-5)
 
 
-@of_one_run
+@share_a_run
 def test_the_export_runs_with_jax_alone_and_gives_the_same_logits(retrained, tmp_path, capsys):
     assert export.main([str(retrained)]) == 0
     images = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 1), np.uint8)
@@ -104,21 +104,21 @@ assert not [name for name in sys.modules if name.startswith(("darts_pt_jax", "fl
     capsys.readouterr()
     for network in (retrained, retrained / "network.stablehlo"):
         assert predict.main([str(network), str(tmp_path / "image.png")]) == 0
-    of_run, of_export = map(json.loads, capsys.readouterr().out.splitlines())
-    assert of_run["class"] == of_export["class"]
-    np.testing.assert_allclose(of_run["probabilities"], of_export["probabilities"], atol=1e-5)
+    from_run, from_export = map(json.loads, capsys.readouterr().out.splitlines())
+    assert from_run["class"] == from_export["class"]
+    np.testing.assert_allclose(from_run["probabilities"], from_export["probabilities"], atol=1e-5)
     assert predict.main([str(tmp_path / "image.png"), str(tmp_path / "image.png")]) == 2
     assert "no StableHLO of experiments.export" in capsys.readouterr().err
 
 
-@of_one_run
+@share_a_run
 def test_the_export_has_the_kernels_of_each_platform(retrained):
     text = jax.export.deserialize(TrainedNetwork.load(retrained).stablehlo()).mlir_module()
     assert re.search(r"feature_group_count = [2-9]", text), "XLA's grouped convolution, for cuda and tpu"
     assert "inlineable" in text, "sums of shifted images, for CPUs"
 
 
-@of_one_run
+@share_a_run
 def test_plugins_are_kept_with_the_network_and_older_files_have_none(retrained, tmp_path):
     network = TrainedNetwork.load(retrained)
     assert network.plugins == plugins_of(retrained) == ()
@@ -139,7 +139,7 @@ def test_plugins_are_kept_with_the_network_and_older_files_have_none(retrained, 
         plugins_of(tmp_path / "nothing")
 
 
-@of_one_run
+@share_a_run
 def test_a_network_that_is_damaged_is_refused(retrained, tmp_path, capsys):
     assert export.main([str(tmp_path)]) == 2
     for name in ("network.json", "network.safetensors"):
@@ -155,7 +155,7 @@ def test_a_network_that_is_damaged_is_refused(retrained, tmp_path, capsys):
     assert len(error) == 3 and "no readable network.json" in error[1] and "got (2,), expected (3,)" in error[2]
 
 
-@of_one_run
+@share_a_run
 def test_retraining_is_resumed_bit_for_bit(retrained, tmp_path, monkeypatch):
     workdir = tmp_path / "parts"
     for stop in (1, 2):
@@ -169,9 +169,9 @@ def test_retraining_is_resumed_bit_for_bit(retrained, tmp_path, monkeypatch):
 
 
 def test_it_is_resumed_within_an_epoch_too(retrained, tmp_path, monkeypatch):
-    from experiments.training import network as of_experiments
+    from experiments.training import network as training_network
 
-    workdir, whole = tmp_path / "parts", of_experiments.Retraining.epoch
+    workdir, whole = tmp_path / "parts", training_network.Retraining.epoch
 
     def interrupted(self, state, key, *args):
         *args, begin = args
@@ -193,13 +193,13 @@ def test_it_is_resumed_within_an_epoch_too(retrained, tmp_path, monkeypatch):
         return whole(self, state, key, *args, stopping)
 
     with monkeypatch.context() as patch:
-        patch.setattr(of_experiments.Retraining, "epoch", interrupted)
+        patch.setattr(training_network.Retraining, "epoch", interrupted)
         assert run(workdir, KEYS) == 143
     assert run(workdir, KEYS) == 0
     assert (workdir / "network.safetensors").read_bytes() == (retrained / "network.safetensors").read_bytes()
 
 
-def test_a_search_s_own_choice_is_retrained_in_its_run_directory(tmp_path):
+def test_the_choice_of_a_run_is_retrained_in_its_run_directory(tmp_path):
     keys = {**TINY, **SMALL, "search.epochs": 1, "select.method": "random", "tensorboard": False}
     assert run(tmp_path / "run", keys) == 0
     before = (tmp_path / "run" / "report.md").read_text()
@@ -237,7 +237,7 @@ def test_a_changed_protocol_is_refused_once_retraining_has_begun(retrained, caps
     assert "retrain.learning_rate was 0.025 and is 0.1" in capsys.readouterr().err
 
 
-def test_drop_path_zeroes_or_enlarges_an_operation_s_output_for_an_image_but_no_identity(key):
+def test_drop_path_zeroes_or_enlarges_the_outputs_of_operations_but_not_of_identities(key):
     images = jax.random.normal(key, (64, 4, 4, 2))
 
     def outputs(nodes, probability):
@@ -255,7 +255,7 @@ def test_drop_path_zeroes_or_enlarges_an_operation_s_output_for_an_image_but_no_
     assert 5 <= kept.sum() <= 30, "a quarter of 64"
     cell = DiscreteCell((conv,), (1,), 2, 1, False, False)
     variables = cell.init({"params": key, "dropout": key}, (images,), True, 0.0)
-    cell.apply(variables, (images,), False, 0.75)  # draws nothing in evaluation
+    cell.apply(variables, (images,), False, 0.75)  # evaluation draws nothing
 
 
 def test_cutout_blanks_a_square_around_a_pixel_of_the_image(key):
@@ -267,7 +267,7 @@ def test_cutout_blanks_a_square_around_a_pixel_of_the_image(key):
     for image, before, after in zip(blank, plain, images, strict=True):
         rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
         assert image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all(), "one rectangle"
-        assert 2 <= len(rows) <= 4 and 2 <= len(columns) <= 4, "its middle is in the image"
+        assert 2 <= len(rows) <= 4 and 2 <= len(columns) <= 4, "its centre is in the image"
         sizes.add((len(rows), len(columns)))
         np.testing.assert_array_equal(after[~image], before[~image])
     assert (4, 4) in sizes and (2, 4) in sizes and blank.any(0).all()
@@ -282,7 +282,7 @@ def test_schedules(name, values):
     assert [supervised.SCHEDULES[name](epoch, 600) for epoch in (0, 300, 600)] == pytest.approx(values)
 
 
-def test_the_plan_tells_parameters_and_steps(tmp_path, capsys):
+def test_the_plan_gives_parameters_and_steps(tmp_path, capsys):
     argv = ["main", "--config=configs/retrain_c10.py", "--plan", f"--workdir={tmp_path / 'run'}"]
     keys = {
         "data.source": "digits",

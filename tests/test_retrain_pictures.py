@@ -1,4 +1,4 @@
-"""Retraining on a folder of pictures that are read as they are needed, by the ImageNet config."""
+"""Retraining by the ImageNet config, on a folder of pictures that are read when they are needed."""
 
 import json
 
@@ -66,7 +66,7 @@ def test_the_imagenet_network_learns_from_a_folder(retrained, root, capsys):
 
 
 @pytest.mark.xdist_group("pictures")
-def test_it_is_resumed_bit_for_bit_within_an_epoch_and_between(retrained, root, tmp_path, monkeypatch):
+def test_it_is_resumed_bit_for_bit_within_and_between_epochs(retrained, root, tmp_path, monkeypatch):
     for method, stop in (("step", 2), ("end", 1), ("step", 3)):
         with monkeypatch.context() as patch:
             patch.setattr(Screen, method, stopping_at(stop, getattr(Screen, method)))
@@ -112,16 +112,16 @@ def test_a_picture_that_cannot_be_read_ends_the_run_with_its_name(root, tmp_path
     assert f"{broken}: not a picture that can be used" in capsys.readouterr().err
 
 
-def test_a_feed_from_memory_and_one_from_a_stream_number_their_batches_alike(root, key):
+def test_feeds_from_memory_and_from_a_stream_number_batches_alike(root, key):
     half = np.full(3, 0.5, np.float32)
     recipe, stream = Recipe(half, half, 0, True), folder(str(root), SIDE)
     ((pixels, labels),) = stream.testing(13)
     resident = feeds.feed(Images(pixels, labels, pixels, labels, 0, True), recipe, Devices.here())
     streamed = feeds.feed(stream, recipe, Devices.here())
-    of_memory, of_stream = resident.testing(5), streamed.testing(5)
+    from_memory, from_stream = resident.testing(5), streamed.testing(5)
     for i in range(3):
-        images, labels = streamed.batch(of_stream(i), None)
-        expected, expected_labels = resident.batch(of_memory(i), None)
+        images, labels = streamed.batch(from_stream(i), None)
+        expected, expected_labels = resident.batch(from_memory(i), None)
         np.testing.assert_allclose(images, expected, atol=1e-6)
         np.testing.assert_array_equal(labels, expected_labels)
     first, again = (streamed.training(key, 8) for _ in range(2))
@@ -131,7 +131,7 @@ def test_a_feed_from_memory_and_one_from_a_stream_number_their_batches_alike(roo
 
 
 @pytest.mark.xdist_group("pictures")
-def test_a_loss_that_is_no_number_is_found_again_in_a_stream(root, tmp_path, capsys):
+def test_a_loss_that_is_not_finite_is_reproduced_from_a_stream(root, tmp_path, capsys):
     assert retrain(root, tmp_path / "run", **{"retrain.learning_rate": 1e25}) == 1
     said = capsys.readouterr().err
     assert "retrain epoch 1/3, training step 2: the training loss is not finite in 1 of 1 values" in said

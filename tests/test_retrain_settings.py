@@ -1,4 +1,4 @@
-"""What retraining's settings do, which of them go together, and what a run directory is held to."""
+"""The settings of retraining: their effects, valid combinations, and what a run directory fixes."""
 
 import dataclasses
 import json
@@ -42,12 +42,12 @@ def pictures():
 def two_epochs(images, **keys):
     """Training losses of two epochs."""
     config = parsed(**keys)
-    of = retraining.Retraining(config, images, published.find(config.genotype))
-    state, losses = of.initial_state(jax.random.key(0)), []
+    trainer = retraining.Retraining(config, images, published.find(config.genotype))
+    state, losses = trainer.initial_state(jax.random.key(0)), []
 
     for number in range(2):
         rate = config.retrain.learning_rate * SCHEDULES[config.retrain.schedule](number, 2)
-        state, metrics = of.epoch(state, jax.random.key(number), rate, config.retrain.drop_path * number / 2, Loop)
+        state, metrics = trainer.epoch(state, jax.random.key(number), rate, config.retrain.drop_path * number / 2, Loop)
         losses.append(metrics["train_loss"])
     return losses
 
@@ -71,7 +71,7 @@ def test_every_setting_reaches_training_when_it_should(key, value, epoch, pictur
     assert differs == [epoch == 0, True]
 
 
-def test_the_last_epoch_s_learning_rate_and_drop_path_are_those_that_are_recorded(tmp_path, monkeypatch):
+def test_learning_rate_and_drop_path_of_the_last_epoch_are_recorded(tmp_path, monkeypatch):
     given = []
     whole = retraining.Retraining.epoch
     monkeypatch.setattr(
@@ -83,7 +83,7 @@ def test_the_last_epoch_s_learning_rate_and_drop_path_are_those_that_are_recorde
     assert ["test_accuracy" in m for m in metrics] == [False, True]
 
 
-def test_images_that_are_no_squares_noise_and_bfloat16(tmp_path, capsys):
+def test_rectangular_images_noise_and_bfloat16(tmp_path, capsys):
     rng = np.random.default_rng(0)
     pixels, labels = rng.integers(0, 256, (70, 9, 13, 3), np.uint8), np.arange(70) % 3
     np.savez(tmp_path / "own.npz", train_images=pixels[:40], train_labels=labels[:40], test_images=pixels[40:],
@@ -98,7 +98,7 @@ def test_images_that_are_no_squares_noise_and_bfloat16(tmp_path, capsys):
     assert json.loads((tmp_path / "run" / "network.json").read_text())["dtype"] == "bfloat16"
 
 
-def test_a_run_keeps_to_the_architecture_that_it_began_with(tmp_path, capsys):
+def test_a_run_keeps_the_architecture_that_it_began_with(tmp_path, capsys):
     file = tmp_path / "genotype.txt"
     file.write_text(ARCH)
     assert run(tmp_path / "run", KEYS, genotype=file) == 0
@@ -110,14 +110,14 @@ def test_a_run_keeps_to_the_architecture_that_it_began_with(tmp_path, capsys):
     assert (tmp_path / "run" / "genotype.txt").read_text().strip() == ARCH
 
 
-def test_an_architecture_that_only_json_can_hold_is_retrained(tmp_path):
+def test_an_architecture_that_only_json_can_express_is_retrained(tmp_path):
     genotype = Genotype.from_text(ARCH)
     genotype = dataclasses.replace(genotype, outputs={"normal": (1, 3)})
     assert run(tmp_path / "run", KEYS, genotype=genotype.to_json()) == 0
     assert genotype.to_json() in (tmp_path / "run" / "report.md").read_text()
 
 
-def test_a_report_that_a_kill_left_behind_is_written_anew(tmp_path, monkeypatch):
+def test_a_report_that_a_kill_cut_short_is_rewritten(tmp_path, monkeypatch):
     keys = {**TINY, **SMALL, "retrain.cells": 3, "search.epochs": 1, "select.method": "random", "data.examples": 130}
     assert run(tmp_path / "run", keys) == 0
     with monkeypatch.context() as patch:
@@ -128,7 +128,7 @@ def test_a_report_that_a_kill_left_behind_is_written_anew(tmp_path, monkeypatch)
     assert "## Retrained network" in (tmp_path / "run" / "report.md").read_text()
 
 
-def test_what_the_advice_says_can_be_done(tmp_path, capsys):
+def test_the_advice_of_a_message_works(tmp_path, capsys):
     assert run(tmp_path / "run", KEYS, **{"retrain.learning_rate": 1e30}) == 1
     assert "lower retrain.learning_rate" in capsys.readouterr().err
     assert run(tmp_path / "run", KEYS) == 0
@@ -161,7 +161,7 @@ SEARCHED = {"genotype": "", "stages": "search,select,retrain,report", "space": "
     ],
 )
 @pytest.mark.parametrize("plan", [False, True])
-def test_what_does_not_go_together_is_refused_before_any_work(keys, message, plan, tmp_path, capsys):
+def test_settings_that_do_not_fit_are_refused_before_any_work(keys, message, plan, tmp_path, capsys):
 
     overrides = [f"--config.{key}={value}" for key, value in {**KEYS, **keys}.items()]
     argv = ["main", "--config=configs/quickstart.py", f"--workdir={tmp_path / 'run'}", *overrides, *["--plan"] * plan]
@@ -184,7 +184,7 @@ def test_the_supernet_of_a_run_that_has_none(tmp_path, capsys):
         (["--genotypes=DARTS_V1", "--config.retrain.seed=5"], "config.retrain.seed=5 is what the sweep sets itself"),
     ],
 )
-def test_a_sweep_looks_at_all_architectures_first(more, message, tmp_path, capsys):
+def test_a_sweep_checks_all_architectures_first(more, message, tmp_path, capsys):
     overrides = [f"--config.{key}={value}" for key, value in SMALL.items()]
     argv = ["--config=configs/quickstart.py", "--config.stages=retrain,report", f"--workdir={tmp_path / 'sweep'}"]
     assert sweep.main([*argv, *overrides, *more]) == 2
@@ -199,11 +199,11 @@ def test_a_text_makes_a_short_folder_name():
         "--seeds=0",
         f"--config.genotype={text}",
     ]
-    (of_seeds,) = sweep.parse(argv).commands.values()
-    assert len(of_seeds[0].workdir.name) < 120
+    (commands,) = sweep.parse(argv).commands.values()
+    assert len(commands[0].workdir.name) < 120
 
 
-def test_a_killed_retraining_ends_as_an_undisturbed_one(tmp_path):
+def test_a_killed_retraining_ends_like_an_undisturbed_one(tmp_path):
     keys = {**KEYS, "retrain.epochs": 4}
     process = subprocess.Popen(command(tmp_path / "killed", keys), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     file, start = tmp_path / "killed" / "metrics.jsonl", time.monotonic()

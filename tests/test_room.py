@@ -1,4 +1,4 @@
-"""A full disk, a limit on files, a directory that may not be written: what is kept stays, and the run ends there later."""
+"""A full disk, a limit on file sizes, a read-only directory: nothing is lost, and the run can end later."""
 
 import contextlib
 import os
@@ -23,14 +23,14 @@ KEYS = {**CELL, "select.interval": 1, "tensorboard": False, "checkpoint.minutes"
 
 
 def mounted(path, options):
-    """Whether a file system of the memory could be mounted there, which needs root."""
+    """Mounts a file system in memory; returns whether that worked (it needs root)."""
     path.mkdir(exist_ok=True)
     return subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], capture_output=True).returncode == 0
 
 
 @pytest.fixture
 def small(tmp_path):
-    """A directory with room for what `options` say; gives the function that mounts, and one that mounts anew."""
+    """A directory whose room `options` limit; returns a function that mounts it, and one that mounts it again."""
     place = tmp_path / "small"
     if not mounted(place, "size=64m"):
         pytest.skip("mounting a tmpfs needs root")
@@ -50,9 +50,9 @@ def whole(tmp_path_factory):
 
 
 def ended(workdir, limit=None):
-    """The command in a process of its own: its exit code, and the last line that it says on stderr."""
+    """Runs the command in a separate process; returns its exit code, and its last line on stderr."""
     limited = ["prlimit", f"--fsize={limit}"] if limit else []
-    keys = {**KEYS, "compilation_cache": not limit}  # whose files the limit is not meant for
+    keys = {**KEYS, "compilation_cache": not limit}  # the limit is not meant for the cache's files
     done = subprocess.run([*limited, *command(workdir, keys)], capture_output=True, text=True)
     assert done.stderr.count("\n") <= 1, done.stderr
     return done.returncode, done.stderr.strip()
@@ -64,7 +64,7 @@ def state_size(workdir):
 
 
 @pytest.mark.xdist_group("room")
-def test_too_little_room_is_said_before_any_work(small, whole):
+def test_too_little_room_is_reported_before_any_work(small, whole):
     place, again = small
     again(f"size={2 * state_size(whole)}")
     code, said = ended(place / "run")
@@ -108,9 +108,9 @@ def test_a_limit_on_the_size_of_files_is_met_before_any_work(whole, tmp_path):
 @pytest.mark.xdist_group("room")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_limit_within_a_run_keeps_the_last_checkpoint(whole, tmp_path, monkeypatch, capsys):
-    """The limit comes after the look for room, as another user's quota may.
+    """The limit takes effect after the check for room, as a quota may.
 
-    Of several writes that fail, tensorstore may report the later ones to an event loop that orbax has closed.
+    If several writes fail, tensorstore may report the later ones to an event loop that orbax has closed.
     """
     from experiments.engine import directory
 
@@ -134,7 +134,7 @@ def test_a_limit_within_a_run_keeps_the_last_checkpoint(whole, tmp_path, monkeyp
 
 
 @pytest.mark.xdist_group("room")
-def test_a_directory_that_may_not_be_written_is_said_at_once(small, whole):
+def test_a_directory_without_write_permission_is_reported_at_once(small, whole):
     place, again = small
     again("ro")
     code, said = ended(place / "run")

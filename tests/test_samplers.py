@@ -1,4 +1,4 @@
-"""How alphas become edge weights; SDARTS' perturbations: in their box, summing to one, decided rows as they are."""
+"""How alphas become edge weights. SDARTS' perturbations stay in their box, sum to one, and keep decided rows."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ PERTURBED = ["sdarts_rs", "sdarts_rs_gaussian", "sdarts_adv"]
 
 
 def made(name):
-    """A sampler with the defaults of a config."""
+    """A sampler with the defaults of the config."""
     return make_sampler(name, {"epsilon": EPSILON, "epsilon_first": 0.03, "momentum": 0.9})
 
 
@@ -44,7 +44,7 @@ def perturbed(searched, name, epsilon=EPSILON, key=0):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_every_sampler_weighs_candidates_alone_and_sums_to_one(name, searched):
+def test_every_sampler_weighs_only_candidates_and_sums_to_one(name, searched):
     net = searched[0]
     sampler = made(name)
     assert sampler.learns == (name != "fixed")
@@ -64,7 +64,7 @@ def test_epsilon_grows_linearly_through_the_search():
 
 
 @pytest.mark.parametrize("name", PERTURBED)
-def test_rows_sum_to_one_and_decided_ones_are_left_alone(searched, name):
+def test_rows_sum_to_one_and_decided_rows_do_not_change(searched, name):
     net, _, _, clean = searched
     weights = perturbed(searched, name)
     for kind, graph in net.space.cells.items():
@@ -80,7 +80,7 @@ def test_rows_sum_to_one_and_decided_ones_are_left_alone(searched, name):
 
 @pytest.mark.parametrize("name", ["sdarts_rs", "sdarts_adv"])
 @pytest.mark.parametrize("epsilon", [0.03, 0.3])
-def test_but_for_the_sum_of_the_row_no_weight_is_moved_by_more_than_epsilon(searched, name, epsilon):
+def test_before_normalisation_no_weight_moves_by_more_than_epsilon(searched, name, epsilon):
     net, _, _, clean = searched
     furthest = 0
     for key in range(3):
@@ -91,7 +91,7 @@ def test_but_for_the_sum_of_the_row_no_weight_is_moved_by_more_than_epsilon(sear
                 low = np.divide(start - epsilon, row, out=np.full(len(row), -np.inf), where=row > 0).max()
                 high = np.divide(start + epsilon, row, out=np.full(len(row), np.inf), where=row > 0).min()
                 assert (start[row == 0] <= epsilon + 1e-6).all()
-                assert low <= high * (1 + 1e-5), "some sum of the row puts every weight into its box"
+                assert low <= high * (1 + 1e-5), "for some sum of the row, every weight is in its box"
                 furthest = max(furthest, abs(row - start).max())
     assert furthest > epsilon / 2
 
@@ -129,7 +129,7 @@ def test_the_attack_raises_the_loss_more_than_noise_does(searched):
     assert min(attacked) > float(loss(clean)) and min(attacked) > max(noisy)
 
 
-def test_its_steps_in_a_scan_are_those_of_a_loop(searched):
+def test_its_steps_in_a_scan_equal_those_of_a_loop(searched):
     net, state, batch, _ = searched
     attack = _training_weights(net, made("sdarts_adv"), lambda f: f, True)
     scanned = jax.jit(lambda state: attack(state, batch, jax.random.key(0), EPSILON))
@@ -139,7 +139,7 @@ def test_its_steps_in_a_scan_are_those_of_a_loop(searched):
         np.testing.assert_allclose(one, two, atol=1e-5)
 
 
-def test_where_nothing_raises_the_loss_the_weights_stay(searched):
+def test_if_nothing_raises_the_loss_the_weights_stay(searched):
     net, state, batch, clean = searched
     flat = jax.tree.map(jnp.zeros_like, state.params)  # logits of zero, whatever the edge weights
     attack = _training_weights(net, made("sdarts_adv"), jax.jit, False)
@@ -147,7 +147,7 @@ def test_where_nothing_raises_the_loss_the_weights_stay(searched):
     assert all(np.array_equal(weights[kind], clean[kind]) for kind in clean)
 
 
-def test_decided_rows_are_one_hot_whatever_stands_there():
+def test_decided_rows_are_one_hot_whatever_the_weights():
     space = SPACES["s3"]
     decisions = architecture.undecided(space).choose("normal", 3, 2).remove("normal", [5])
     rows = {kind: jnp.full((14, 3), 0.4) for kind in space.cells}
@@ -157,7 +157,7 @@ def test_decided_rows_are_one_hot_whatever_stands_there():
 
 
 def test_a_sampler_may_draw_for_alpha_steps_too(searched):
-    """A draw that halves the alphas: the alphas' gradient is the one through it, worked out by the chain rule."""
+    """With a draw that halves the alphas, the gradient follows from the chain rule."""
     net, state, batch, _ = searched
 
     def halved(space, alphas, key, level, state):
@@ -171,7 +171,7 @@ def test_a_sampler_may_draw_for_alpha_steps_too(searched):
         np.testing.assert_allclose(gradient, 0.5 * plain[0]["alphas"][kind], rtol=1e-4, atol=1e-7)
 
 
-def test_a_regulariser_adds_its_gradient_to_that_of_the_alphas_alone(searched):
+def test_a_regulariser_adds_its_gradient_only_to_that_of_the_alphas(searched):
     net, state, batch, _ = searched
 
     def penalty(alphas):

@@ -4,7 +4,7 @@ import pytest
 from darts_pt_jax.selection.schedule import decision_points, parse_order
 from darts_pt_jax.spaces import SPACES
 
-REFERENCE = {  # what numpy.random.seed(seed) gives the reference code: edges (normal | reduce), then intermediate nodes
+REFERENCE = {  # by seed, the orders of the reference code: edges (normal | reduce), then intermediate nodes
     0: ("12 0 13 8 4 3 11 1 9 5 6 7 2 10 | 5 3 4 12 8 7 11 0 6 1 9 10 13 2", "0 2 1 | 0 2 1", "4 0 5 2 3 1"),
     1: ("5 13 10 6 0 11 2 8 12 9 1 3 4 7 | 11 8 13 0 2 9 4 12 5 7 6 3 1 10", "0 2 1 | 1 2 0", "5 3 0 1 4 2"),
     2: ("8 9 13 10 2 6 5 11 7 4 12 3 0 1 | 13 6 2 9 1 7 8 5 4 11 10 3 0 12", "1 0 2 | 0 1 2", "0 1 4 5 3 2"),

@@ -50,7 +50,7 @@ def test_what_follows_from_the_entries():
     assert schema.of_programs() == KEYS.keys() - unread
 
 
-def test_every_entry_is_whole():
+def test_every_entry_is_complete():
     for name, key in KEYS.items():
         assert key.name == name and key.words.endswith(".") and "\n" not in key.words, name
         assert key.rule.holds(key.default), name
@@ -58,12 +58,12 @@ def test_every_entry_is_whole():
 
 
 def test_the_reference_page_is_current():
-    command = [sys.executable, "-m", "experiments.config.reference"]  # where the tests' own spaces are not known
+    command = [sys.executable, "-m", "experiments.config.reference"]  # a process without the tests' spaces
     page = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert (ROOT / "docs" / "keys.md").read_text() == page, "python -m experiments.config.reference > docs/keys.md"
 
 
-def test_help_says_every_key_with_its_default_and_words():
+def test_help_has_every_key_with_its_default_and_words():
     text = " ".join(reference.help_text().split())
     for key in KEYS.values():
         assert f"--config.{key.name}={key.default} {' '.join(key.words.split())}" in text

@@ -1,4 +1,4 @@
-"""What the user sees: progress, TensorBoard's scalars, times, drawings."""
+"""Output for the user: progress, TensorBoard's scalars, times, drawings."""
 
 import io
 import os
@@ -20,7 +20,7 @@ KEYS = {**CELL, "search.alpha": "learned", "search.epochs": 1, "select.interval"
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """A whole run on a terminal, and what that showed."""
+    """A whole run on a terminal, and its output."""
     workdir = tmp_path_factory.mktemp("screen") / "run"
     control, terminal = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "140", "LINES": "40"}
@@ -38,7 +38,7 @@ def done(tmp_path_factory):
 
 
 @pytest.mark.xdist_group("screen")
-def test_a_terminal_shows_a_bar_and_at_the_end_what_was_chosen(done):
+def test_a_terminal_shows_a_bar_and_finally_the_choice(done):
     _, shown = done
     assert re.search(
         r"select decision \d+/6 scoring \d+/2 loss \S+ accuracy \S+ \S+ images/s, \d:\d\d:\d\d left", shown
@@ -64,7 +64,7 @@ def test_tensorboard_has_the_numbers_of_the_records(done):
 
 
 @pytest.mark.xdist_group("screen")
-def test_times_tell_seconds_compilation_and_images_of_every_phase(done):
+def test_times_hold_seconds_compilation_and_images_of_every_phase(done):
     workdir, _ = done
     timings = lines(workdir, "timings.jsonl")
     assert all(t["finished"] and 0 <= t["compile_seconds"] <= t["seconds"] for t in timings)
@@ -97,7 +97,7 @@ def test_tensorboard_can_be_left_out(tmp_path):
     assert not (tmp_path / "run" / "drawings" / "accuracy.svg").exists(), "nothing was scored"
 
 
-def test_elsewhere_than_on_a_terminal_a_long_unit_speaks_up(monkeypatch):
+def test_without_a_terminal_a_long_unit_prints_lines(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
     units = [Unit("search", "epoch", f"{i}/3", None) for i in (1, 2, 3)]

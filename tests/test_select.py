@@ -8,13 +8,13 @@ from tests.command import CELL, TINY, digests, lines, recomputed, run, same_resu
 
 pytestmark = pytest.mark.usefixtures("one_training")
 SEARCHED = {**TINY, "search.epochs": 1, "eval.every": 100}
-of_one_search = pytest.mark.xdist_group("search")
-"""On the tests that select from one search."""
+share_a_search = pytest.mark.xdist_group("search")
+"""Marks the tests that select from one search."""
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """A supernet after one epoch of search, which `selected` reads architectures off."""
+    """A supernet after one epoch of search, from which `selected` selects."""
     workdir = tmp_path_factory.mktemp("searched") / "run"
     assert run(workdir, SEARCHED, stages="search") == 0
     return workdir
@@ -31,7 +31,7 @@ def selected(searched, tmp_path):
     return select
 
 
-@of_one_search
+@share_a_search
 def test_magnitude_and_random_select_from_the_same_search(selected, searched):
     decisions, _, report = selected(**{"select.method": "magnitude"})
     assert len(decisions) == 22 and "By magnitude" in report
@@ -48,7 +48,7 @@ def test_magnitude_and_random_select_from_the_same_search(selected, searched):
     assert len(other) == 22 and [d["choice"] for d in other] != [d["choice"] for d in decisions]
 
 
-@of_one_search
+@share_a_search
 def test_statistics_augmentation_and_the_number_of_masks_at_once(selected):
     base, metrics, _ = selected()
     assert [m["stage"] for m in metrics] == ["search", "select"] and "train_loss" not in metrics[1], "nothing is tuned"
@@ -62,7 +62,7 @@ def test_statistics_augmentation_and_the_number_of_masks_at_once(selected):
         assert changed[0]["edge"] == base[0]["edge"] and changed[0]["loss"] != pytest.approx(base[0]["loss"], abs=1e-5)
 
 
-@of_one_search
+@share_a_search
 def test_criterion_and_single_ranking(selected):
     decisions, _, _ = selected(**{"select.criterion": "loss", "select.topology": "single_ranking"})
     assert all(recomputed(d) == d["choice"] for d in decisions) and {d["criterion"] for d in decisions} == {"loss"}
@@ -75,8 +75,8 @@ def test_criterion_and_single_ranking(selected):
         assert two["paired"][name] == [[pairs[i][j] for j in left] for i in left]
 
 
-@of_one_search
-def test_leave_one_out_scores_anew_and_none_may_be_barred(selected):
+@share_a_search
+def test_leave_one_out_scores_again_and_none_can_be_barred(selected):
     decisions, _, _ = selected(**{"select.none_is_candidate": False, "select.order": "fixed"})
     assert all(recomputed(d) == d["choice"] for d in decisions)
     edges = [d for d in decisions if "none" in d.get("candidates", ())]
@@ -86,7 +86,7 @@ def test_leave_one_out_scores_anew_and_none_may_be_barred(selected):
     assert two["baseline"]["loss"] != one["baseline"]["loss"], "every pass draws other images"
 
 
-@of_one_search
+@share_a_search
 def test_single_pairing_tunes_after_every_decision(selected):
     decisions, metrics, _ = selected(**{"select.pairing": "single", "select.interval": 1})
     assert len(decisions) == 22 and sum(m["stage"] == "select" for m in metrics) == 22
@@ -102,8 +102,8 @@ def test_fixed_alphas_of_zero_weigh_all_candidates_equally(tmp_path):
     assert "magnitude" not in (tmp_path / "run" / "report.md").read_text()
 
 
-@of_one_search
-def test_magnitude_with_tuning_goes_by_the_weights_at_each_decision(selected, searched):
+@share_a_search
+def test_magnitude_with_tuning_uses_the_weights_at_each_decision(selected, searched):
     keys = {"select.method": "magnitude_tuned", "select.interval": 1}
     decisions, metrics, report = selected(**keys)
     perturbed, _, _ = selected(**{"select.interval": 1})
@@ -115,7 +115,7 @@ def test_magnitude_with_tuning_goes_by_the_weights_at_each_decision(selected, se
     for d in operations.values():
         assert d["choice_index"] == max(d["eligible"], key=lambda o: d["edge_weights"][o])
     moved = [d["edge_weights"] != weights[d["kind"]][d["edge"]] for d in operations.values()]
-    assert not any(moved[:2]) and any(moved[2:]), "alphas are trained on between decisions"
+    assert not any(moved[:2]) and any(moved[2:]), "alphas are trained between decisions"
     for d in decisions[18:]:
         strength = [max(operations[d["kind"], e]["edge_weights"][i] for i in operations[d["kind"], e]["eligible"])
                     for e in d["edges"]]  # fmt: skip
@@ -124,8 +124,8 @@ def test_magnitude_with_tuning_goes_by_the_weights_at_each_decision(selected, se
         assert d["choice"] == sorted(d["edges"][i] for i in best)
 
 
-@of_one_search
-def test_orders_are_selections_of_seeds_of_their_own_and_are_counted(selected, tmp_path):
+@share_a_search
+def test_orders_are_selections_with_different_seeds_and_are_counted(selected, tmp_path):
     keys = {"select.interval": 1, "select.pairing": "single", "select.criterion": "loss"}
     both, _, report = selected(**keys, **{"select.orders": 2, "select.seed": 6})
     singles = [selected(**keys, **{"select.seed": seed})[0] for seed in (6, 7)]
@@ -146,8 +146,8 @@ def test_orders_are_selections_of_seeds_of_their_own_and_are_counted(selected, t
         assert row.endswith(f"| {2 - sum(dropped)} |")
 
 
-@of_one_search
-def test_leaving_out_what_is_excluded_changes_no_decision(selected):
+@share_a_search
+def test_dropping_excluded_candidates_changes_no_decision(selected):
     whole, _, _ = selected(**{"select.criterion": "loss"})
     less, _, _ = selected(**{"select.criterion": "loss", "select.restrict_every": 2})
     assert len(less) == 22 and all(recomputed(d) == d["choice"] for d in less)
@@ -158,8 +158,8 @@ def test_leaving_out_what_is_excluded_changes_no_decision(selected):
         assert one.get("candidates") == two.get("candidates")
 
 
-@of_one_search
-def test_every_order_begins_with_the_whole_supernet(selected, searched, tmp_path):
+@share_a_search
+def test_every_order_starts_with_the_whole_supernet(selected, searched, tmp_path):
     keys = {"select.interval": 1, "select.restrict_every": 8, "select.order": "fixed"}
     both, metrics, _ = selected(**keys, **{"select.orders": 2})
     second = [d for d in both if d["order"] == 2]
@@ -174,7 +174,7 @@ def test_every_order_begins_with_the_whole_supernet(selected, searched, tmp_path
     assert sizes[1] < sizes[0]
 
 
-@of_one_search
+@share_a_search
 def test_restriction_is_fixed_by_the_first_decision(searched, tmp_path, capsys):
     keys = {"init_from": searched, "select.interval": 0, "select.method": "magnitude_tuned"}
     assert run(tmp_path / "run", SEARCHED, **keys, **{"stages": "select", "select.restrict_every": 9}) == 0
@@ -189,9 +189,9 @@ def arrays(workdir, folder, number=None):
     return checkpoints.arrays(number or checkpoints.latest())
 
 
-def test_selection_from_an_unfinished_run_at_any_kept_epoch_leaves_it_alone(tmp_path, capsys):
+def test_selection_from_any_kept_epoch_of_an_unfinished_run_does_not_change_it(tmp_path, capsys):
     source, keys = tmp_path / "source", {**CELL, "search.epochs": 4, "checkpoint.snapshots": "(1,)"}
-    with pytest.MonkeyPatch.context() as patch:  # broken off during the fourth epoch
+    with pytest.MonkeyPatch.context() as patch:  # interrupted during the fourth epoch
         patch.setattr("experiments.stages.search.epoch", broken_off_after(3))
         assert run(source, keys) == 1
     searched = lines(source, "metrics.jsonl")
@@ -244,7 +244,7 @@ def broken_off_after(epochs):
     return epoch
 
 
-def test_search_and_selection_have_seeds_of_their_own(tmp_path):
+def test_search_and_selection_have_separate_seeds(tmp_path):
     def made(name, **keys):
         assert run(tmp_path / name, CELL, **keys) == 0
         metrics = lines(tmp_path / name, "metrics.jsonl")

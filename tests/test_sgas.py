@@ -1,4 +1,4 @@
-"""SGAS: which edge comes next, against values worked out by hand; what is pruned; where it makes no sense."""
+"""SGAS: the next edge, against values computed by hand; pruned edges; spaces that do not fit."""
 
 import numpy as np
 import pytest
@@ -17,35 +17,35 @@ MIXTURE = np.array(
 CERTAINTY = [0, 0, 1 - 0.8112781245, 1 - 0.7219280949, 1]
 
 
-def test_importance_and_certainty_are_those_worked_out_by_hand():
-    by = sgas.criterion(GRAPH, MIXTURE, [], 1)
-    np.testing.assert_allclose(by["importance"], [0.8, 0.6, 0.5, 0.9, 0.7])
-    np.testing.assert_allclose(by["certainty"], CERTAINTY, atol=1e-9)
-    scaled = (0.3 / 0.4, 0.1 / 0.4, 0, 1, 0.2 / 0.4)  # importance, from its least 0.5 to its largest 0.9
-    np.testing.assert_allclose(by["score"], np.multiply(scaled, CERTAINTY), atol=1e-9)
-    assert by["stability"].tolist() == [0] * 5, "there is no history yet"
+def test_importance_and_certainty_equal_values_computed_by_hand():
+    values = sgas.criterion(GRAPH, MIXTURE, [], 1)
+    np.testing.assert_allclose(values["importance"], [0.8, 0.6, 0.5, 0.9, 0.7])
+    np.testing.assert_allclose(values["certainty"], CERTAINTY, atol=1e-9)
+    scaled = (0.3 / 0.4, 0.1 / 0.4, 0, 1, 0.2 / 0.4)  # importance, scaled from [0.5, 0.9]
+    np.testing.assert_allclose(values["score"], np.multiply(scaled, CERTAINTY), atol=1e-9)
+    assert values["stability"].tolist() == [0] * 5, "there is no history yet"
 
 
 def test_stability_is_the_mean_histogram_intersection_of_the_last_four():
     other = MIXTURE.copy()
     other[3] = [0.5, 0.25, 0.25]  # (1/2, 1/2): shares 0.5 + 0.2 with (0.8, 0.2)
     other[4] = [0.2, 0.4, 0.4]  # shares 0.5 with (1, 0)
-    far = np.tile([0.5, 0.0, 0.5], (5, 1))  # would change the mean, but is the fifth before
-    by = sgas.criterion(GRAPH, MIXTURE, [far, MIXTURE, other, other, MIXTURE], 2)
-    np.testing.assert_allclose(by["stability"], [1, 1, 1, 0.85, 0.75])
+    far = np.tile([0.5, 0.0, 0.5], (5, 1))  # would change the mean, but is five epochs ago
+    values = sgas.criterion(GRAPH, MIXTURE, [far, MIXTURE, other, other, MIXTURE], 2)
+    np.testing.assert_allclose(values["stability"], [1, 1, 1, 0.85, 0.75])
     scaled = [1, 1, 1, 0.4, 0]
     first = sgas.criterion(GRAPH, MIXTURE, [], 1)["score"]
-    np.testing.assert_allclose(by["score"], np.multiply(scaled, first), atol=1e-9)
+    np.testing.assert_allclose(values["score"], np.multiply(scaled, first), atol=1e-9)
     without = sgas.criterion(GRAPH, MIXTURE, [other], 1)
     np.testing.assert_allclose(without["score"], first), "criterion 1 does not look at it"
 
 
-def test_equal_values_count_for_nothing():
-    by = sgas.criterion(GRAPH, np.tile([0.4, 0.3, 0.3], (5, 1)), [], 1)
-    assert by["score"].tolist() == [0] * 5
+def test_equal_values_have_no_influence():
+    values = sgas.criterion(GRAPH, np.tile([0.4, 0.3, 0.3], (5, 1)), [], 1)
+    assert values["score"].tolist() == [0] * 5
 
 
-def test_the_next_edge_is_the_best_open_one_and_a_full_node_loses_the_rest():
+def test_the_next_edge_is_the_best_open_one_and_a_full_node_loses_its_other_edges():
     decisions = architecture.undecided(SPACE)
     score = np.array([0.1, 0.5, 0.5, 0.2, 0.4])
     order, pruned = [], []

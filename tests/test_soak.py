@@ -10,7 +10,7 @@ from experiments.engine.run import Run
 from tests.command import CELL, SOAK, lines, run
 
 ORDERS = 84 if SOAK else 8
-"""Selections of six decisions each, with a tuning epoch and a checkpoint after every one."""
+"""Number of selections, each of six decisions with a tuning epoch and a checkpoint after each."""
 
 MEGABYTES = 2**20
 

@@ -43,7 +43,7 @@ def test_darts_cells_have_14_edges_numbered_node_by_node(space):
     assert SPACES[space].layout(8) == ("normal",) * 2 + ("reduce",) + ("normal",) * 2 + ("reduce",) + ("normal",) * 2
 
 
-def test_candidates_stand_in_the_order_of_the_reference_code():
+def test_candidates_have_the_order_of_the_reference_code():
     first = {name: space.cells["normal"].edges[0].candidates for name, space in SPACES.items()}
     assert first["darts"][:3] == ("max_pool_3x3", "avg_pool_3x3", "skip_connect")
     assert first["darts_none"] == ("none", *first["darts"])

@@ -20,7 +20,7 @@ SIZES = [(50, 37), (37, 50), (64, 64), (33, 90), (28, 28), (20, 24), (91, 30)]
 
 
 def picture(n: int) -> Image.Image:
-    """A smooth picture of its own."""
+    """A smooth picture, different for each n."""
     small = np.random.default_rng(n).integers(0, 256, (4, 5, 3)).astype(np.uint8)
     return Image.fromarray(small).resize(SIZES[n % len(SIZES)], Image.Resampling.BICUBIC)
 
@@ -60,7 +60,7 @@ def test_a_folder_is_a_data_set(root):
         assert path.split("/")[-2] == ("Cat", "bird", "dog")[label]
 
 
-def test_the_fingerprint_is_of_names_sizes_and_labels(root, tmp_path):
+def test_the_fingerprint_covers_names_sizes_and_labels(root, tmp_path):
     def copy(name, change=lambda path: None):
         for n in range(4):
             for split in ("train", "val"):
@@ -79,7 +79,7 @@ def test_the_fingerprint_is_of_names_sizes_and_labels(root, tmp_path):
     assert len({first, *others}) == 4
 
 
-def test_testing_gives_the_middle_of_every_picture_in_order(root):
+def test_testing_gives_the_centre_of_every_picture_in_order(root):
     stream = folder(str(root), SIDE)
     images, labels = (np.concatenate(part) for part in zip(*stream.testing(4), strict=True))
     assert images.shape == (12, SIDE, SIDE, 3) and images.dtype == np.uint8 and labels.dtype == np.int32
@@ -96,7 +96,7 @@ def test_testing_gives_the_middle_of_every_picture_in_order(root):
     assert list(stream.testing(4, start=3)) == []
 
 
-def test_training_shows_random_parts_of_all_pictures_in_a_shuffled_order(root):
+def test_training_gives_random_crops_of_all_pictures_in_a_shuffled_order(root):
     stream = folder(str(root), SIDE)
     ((images, labels),) = stream.training(7, 40)
     assert images.shape == (40, SIDE, SIDE, 3) and images.dtype == np.uint8 and labels.dtype == np.int32
@@ -116,18 +116,18 @@ def test_training_shows_random_parts_of_all_pictures_in_a_shuffled_order(root):
     assert np.mean(np.diff(order) > 0) < 0.8, "shuffled"
 
 
-def test_hosts_read_their_rows_of_the_batches_that_one_would_read(root):
+def test_hosts_read_their_rows_of_the_same_batches(root):
     stream = folder(str(root), SIDE)
     for whole, parts in (
         (stream.training(3, 4, 1), [stream.training(3, 4, 1, rows) for rows in (slice(0, 2), slice(2, 4))]),
         (stream.testing(4), [stream.testing(4, rows=rows) for rows in (slice(0, 1), slice(1, 4))]),
     ):
         for one, *others in zip(whole, *parts, strict=True):
-            for expected, *of_hosts in zip(one, *others, strict=True):
-                np.testing.assert_array_equal(np.concatenate(of_hosts), expected)
+            for expected, *host_rows in zip(one, *others, strict=True):
+                np.testing.assert_array_equal(np.concatenate(host_rows), expected)
 
 
-def test_a_pass_is_a_function_of_its_seed_and_goes_on_at_any_batch(root):
+def test_a_pass_depends_only_on_its_seed_and_can_start_at_any_batch(root):
     one, three = (folder(str(root), SIDE, threads) for threads in (1, 3))
     whole = list(one.training(3, 6))
     assert len(whole) == 6, "the last 4 pictures fill no batch"
@@ -141,7 +141,7 @@ def test_a_pass_is_a_function_of_its_seed_and_goes_on_at_any_batch(root):
     assert not np.array_equal(*labels)
 
 
-def test_random_parts_are_drawn_as_torchvision_does(rng):
+def test_random_crops_are_drawn_as_in_torchvision(rng):
     width, height = 500, 375
     boxes = np.array([pictures.random_part(rng, width, height) for _ in range(20000)])
     left, top, right, bottom = boxes.T
@@ -150,7 +150,7 @@ def test_random_parts_are_drawn_as_torchvision_does(rng):
     share, ratio = w * h / (width * height), w / h
     assert 0.078 < share.min() < 0.085 and 0.95 < share.max() <= 1
     assert 0.74 < ratio.min() < 0.76 and 1.31 < ratio.max() < 1.35
-    small = share < 0.5  # all of these fit into the picture: no draw is refused
+    small = share < 0.5  # all of these fit into the picture, so no draw is rejected
     assert abs(np.mean(share[small]) - 0.29) < 0.005
     assert abs(np.mean(np.log(ratio[small]))) < 0.005 and abs(np.std(np.log(ratio[small])) - 0.1661) < 0.003
     places = (left / np.maximum(width - w, 1))[small], (top / np.maximum(height - h, 1))[small]
@@ -162,7 +162,7 @@ def test_random_parts_are_drawn_as_torchvision_does(rng):
 @pytest.mark.parametrize(
     ("size", "box"), {(1000, 30): (480, 0, 520, 30), (30, 1000): (0, 480, 30, 520), (1, 1): (0, 0, 1, 1)}.items()
 )
-def test_the_middle_is_taken_where_no_part_fits(rng, size, box):
+def test_the_centre_is_taken_if_no_crop_fits(rng, size, box):
     boxes = {pictures.random_part(rng, *size) for _ in range(50)}
     assert box in boxes and (size == (1, 1) or len(boxes) < 50)
 
@@ -338,7 +338,7 @@ PILLOWS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 @pytest.mark.parametrize("change", range(3))
 @pytest.mark.parametrize("factor", [0.0, 0.6, 1.0, 1.4])
-def test_colours_change_as_pillow_changes_them(photographs, change, factor):
+def test_colours_change_as_in_pillow(photographs, change, factor):
     ours = batches.CHANGES[change](jnp.asarray(photographs) / 255, jnp.full((6, 1, 1, 1), factor))
     pillows = [np.asarray(PILLOWS[change](Image.fromarray(image)).enhance(factor)) for image in photographs]
     np.testing.assert_allclose(np.asarray(ours) * 255, np.array(pillows), atol=2)
@@ -403,7 +403,7 @@ def test_the_order_of_the_changes_is_drawn(photographs):
     assert len(drawn) > 4
 
 
-def test_streamed_images_get_what_resident_ones_get(photographs, key):
+def test_streamed_images_are_treated_like_resident_ones(photographs, key):
     fields = dict(pad=2, flip=True, cutout=4, jitter=(0.4, 0.4, 0.4, 0.2))
     mean, std = np.full(3, 0.4, np.float32), np.full(3, 0.2, np.float32)
     data = batches.Dataset(jnp.asarray(photographs), jnp.arange(6), mean, std, **fields)
@@ -413,5 +413,5 @@ def test_streamed_images_get_what_resident_ones_get(photographs, key):
     np.testing.assert_array_equal(labels, [4, 1])
     without = batches.batch(data.replace(jitter=()), jnp.array([4, 1]), key)[0]
     blank, still_blank = np.asarray(without == 0).all(-1), np.asarray(images == 0).all(-1)
-    np.testing.assert_array_equal(blank, still_blank)  # the other draws do not know of jitter
+    np.testing.assert_array_equal(blank, still_blank)  # jitter does not change the other draws
     assert blank.any() and not np.allclose(without, images)

@@ -19,7 +19,7 @@ def logits(net, state, weights, images, key):
 
 @pytest.mark.parametrize("space", ["tiny", "nasbench201"])
 def test_weights_enter_linearly_at_the_last_node(space, key):
-    """An edge of weight zero adds nothing: its parameters do not matter."""
+    """An edge of weight zero adds nothing, whatever its parameters."""
     net = tiny.supernet(space)
     state = tiny.state(net, key)
     weights = tiny.weights(net, state)
@@ -92,8 +92,8 @@ def small(name, normal, reduce):
     return SearchSpace(f"small {name}", cells, lambda cells: ("reduce", "normal"), stem_multiplier=1)
 
 
-# Compiling takes nearly all of the time: spaces that are as small as they can be, with every operation, and with groups
-# of one edge, of two, and of unequal candidates at both strides.
+# Compilation takes nearly all of the time, so these spaces are as small as possible. They have every operation, and groups
+# of one edge, of two edges, and of unequal candidates at both strides.
 SOME, OTHERS = DARTS_OPERATIONS[:4], DARTS_OPERATIONS[4:]
 DARTS = {0: SOME, 1: OTHERS, 2: SOME, 3: OTHERS, 4: ("sep_conv_3x3", "dil_conv_3x3")}
 SMALL = {
@@ -106,14 +106,14 @@ SMALL = {
 
 
 def both_forms(net, program, *args):
-    """What a program gives with a supernet and with its plain form: `program(net, state, *args)`."""
+    """The results of `program(net, state, *args)` with a supernet and with its plain form."""
     state = tiny.state(net, jax.random.key(5))
     forms = net, net.clone(plain=True)
     return [jax.device_get(jax.jit(lambda *args, form=form: program(form, *args))(state, *args)) for form in forms]
 
 
 def same_to_rounding(one, two, tolerance=1e-4):
-    """Relative to the largest number of each array, and to a millionth of the largest of all."""
+    """Compares relative to the largest number of each array, plus a millionth of the largest of all."""
     assert jax.tree.structure(one) == jax.tree.structure(two)
     largest = max(abs(leaf).max() for leaf in jax.tree.leaves(two))
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(two), strict=True):
@@ -122,27 +122,27 @@ def same_to_rounding(one, two, tolerance=1e-4):
 
 
 @pytest.mark.parametrize("space", SMALL)
-def test_gradients_and_their_change_with_the_alphas_are_those_of_the_plain_form(space, key):
+def test_gradients_and_their_derivatives_in_the_alphas_equal_the_plain_form(space, key):
     net = Supernet(SMALL[space], 1, 2, 3)
     images, labels = jax.random.normal(key, (4, 8, 8, 2)), jnp.arange(4) % 3
 
     def program(net, state, images, labels, direction):
         gradient = bilevel.make_gradient(net, ("params", "alphas"))
 
-        def of_alphas(alphas):
+        def gradient_at(alphas):
             gradients, metrics, stats = gradient(state.replace(alphas=alphas), Batch(images, labels, key))
             return gradients, (metrics.loss, stats)
 
-        gradients, change, (loss, stats) = jax.jvp(of_alphas, (state.alphas,), (direction,), has_aux=True)
+        gradients, change, (loss, stats) = jax.jvp(gradient_at, (state.alphas,), (direction,), has_aux=True)
         return {"gradients": gradients, "change": change}, {"loss": loss, "stats": stats}
 
     direction = architecture.init_alphas(net.space, jax.random.key(6), 1.0)
     (one, one_stats), (two, two_stats) = both_forms(net, program, images, labels, direction)
     same_to_rounding(one_stats, two_stats)
     for name in ("gradients", "change"):
-        for of in ("params", "alphas"):
-            same_to_rounding(one[name][of], two[name][of])
-            assert max(abs(leaf).max() for leaf in jax.tree.leaves(two[name][of])) > 1e-3
+        for part in ("params", "alphas"):
+            same_to_rounding(one[name][part], two[name][part])
+            assert max(abs(leaf).max() for leaf in jax.tree.leaves(two[name][part])) > 1e-3
 
 
 @pytest.mark.parametrize("space", ["darts", "tiny", "nasbench201"])
@@ -169,7 +169,7 @@ def test_rematerialised_cells_keep_less_and_give_the_same_gradients(space, key):
 
 
 @pytest.mark.parametrize("space", SMALL)
-def test_logits_statistics_and_scores_are_those_of_the_plain_form(space, key):
+def test_logits_statistics_and_scores_equal_the_plain_form(space, key):
     net = Supernet(SMALL[space], 1, 2, 3)
     images, labels = jax.random.randint(key, (4, 8, 8, 2), 0, 256).astype(jnp.uint8), jnp.arange(4) % 3
     half = np.full(2, 0.5, np.float32)
@@ -198,7 +198,7 @@ def test_logits_statistics_and_scores_are_those_of_the_plain_form(space, key):
     assert all(np.ptp(scores) > 1e-4 for scores in two["scores"]), "masks matter"
 
 
-def test_a_published_space_has_the_logits_and_statistics_of_the_plain_form(key):
+def test_logits_and_statistics_of_a_published_space_equal_the_plain_form(key):
     images = jax.random.normal(key, (4, 8, 8, 2))
 
     def program(net, state, images):

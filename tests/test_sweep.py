@@ -30,7 +30,7 @@ def arguments(workdir, seeds="0,1", *more, **keys):
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """A sweep of two seeds in one go, and what it printed."""
+    """A sweep of two seeds by one command, and its output."""
     workdir, printed = tmp_path_factory.mktemp("sweep") / "sweep", []
     assert sweep.main(arguments(workdir), printed.append) == 0
     return workdir, printed
@@ -57,7 +57,7 @@ def test_the_table_has_every_seed_mean_deviation_and_best_of_every_selection(don
 
 
 @pytest.mark.xdist_group("sweep")
-def test_what_is_done_is_skipped_and_what_is_missing_is_run(done):
+def test_finished_runs_are_skipped_and_missing_ones_are_run(done):
     workdir, printed = done
     assert printed[0] == "4 runs, 0 of them done already"
     shutil.rmtree(workdir / "seed1-random")
@@ -75,7 +75,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
     (workdir / "seed1-random").mkdir(parents=True)
     (workdir / "seed1-random" / "mine.txt").write_text("in the way")
     assert sweep.main(arguments(workdir, "0,1", "--beside=random"), print) == 2
-    assert "holds something else than a run" in capsys.readouterr().err and not (workdir / "seed0").exists()
+    assert "holds something other than a run" in capsys.readouterr().err and not (workdir / "seed0").exists()
     shutil.rmtree(workdir / "seed1-random")
     with pytest.MonkeyPatch.context() as patch:  # seed 0 is killed in its search, with a supernet kept
         patch.setattr(local, "execute", killed_in_its_search(workdir / "seed0"))
@@ -86,16 +86,16 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
         in captured.err
     )
     assert "| by random | missing |" in captured.out and (workdir / "seed1-random" / "report.md").exists()
-    assert not (workdir / "seed0-random").exists(), "nothing is selected from a supernet that is half trained"
-    shutil.rmtree(workdir / "seed1" / "checkpoints")  # and seed 1 has lost what it was at
+    assert not (workdir / "seed0-random").exists(), "nothing is selected from a half-trained supernet"
+    shutil.rmtree(workdir / "seed1" / "checkpoints")  # and seed 1 has lost its checkpoints
     assert sweep.main(arguments(workdir, "0,1", "--beside=random", "--retries=0"), print) == 1
     captured = capsys.readouterr()
     assert f"1 of 4 runs failed: {workdir / 'seed1'} (exit code 1)" in captured.err and "missing" in captured.out
-    assert (workdir / "seed0-random" / "report.md").exists(), "seed 0 has been gone on with"
+    assert (workdir / "seed0-random" / "report.md").exists(), "seed 0 was continued"
 
 
 def killed_in_its_search(workdir):
-    """Stands for `local.execute`: kills the run in `workdir` as soon as it has a search epoch."""
+    """Replaces `local.execute`: kills the run in `workdir` as soon as it has a search epoch."""
 
     def execute(run, whole=local.execute):
         if run.workdir != workdir:
@@ -166,7 +166,7 @@ def test_a_wrong_command_is_refused_before_any_run(arguments, message, tmp_path,
     assert message in error and error.count("\n") == 1 and not (tmp_path / "sweep").exists()
 
 
-def test_fixed_alphas_have_no_magnitude_beside_them():
+def test_fixed_alphas_are_not_selected_by_magnitude():
     config = ["--config=configs/methods_s3_small.py:fixed", "--seeds=3"]
     asked = sweep.parse(config)
     assert asked.workdir == pathlib.Path("runs/methods_s3_small-fixed-sweep")
@@ -181,8 +181,8 @@ def test_architectures_are_retrained_side_by_side(tmp_path, capsys):
     argv = arguments(workdir, "3", f"--genotypes={given}", stages="retrain,report")
     assert sweep.main(argv) == 0
     found = json.loads((workdir / "table.json").read_text())
-    assert list(found) == given.split(",") and all(list(of_seeds) == ["3"] for of_seeds in found.values())
-    with_conv, pools = (of_seeds["3"]["values"] for of_seeds in found.values())
+    assert list(found) == given.split(",") and all(list(seeds) == ["3"] for seeds in found.values())
+    with_conv, pools = (seeds["3"]["values"] for seeds in found.values())
     name = "parameters of the retrained network"
     assert with_conv[name] > pools[name] and 0 <= pools["test accuracy after retraining, last epoch, %"] <= 100
     assert f"| {name} | {arch.replace('|', chr(92) + '|')} |" in (workdir / "table.md").read_text()
@@ -194,8 +194,8 @@ def test_architectures_are_retrained_side_by_side(tmp_path, capsys):
     assert "two would share a run directory" in capsys.readouterr().err
 
 
-def test_runs_that_know_more_than_others_stand_in_one_table(tmp_path):
-    """As where one of them has been retrained by hand."""
+def test_runs_with_different_results_share_one_table(tmp_path):
+    """For example, only one of them was retrained."""
     values = {0: {"a, %": 1.0, "b, %": 2.0}, 1: {"a, %": 3.0}}
     results = {"perturbation": {seed: {"values": found, "genotype": "x"} for seed, found in values.items()}}
     text = table.write(tmp_path, results, [0, 1], True).splitlines()

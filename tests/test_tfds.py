@@ -81,7 +81,7 @@ def test_the_publishers_order_is_restored_by_id(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_id_the_order_is_said_to_be_another(tmp_path):
+def test_without_id_a_note_says_that_the_order_differs(tmp_path):
     images = sources.load("tiny_unnamed", directory=str(tmp_path), download=True, size=4)
     assert "no feature id" in images.notes[0]
     images = from_tfds.read("tiny_unnamed", str(tmp_path))
@@ -89,7 +89,7 @@ def test_without_id_the_order_is_said_to_be_another(tmp_path):
     assert sorted(map(bytes, images.train_images)) == sorted(bytes(pixels("train", n)) for n in range(25))
 
 
-def test_a_data_set_whose_code_is_gone_is_read_from_its_files(tmp_path, monkeypatch):
+def test_a_data_set_without_its_code_is_read_from_its_files(tmp_path, monkeypatch):
     sources.load("tiny_images", directory=str(tmp_path), download=True)
     monkeypatch.setattr(from_tfds, "names", lambda: [])
     assert in_order(sources.load("tiny_images", directory=str(tmp_path)))

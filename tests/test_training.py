@@ -1,4 +1,4 @@
-"""The programs of training: every form of them computes the same, and each is compiled once."""
+"""The programs of training: all forms compute the same, and each program is compiled once."""
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def plainly():
     ids=str,
 )
 @pytest.mark.xdist_group("training")
-def test_gradients_together_or_apart_and_steps_in_one_program_or_not_come_to_the_same(keys, plainly):
+def test_shared_or_separate_gradients_and_one_or_several_programs_give_the_same(keys, plainly):
     state, metrics = trained(**keys)
     assert metrics["train_loss"] == pytest.approx(plainly[1]["train_loss"], rel=1e-4)
     assert metrics["train_accuracy"] == plainly[1]["train_accuracy"]
@@ -55,11 +55,11 @@ def test_gradients_together_or_apart_and_steps_in_one_program_or_not_come_to_the
     assert int(state.alpha_optimizer[1][0].count) == 3
 
 
-def test_second_order_and_the_attack_come_to_the_same_in_one_program_as_in_steps():
+def test_second_order_and_the_attack_give_the_same_in_one_program_as_in_steps():
     keys = {"search.unrolled": "exact", "search.sampler": "sdarts_adv"}
     keys |= {"data.examples": 130, "search.batch_size": 64}  # one step: signs of gradients amplify rounding
-    (one, of_one), (two, of_two) = (trained(**keys, **{"search.scan": scan}) for scan in ("on", "off"))
-    assert of_one["train_loss"] == pytest.approx(of_two["train_loss"], rel=1e-3)
+    (one, one_metrics), (two, two_metrics) = (trained(**keys, **{"search.scan": scan}) for scan in ("on", "off"))
+    assert one_metrics["train_loss"] == pytest.approx(two_metrics["train_loss"], rel=1e-3)
     np.testing.assert_allclose(one.alphas["normal"], two.alphas["normal"], atol=1e-4)
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
@@ -67,19 +67,19 @@ def test_second_order_and_the_attack_come_to_the_same_in_one_program_as_in_steps
     assert abs(first.params["head"]["kernel"] - two.params["head"]["kernel"]).max() > 1e-3, "the methods do differ"
 
 
-def test_bfloat16_is_what_activations_are_in_and_nothing_else():
+def test_only_activations_are_bfloat16():
     keys = {"data.examples": 80, "search.batch_size": 40}  # one step
-    (wide, of_wide), (narrow, of_narrow) = (trained(precision=p, **keys) for p in ("float32", "bfloat16"))
+    (wide, wide_metrics), (narrow, narrow_metrics) = (trained(precision=p, **keys) for p in ("float32", "bfloat16"))
     assert jax.tree.map(np.result_type, narrow) == jax.tree.map(np.result_type, wide)
     assert {leaf.dtype for leaf in jax.tree.leaves((narrow.params, narrow.batch_stats))} == {jnp.dtype("float32")}
-    assert of_narrow["train_loss"] == pytest.approx(of_wide["train_loss"], rel=0.05)
-    assert abs(of_narrow["train_loss"] - of_wide["train_loss"]) > 1e-5, "it does compute in bfloat16"
+    assert narrow_metrics["train_loss"] == pytest.approx(wide_metrics["train_loss"], rel=0.05)
+    assert abs(narrow_metrics["train_loss"] - wide_metrics["train_loss"]) > 1e-5, "it does compute in bfloat16"
     for one, two in zip(jax.tree.leaves(narrow.params), jax.tree.leaves(wide.params), strict=True):
         np.testing.assert_allclose(one, two, atol=0.05)
 
 
 @pytest.mark.parametrize("scan", ["on", "off"])
-def test_two_epochs_and_the_scores_of_all_edges_of_a_kind_need_the_programs_of_the_first(scan):
+def test_a_second_epoch_and_all_edges_of_a_kind_need_no_further_programs(scan):
     one = training(**{"search.scan": scan})
 
     def round_of_work(state, number):

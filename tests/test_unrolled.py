@@ -16,13 +16,13 @@ from tests import tiny
 
 MOMENTUM, DECAY, RATE = 0.9, 3e-4, 0.1
 RADIUS = 3e-4
-"""Of numerical differences: wide enough for float32, so narrow that few ReLUs bend within."""
+"""Step of numerical differences: wide enough for float32, so narrow that few ReLUs change their sign within."""
 
 
 def quadratic(a, b):
     """Training loss |w - a alpha|^2 / 2 of a batch ("train",), validation loss |w - b|^2 / 2 + |alpha|^2 / 2."""
 
-    def gradient(*of):
+    def gradient(*names):
         def loss(values, state, half):
             w, alpha = values.get("params", state.params)["w"], values.get("alphas", state.alphas)["normal"]
             train = jnp.sum((w - a @ alpha) ** 2) / 2
@@ -30,8 +30,8 @@ def quadratic(a, b):
             return jnp.where(half == 0, train, valid)
 
         def run(state, half, edge_weights=None, draw=None):
-            values = {name: getattr(state, name) for name in of}
-            return jax.grad(loss)(values, state, half), Metrics.zero(), {"of": half}
+            values = {name: getattr(state, name) for name in names}
+            return jax.grad(loss)(values, state, half), Metrics.zero(), {"half": half}
 
         return run
 
@@ -39,20 +39,20 @@ def quadratic(a, b):
 
 
 @pytest.mark.parametrize("how", ["exact", "finite_difference"])
-def test_the_gradient_through_one_step_of_a_quadratic_is_the_one_worked_out_by_hand(how, rng):
+def test_the_gradient_through_one_step_of_a_quadratic_equals_the_one_computed_by_hand(how, rng):
     a, b, w, alpha, buffer = (rng.standard_normal(s).astype(np.float32) for s in ((4, 3), 4, 4, 3, 4))
     optimizer = bilevel.weight_optimizer(MOMENTUM, DECAY)
     state = bilevel.SearchState({"w": w}, {}, {"normal": alpha}, optimizer.init({"w": w}), None, None)
     trace = optax.tree.set(state.weight_optimizer, trace={"w": buffer})
-    of = ALPHA_GRADIENTS[how](quadratic(a, b), momentum=MOMENTUM, weight_decay=DECAY)
-    gradients, _, stats = of(state.replace(weight_optimizer=trace), jnp.int32(0), jnp.int32(1), RATE)
+    alpha_gradient = ALPHA_GRADIENTS[how](quadratic(a, b), momentum=MOMENTUM, weight_decay=DECAY)
+    gradients, _, stats = alpha_gradient(state.replace(weight_optimizer=trace), jnp.int32(0), jnp.int32(1), RATE)
     ahead = w - RATE * (MOMENTUM * buffer + (w - a @ alpha) + DECAY * w)
     # the training gradient falls by a in alpha, so that w' rises by RATE a
     np.testing.assert_allclose(gradients["alphas"]["normal"], alpha + RATE * a.T @ (ahead - b), rtol=2e-3, atol=2e-3)
-    assert stats == {"of": 0}, "the running statistics are those of the training pass"
+    assert stats == {"half": 0}, "the running statistics are those of the training pass"
 
 
-def test_with_no_step_it_is_the_first_order(rng):
+def test_with_a_learning_rate_of_zero_it_is_first_order(rng):
     a, b, w, alpha = (rng.standard_normal(s).astype(np.float32) for s in ((4, 3), 4, 4, 3))
     optimizer = bilevel.weight_optimizer(MOMENTUM, DECAY)
     state = bilevel.SearchState({"w": w}, {}, {"normal": alpha}, optimizer.init({"w": w}), None, None)
@@ -67,8 +67,8 @@ def test_on_a_supernet_it_is_the_slope_of_the_validation_loss_after_a_step(key):
     train, valid = Batch(images[:4], data.labels[:4], key), Batch(images[4:], data.labels[4:], key)
     gradient = functools.cache(lambda *names: jax.jit(bilevel.make_gradient(net, names)))
     rate, settings = 0.01, {"momentum": MOMENTUM, "weight_decay": DECAY}
-    of = {how: ALPHA_GRADIENTS[how](gradient, jax.jit, **settings)(state, train, valid, rate)[0]["alphas"]["normal"]
-          for how in ("off", "exact")}  # fmt: skip
+    makers = {how: ALPHA_GRADIENTS[how](gradient, jax.jit, **settings) for how in ("off", "exact")}
+    found = {how: make(state, train, valid, rate)[0]["alphas"]["normal"] for how, make in makers.items()}
 
     @jax.jit
     def loss_ahead(alphas):
@@ -81,8 +81,8 @@ def test_on_a_supernet_it_is_the_slope_of_the_validation_loss_after_a_step(key):
         )
         return metrics.loss / 4
 
-    direction = np.asarray(of["exact"] / jnp.linalg.norm(of["exact"]))
+    direction = np.asarray(found["exact"] / jnp.linalg.norm(found["exact"]))
     above, below = (loss_ahead(state.alphas["normal"] + s * RADIUS * direction) for s in (1, -1))
     slope = float((above - below) / (2 * RADIUS))
-    assert slope == pytest.approx(float(jnp.vdot(of["exact"], direction)), rel=0.02)
-    assert abs(float(jnp.vdot(of["off"], direction)) - slope) > 0.05 * slope, "the second order does matter here"
+    assert slope == pytest.approx(float(jnp.vdot(found["exact"], direction)), rel=0.02)
+    assert abs(float(jnp.vdot(found["off"], direction)) - slope) > 0.05 * slope, "the second order matters here"

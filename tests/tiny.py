@@ -1,4 +1,4 @@
-"""Search spaces of the tests' own: other operations, three nodes, unequal numbers of candidates; and a single cell."""
+"""The search spaces of the tests: other operations, three nodes, unequal numbers of candidates; and a single cell."""
 
 import dataclasses
 
@@ -32,14 +32,14 @@ SPACE = SearchSpace(
 )
 
 BENCH = dataclasses.replace(SPACES["nasbench201"], layout=lambda cells: ("normal", RESIDUAL_BLOCK, "normal"))
-"""NAS-Bench-201 with fewer cells than its own layout can have."""
+"""NAS-Bench-201 with fewer cells than its layout allows."""
 
 CELL = dataclasses.replace(SPACES["nasbench201"], name="cell", layout=lambda cells: ("normal",))
 """A single cell of NAS-Bench-201."""
 
 
 def register():
-    """Makes the spaces known to configs."""
+    """Adds the spaces to the table, for configs."""
     ops.OPERATIONS["centred"] = Centred
     SPACES.update({space.name: space for space in (SPACE, CELL)})
 
@@ -53,7 +53,7 @@ def supernet(space: str, classes: int = 3, channels: int = 4) -> Supernet:
 
 
 def dataset(n: int = 32, size: int = 8, classes: int = 3, pad: int = 1, flip: bool = True) -> Dataset:
-    """Images whose class shows in their mean."""
+    """Images whose mean depends on their class."""
     rng = np.random.default_rng(1)
     labels = np.arange(n, dtype=np.int32) % classes
     images = rng.integers(0, 100, (n, size, size, 2)) + 50 * labels[:, None, None, None]

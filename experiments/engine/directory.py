@@ -38,7 +38,7 @@ def stored(directory: pathlib.Path) -> dict | None:
         raise RunError(f"{file} is missing: put it back or name a new --workdir")
     harmless = {"lock", "run.json.tmp"}
     if directory.exists() and (not directory.is_dir() or {p.name for p in directory.iterdir()} - harmless):
-        raise ConfigError(f"--workdir {directory} holds something else than a run: name a new or an empty directory")
+        raise ConfigError(f"--workdir {directory} holds something other than a run: name a new or an empty directory")
     return None
 
 

@@ -65,9 +65,8 @@ def _work(settings: Settings, pipeline: dict[str, list[Unit]], before: dict | No
     hosts.meet("ready")
     workdir.mkdir(parents=True, exist_ok=True)
     with locks.locked(workdir / "lock"):
-        before, _ = hosts.of_first(
-            progress(settings, pipeline)
-        )  # again: another process may have worked on it meanwhile
+        # again, since another process may have worked on it meanwhile
+        before, _ = hosts.of_first(progress(settings, pipeline))
         if warning := directory.bind(settings, before, source and source.data_sha256, images, devices):
             screen.say(warning)
         hosts.meet("bound")

@@ -64,7 +64,7 @@ def check_side(image_shape: Sequence[int], reductions: int):
     height, width, _ = image_shape
     if min(height, width) < 2**reductions:
         raise DataError(
-            f"data: images are {height}x{width}, which {reductions} reductions leave nothing of: expected at least "
+            f"data: images are {height}x{width}, too small for {reductions} reductions: expected at least "
             f"{2**reductions}x{2**reductions} (see data.size)"
         )
 

@@ -45,7 +45,7 @@ def explained(tensors: Callable[[int, Any], list], batch_size: int, key: str) ->
         what = (
             not_finite(named)
             or too_long(named)
-            or "a loss or gradient was not finite, but is when the step is repeated"
+            or "a loss or gradient was not finite, but it is finite when the step is repeated"
         )
         raise FloatingPointError(f"training step {i + 1}: {what}: lower {key}, or look at the data") from error
 

@@ -76,7 +76,7 @@ def check(config: Config, images: Images | Stream, genotype: Genotype, devices: 
     if retrain.batch_size > images.sizes[0]:
         raise DataError(f"retrain.batch_size is {retrain.batch_size}, but there are {images.sizes[0]} training images")
     if retrain.jitter and channels != 3:
-        raise DataError(f"retrain.jitter is of RGB images, but they have {channels} channels: set it to ()")
+        raise DataError(f"retrain.jitter needs RGB images, but these have {channels} channels: set it to ()")
     if retrain.cutout >= min(height, width):
         raise DataError(
             f"retrain.cutout is {retrain.cutout}, which blanks whole images of {height}x{width}: set it to half their side"
