@@ -39,12 +39,13 @@ class Checkpoints:
         Unless `read_only`, it is created, and what an interrupted save or deletion left is removed.
         """
         self.directory, self._keep = directory.absolute(), keep
-        handlers = {
-            "state": ocp.StandardCheckpointHandler(),
-            "layout": ocp.JsonCheckpointHandler(),
-            "position": ocp.JsonCheckpointHandler(),
-        }
-        self._checkpointer = ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))
+        state, layout, position = (
+            ocp.StandardCheckpointHandler(),
+            ocp.JsonCheckpointHandler(),
+            ocp.JsonCheckpointHandler(),
+        )
+        handler = ocp.CompositeCheckpointHandler(state=state, layout=layout, position=position)
+        self._checkpointer = ocp.Checkpointer(handler)
         if not read_only and hosts.first():
             self.directory.mkdir(parents=True, exist_ok=True)
             for leftover in self.directory.glob("*.tmp*"):

@@ -120,10 +120,8 @@ def _check(cells: Mapping, outputs: Mapping, inputs: int | None = None):
     for kind, nodes in cells.items():
         _expect(isinstance(nodes, tuple) and nodes, kind, nodes, "a list of nodes, at least one")
         states = outputs[kind]
-        _expect(
-            isinstance(states, tuple) and states and all(type(s) is int and s >= 0 for s in states),
-            f"{kind} outputs", states, "a list of states, at least one",
-        )  # fmt: skip
+        listed = isinstance(states, tuple) and states and all(type(s) is int and s >= 0 for s in states)
+        _expect(listed, f"{kind} outputs", states, "a list of states, at least one")
         first = max(states) + 1 - len(nodes) if inputs is None else inputs
         last = max(first, 1) + len(nodes) - 1
         _expect(max(states) == last, f"{kind} outputs", states, f"the last state {last} among them and none after it")

@@ -137,16 +137,13 @@ class Network(nn.Module):
             channels *= 1 + reduction
             inputs = self.genotype.inputs(kind)
             cell_type = nn.remat(DiscreteCell, static_argnums=(2,)) if self.remat and train else DiscreteCell
-            cell = cell_type(
-                self.genotype.cells[kind], self.genotype.outputs[kind], channels, inputs, reduction, after_reduction,
-                name=f"cells_{i}",
-            )  # fmt: skip
+            nodes, outputs = self.genotype.cells[kind], self.genotype.outputs[kind]
+            cell = cell_type(nodes, outputs, channels, inputs, reduction, after_reduction, name=f"cells_{i}")
             previous, x = x, cell((previous, x)[-inputs:], train, drop_path)
             after_reduction = reduction
             if self.auxiliary and i == 2 * self.cells // 3 and (train or self.is_initializing()):
-                auxiliary = AuxiliaryHead(self.classes, self.form == "imagenet", name="auxiliary")(x).astype(
-                    jnp.float32
-                )
+                head = AuxiliaryHead(self.classes, self.form == "imagenet", name="auxiliary")
+                auxiliary = head(x).astype(jnp.float32)
         if self.form == "nasbench201":
             x = kernels.relu(ops.Norm(affine=True, name="final_norm")(x, train))
         x = x.astype(jnp.float32).mean((1, 2))
