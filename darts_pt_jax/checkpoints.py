@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import math
 import os
 import pathlib
@@ -39,12 +40,11 @@ class Checkpoints:
         Unless `read_only`, it is created, and what an interrupted save or deletion left is removed.
         """
         self.directory, self._keep = directory.absolute(), keep
-        state, layout, position = (
-            ocp.StandardCheckpointHandler(),
-            ocp.JsonCheckpointHandler(),
-            ocp.JsonCheckpointHandler(),
+        handler = ocp.CompositeCheckpointHandler(
+            state=ocp.StandardCheckpointHandler(),
+            layout=ocp.JsonCheckpointHandler(),
+            position=ocp.JsonCheckpointHandler(),
         )
-        handler = ocp.CompositeCheckpointHandler(state=state, layout=layout, position=position)
         self._checkpointer = ocp.Checkpointer(handler)
         if not read_only and hosts.first():
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -115,8 +115,8 @@ class Checkpoints:
                 with contextlib.suppress(OSError):
                     _remove(leftover)
             raise record.WriteError(self.directory / str(number), error, size_of(packed)) from error
-        if hosts.first():
-            for old in self.numbers()[: -self._keep] if self._keep else ():
+        if hosts.first() and self._keep:
+            for old in self.numbers()[: -self._keep]:
                 self._delete(old)
         hosts.meet(f"checkpoint {number}")
 
@@ -144,9 +144,8 @@ class Checkpoints:
         """Moves a checkpoint into the folder "DIRECTORY-damaged"; returns its new path."""
         place = self.directory.with_name(f"{self.directory.name}-damaged")
         place.mkdir(exist_ok=True)
-        taken = {p.name for p in place.iterdir()}
-        names = (f"{number}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, len(taken) + 2))))
-        target = place / next(name for name in names if name not in taken)
+        names = itertools.chain([f"{number}"], (f"{number}-{i}" for i in itertools.count(2)))
+        target = next(place / name for name in names if not (place / name).exists())
         if hosts.first():
             (self.directory / str(number)).rename(target)
         return target

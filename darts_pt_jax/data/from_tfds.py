@@ -146,11 +146,9 @@ def _opened(name: str, directory: str, download: bool = False) -> Iterator[Any]:
         raise Unknown(f"tensorflow-datasets has no data set {name!r}")
     with _quiet():
         try:
-            builder = _prepared(name, root)
-            if not builder and download:
+            if download and not _prepared(name, root):
                 _prepare(name, root)
-                builder = _prepared(name, root)
-            if not builder:
+            if not (builder := _prepared(name, root)):
                 raise NotPrepared(f"data set {name} is not prepared in {root}")
             yield builder
         except DataError:

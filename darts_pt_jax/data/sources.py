@@ -75,11 +75,10 @@ def npz(path: str) -> Images:
     if not pathlib.Path(path).is_file():
         raise DataError(f"data.path {path}: no such file: python -m experiments.prepare makes one of a known data set")
     try:
-        return from_arrays(path, npz_file.read(path, ARRAYS))
-    except DataError:
-        raise
+        arrays = npz_file.read(path, ARRAYS)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
+    return from_arrays(path, arrays)
 
 
 def tfds_images(place: Place) -> Images:

@@ -5,8 +5,7 @@ value, so that a name can be registered anew.
 """
 
 import functools
-from collections.abc import Hashable
-from typing import Any, Protocol
+from collections.abc import Callable
 
 import flax.errors
 import flax.linen as nn
@@ -35,21 +34,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-class MakeOperation(Hashable, Protocol):
-    """Makes an operation's module: a subclass of `Operation`, or a `functools.partial` of one."""
-
-    def __call__(
-        self,
-        channels: int,
-        stride: int = 1,
-        affine: bool = False,
-        pool_norm: bool = True,
-        *,
-        parent: Any = ...,
-        name: str | None = ...,
-    ) -> nn.Module:
-        """See `Operation`; `parent` and `name` are Flax's."""
-        ...
+MakeOperation = Callable[..., nn.Module]
+"""Makes an operation's module: a subclass of `Operation`, or a `functools.partial` of one."""
 
 
 OPERATIONS: dict[str, MakeOperation] = {
