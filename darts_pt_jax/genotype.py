@@ -230,7 +230,7 @@ def genotype_of(space: SearchSpace, operations: Mapping, kept: Mapping) -> Genot
       kept: bool [E] by cell kind, whether the edge stays.
     """
 
-    def node(kind: str, graph: CellGraph, state: int) -> Node:
+    def node(kind: str, graph: CellGraph, state: int) -> tuple[Any, ...]:
         edges = [e for e in graph.incoming(state) if kept[kind][e]]
         return tuple((graph.edges[e].candidates[int(operations[kind][e])], graph.edges[e].source) for e in edges)
 
