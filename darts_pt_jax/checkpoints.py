@@ -157,9 +157,9 @@ class Checkpoints:
         if wrong := self.damage(number):
             raise DamagedError(f"{self.directory / str(number)} is damaged: {wrong}")
 
-    def _item(self, number: int, **args):
-        (name,) = args
-        return self._checkpointer.restore(self.directory / str(number), args=ocp.args.Composite(**args))[name]
+    def _item(self, number: int, name: str, how: ocp.args.CheckpointArgs):
+        args = ocp.args.Composite(**{name: how})
+        return self._checkpointer.restore(self.directory / str(number), args=args)[name]
 
     def position(self, number: int):
         """The position of a checkpoint.
@@ -168,7 +168,7 @@ class Checkpoints:
           DamagedError: the checkpoint is damaged.
         """
         self._check(number)
-        return self._item(number, position=ocp.args.JsonRestore())
+        return self._item(number, "position", ocp.args.JsonRestore())
 
     def arrays(self, number: int) -> dict[str, np.ndarray]:
         """The arrays of a checkpoint's state by name, in the order of its leaves.
@@ -177,10 +177,10 @@ class Checkpoints:
           DamagedError: the checkpoint is damaged.
         """
         self._check(number)
-        layout = self._item(number, layout=ocp.args.JsonRestore())
+        layout = self._item(number, "layout", ocp.args.JsonRestore())
         stored = self._checkpointer.metadata(self.directory / str(number)).item_metadata["state"].tree
         flat = {dtype: np.empty(of.shape, dtype) for dtype, of in stored.items()}
-        flat = self._item(number, state=ocp.args.StandardRestore(flat))
+        flat = self._item(number, "state", ocp.args.StandardRestore(flat))
         arrays = {}
         for name, entry in layout.items():
             end = entry["offset"] + math.prod(entry["shape"])
@@ -233,7 +233,7 @@ def _flush(path: pathlib.Path):
 
 
 def size_of(tree) -> int:
-    """Bytes of a tree's arrays or `jax.ShapeDtypeStruct`s: about, and at most, the bytes of its checkpoint."""
+    """Bytes of a tree's arrays or `jax.ShapeDtypeStruct`s. Its checkpoint is compressed and takes little less."""
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree) if hasattr(x, "dtype"))
 
 
