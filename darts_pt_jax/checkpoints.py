@@ -233,7 +233,7 @@ def _flush(path: pathlib.Path):
 
 
 def size_of(tree) -> int:
-    """Bytes of a tree's arrays or `jax.ShapeDtypeStruct`s. Its checkpoint is compressed and takes little less."""
+    """Bytes of a tree's arrays or `jax.ShapeDtypeStruct`s: about the most that its checkpoint takes."""
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree) if hasattr(x, "dtype"))
 
 
