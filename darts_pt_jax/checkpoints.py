@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import math
 import os
 import pathlib
@@ -39,12 +40,12 @@ class Checkpoints:
         Unless `read_only`, it is created, and what an interrupted save or deletion left is removed.
         """
         self.directory, self._keep = directory.absolute(), keep
-        handlers = {
-            "state": ocp.StandardCheckpointHandler(),
-            "layout": ocp.JsonCheckpointHandler(),
-            "position": ocp.JsonCheckpointHandler(),
-        }
-        self._checkpointer = ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))
+        handler = ocp.CompositeCheckpointHandler(
+            state=ocp.StandardCheckpointHandler(),
+            layout=ocp.JsonCheckpointHandler(),
+            position=ocp.JsonCheckpointHandler(),
+        )
+        self._checkpointer = ocp.Checkpointer(handler)
         if not read_only and hosts.first():
             self.directory.mkdir(parents=True, exist_ok=True)
             for leftover in self.directory.glob("*.tmp*"):
@@ -114,8 +115,8 @@ class Checkpoints:
                 with contextlib.suppress(OSError):
                     _remove(leftover)
             raise record.WriteError(self.directory / str(number), error, size_of(packed)) from error
-        if hosts.first():
-            for old in self.numbers()[: -self._keep] if self._keep else ():
+        if hosts.first() and self._keep:
+            for old in self.numbers()[: -self._keep]:
                 self._delete(old)
         hosts.meet(f"checkpoint {number}")
 
@@ -143,9 +144,8 @@ class Checkpoints:
         """Moves a checkpoint into the folder "DIRECTORY-damaged"; returns its new path."""
         place = self.directory.with_name(f"{self.directory.name}-damaged")
         place.mkdir(exist_ok=True)
-        taken = {p.name for p in place.iterdir()}
-        names = (f"{number}{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, len(taken) + 2))))
-        target = place / next(name for name in names if name not in taken)
+        names = itertools.chain([f"{number}"], (f"{number}-{i}" for i in itertools.count(2)))
+        target = next(place / name for name in names if not (place / name).exists())
         if hosts.first():
             (self.directory / str(number)).rename(target)
         return target
@@ -157,9 +157,9 @@ class Checkpoints:
         if wrong := self.damage(number):
             raise DamagedError(f"{self.directory / str(number)} is damaged: {wrong}")
 
-    def _item(self, number: int, **args):
-        (name,) = args
-        return self._checkpointer.restore(self.directory / str(number), args=ocp.args.Composite(**args))[name]
+    def _item(self, number: int, name: str, how: ocp.args.CheckpointArgs):
+        args = ocp.args.Composite(**{name: how})
+        return self._checkpointer.restore(self.directory / str(number), args=args)[name]
 
     def position(self, number: int):
         """The position of a checkpoint.
@@ -168,7 +168,7 @@ class Checkpoints:
           DamagedError: the checkpoint is damaged.
         """
         self._check(number)
-        return self._item(number, position=ocp.args.JsonRestore())
+        return self._item(number, "position", ocp.args.JsonRestore())
 
     def arrays(self, number: int) -> dict[str, np.ndarray]:
         """The arrays of a checkpoint's state by name, in the order of its leaves.
@@ -177,10 +177,10 @@ class Checkpoints:
           DamagedError: the checkpoint is damaged.
         """
         self._check(number)
-        layout = self._item(number, layout=ocp.args.JsonRestore())
+        layout = self._item(number, "layout", ocp.args.JsonRestore())
         stored = self._checkpointer.metadata(self.directory / str(number)).item_metadata["state"].tree
         flat = {dtype: np.empty(of.shape, dtype) for dtype, of in stored.items()}
-        flat = self._item(number, state=ocp.args.StandardRestore(flat))
+        flat = self._item(number, "state", ocp.args.StandardRestore(flat))
         arrays = {}
         for name, entry in layout.items():
             end = entry["offset"] + math.prod(entry["shape"])
@@ -233,7 +233,7 @@ def _flush(path: pathlib.Path):
 
 
 def size_of(tree) -> int:
-    """Bytes of a tree's arrays or `jax.ShapeDtypeStruct`s: about, and at most, the bytes of its checkpoint."""
+    """Bytes of a tree's arrays or `jax.ShapeDtypeStruct`s: about the most that its checkpoint takes."""
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree) if hasattr(x, "dtype"))
 
 

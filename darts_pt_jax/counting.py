@@ -15,7 +15,7 @@ def multiply_adds(program: Callable[[jax.Array], Any], image_shape: tuple[int, .
     """Multiply-adds of the products of matrices and the convolutions that depend on a program's input.
 
     A Flax module with a method `multiply_adds(x, y)` gives its own number for a call on `x` that returns `y`; the rest
-    is counted from the traced program. Scans count every step, loops of unknown length one, branches the largest.
+    is counted from the traced program: every step of a scan, one step of a loop of unknown length, the largest branch.
 
     Args:
       program: a function of images [B, H, W, C]; it may make its own parameters, which is not counted.

@@ -105,7 +105,8 @@ class Devices:
           place: maps its arguments to a tuple of the same arguments, placed on the devices.
           **options: further options of `jax.jit`.
         """
-        return Program(function, self.mesh, out or self.whole, place or (lambda *args: args), options)
+        jitted = jax.jit(function, out_shardings=out or self.whole, **options)
+        return Program(jitted, self.mesh, place or (lambda *args: args))
 
     def for_scoring(self, masks: int, batch_size: int) -> "Devices":
         """The same devices, arranged to score `masks` masks at once with the least work for each device.
@@ -130,10 +131,9 @@ class Devices:
 class Program:
     """A function jitted for a mesh."""
 
-    def __init__(self, function: Callable, mesh: Mesh, out: Any, place: Callable, options: dict):
-        """Jits the function; the arguments are those of `Devices.jit`. The first call compiles it."""
-        self._mesh, self._place = mesh, place
-        self._jitted = jax.jit(function, out_shardings=out, **options)
+    def __init__(self, jitted: Any, mesh: Mesh, place: Callable):
+        """Takes the result of `jax.jit`, which its first call compiles, and `place` as in `Devices.jit`."""
+        self._jitted, self._mesh, self._place = jitted, mesh, place
 
     def __call__(self, *args):
         """Calls the function with its arguments placed."""

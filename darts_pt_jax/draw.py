@@ -154,10 +154,8 @@ def _label(axes: Axes, arcs: list[Path], names: list[str], styles: list[tuple], 
     curves = [BezierSegment(arc.vertices)(np.linspace(0, 1, 81)) for arc in arcs]
     taken = [(np.array([GAP * state, 0]), RADIUS) for state in range(states)]
     for e in sorted(range(len(arcs)), key=lambda e: np.ptp(curves[e][:, 0])):
-        text = axes.text(
-            0, 0, names[e], ha="center", va="center", fontsize=6.5, color=styles[e][0], zorder=5,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2},
-        )  # fmt: skip
+        look = {"ha": "center", "va": "center", "fontsize": 6.5, "color": styles[e][0], "zorder": 5}
+        text = axes.text(0, 0, names[e], bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2}, **look)
         extent = text.get_window_extent()
         half = np.array([extent.width, extent.height]) / axes.figure.dpi / 2 + 0.02
 
@@ -221,11 +219,10 @@ def _divide(axes: Axes, first: int):
     if first == 1:
         return
     axes.axvline(first - 0.5, color=LIGHT, linewidth=0.8, zorder=0)
-    for text, align, shift in (("operations", "right", -4), ("topology", "left", 4)):
-        axes.annotate(
-            text, (first - 0.5, 1), (shift, 2), axes.get_xaxis_transform(), "offset points", ha=align,
-            fontsize=6.5, color=GREY,
-        )  # fmt: skip
+    place = (first - 0.5, 1)
+    look = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points", "fontsize": 6.5, "color": GREY}
+    axes.annotate("operations", place, (-4, 2), ha="right", **look)
+    axes.annotate("topology", place, (4, 2), ha="left", **look)
 
 
 def _plot_scorings(axes: Axes, rows: Sequence[tuple]) -> list[Line2D]:
@@ -247,10 +244,9 @@ def _plot_tuning(axes: Axes, tuned: Sequence[Mapping]) -> list[Line2D]:
     """Plots the accuracy of tuning epochs between the decisions; returns the handles of the legend."""
     after = [record["decisions"] for record in tuned]
     place = [n + 0.3 + 0.4 * (after[:i].count(n) + 1) / (after.count(n) + 1) for i, n in enumerate(after)]
-    return axes.plot(
-        place, [record["valid_accuracy"] for record in tuned], ".:", color=INK, linewidth=1, markersize=3,
-        label="after tuning, unaugmented images",
-    )  # fmt: skip
+    accuracies = [record["valid_accuracy"] for record in tuned]
+    label = "after tuning, unaugmented images"
+    return axes.plot(place, accuracies, ".:", color=INK, linewidth=1, markersize=3, label=label)
 
 
 def _scorings(record: Mapping) -> list[tuple]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from darts_pt_jax.spaces import SearchSpace
+from darts_pt_jax.spaces import CellGraph, SearchSpace
 
 Node = tuple[tuple[str, int], ...]
 """A node's inputs, (operation, source state), by ascending source; a genotype that was read keeps the text's order."""
@@ -120,10 +120,8 @@ def _check(cells: Mapping, outputs: Mapping, inputs: int | None = None):
     for kind, nodes in cells.items():
         _expect(isinstance(nodes, tuple) and nodes, kind, nodes, "a list of nodes, at least one")
         states = outputs[kind]
-        _expect(
-            isinstance(states, tuple) and states and all(type(s) is int and s >= 0 for s in states),
-            f"{kind} outputs", states, "a list of states, at least one",
-        )  # fmt: skip
+        listed = isinstance(states, tuple) and states and all(type(s) is int and s >= 0 for s in states)
+        _expect(listed, f"{kind} outputs", states, "a list of states, at least one")
         first = max(states) + 1 - len(nodes) if inputs is None else inputs
         last = max(first, 1) + len(nodes) - 1
         _expect(max(states) == last, f"{kind} outputs", states, f"the last state {last} among them and none after it")
@@ -231,14 +229,11 @@ def genotype_of(space: SearchSpace, operations: Mapping, kept: Mapping) -> Genot
       operations: int [E] by cell kind, the index of each edge's candidate.
       kept: bool [E] by cell kind, whether the edge stays.
     """
-    cells: dict[str, Any] = {}
-    for kind, graph in space.cells.items():
-        cells[kind] = tuple(
-            tuple(
-                (graph.edges[e].candidates[int(operations[kind][e])], graph.edges[e].source)
-                for e in graph.incoming(node)
-                if kept[kind][e]
-            )
-            for node in graph.node_states
-        )
-    return Genotype(cells, {kind: graph.outputs for kind, graph in space.cells.items()})
+
+    def node(kind: str, graph: CellGraph, state: int) -> tuple[Any, ...]:
+        edges = [e for e in graph.incoming(state) if kept[kind][e]]
+        return tuple((graph.edges[e].candidates[int(operations[kind][e])], graph.edges[e].source) for e in edges)
+
+    graphs = space.cells.items()
+    cells = {kind: tuple(node(kind, graph, state) for state in graph.node_states) for kind, graph in graphs}
+    return Genotype(cells, {kind: graph.outputs for kind, graph in graphs})

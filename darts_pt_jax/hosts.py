@@ -32,10 +32,8 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
 
     jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM
     find = "deactivate" if coordinator else None  # else jax gives each process one device of its host
-    jax.distributed.initialize(
-        coordinator, processes, process, cluster_detection_method=find, heartbeat_timeout_seconds=LOST,
-        shutdown_timeout_seconds=24 * 3600,
-    )  # fmt: skip
+    timeouts: dict[str, Any] = {"heartbeat_timeout_seconds": LOST, "shutdown_timeout_seconds": 24 * 3600}
+    jax.distributed.initialize(coordinator, processes, process, cluster_detection_method=find, **timeouts)
 
 
 def leave(code: int):

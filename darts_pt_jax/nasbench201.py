@@ -1,8 +1,8 @@
 """Accuracies of the 15,625 NAS-Bench-201 architectures (Dong & Yang, 2020) from a compact npz table.
 
 The rows are in the benchmark's order, so that row numbers are the benchmark's indices. Accuracies are in percent, after
-200 epochs, the mean over the available trials. c10_test is of networks trained on CIFAR-10's whole training set;
-c100_test and in16_test are on one half of the test images of CIFAR-100 and ImageNet16-120.
+200 epochs, the mean over the available trials. c10_test is the test accuracy after training on CIFAR-10's whole training
+set; c100_test and in16_test are measured on one half of the test images of CIFAR-100 and ImageNet16-120.
 """
 
 import functools

@@ -59,9 +59,8 @@ class DiscreteCell(nn.Module):
             total: Any = 0.0
             for i, (name, source) in enumerate(node):
                 stride = 2 if self.reduction and source < self.inputs else 1
-                operation = ops.OPERATIONS[name](
-                    self.channels, stride, affine=True, pool_norm=False, name=f"node_{n}_{i}_{name}"
-                )
+                make = ops.OPERATIONS[name]
+                operation = make(self.channels, stride, affine=True, pool_norm=False, name=f"node_{n}_{i}_{name}")
                 y = operation(states[source], train)
                 identity = name == "skip_connect" and stride == 1
                 total += y if identity or not train else self._dropped(y, drop_path)
@@ -137,16 +136,13 @@ class Network(nn.Module):
             channels *= 1 + reduction
             inputs = self.genotype.inputs(kind)
             cell_type = nn.remat(DiscreteCell, static_argnums=(2,)) if self.remat and train else DiscreteCell
-            cell = cell_type(
-                self.genotype.cells[kind], self.genotype.outputs[kind], channels, inputs, reduction, after_reduction,
-                name=f"cells_{i}",
-            )  # fmt: skip
+            nodes, outputs = self.genotype.cells[kind], self.genotype.outputs[kind]
+            cell = cell_type(nodes, outputs, channels, inputs, reduction, after_reduction, name=f"cells_{i}")
             previous, x = x, cell((previous, x)[-inputs:], train, drop_path)
             after_reduction = reduction
             if self.auxiliary and i == 2 * self.cells // 3 and (train or self.is_initializing()):
-                auxiliary = AuxiliaryHead(self.classes, self.form == "imagenet", name="auxiliary")(x).astype(
-                    jnp.float32
-                )
+                head = AuxiliaryHead(self.classes, self.form == "imagenet", name="auxiliary")
+                auxiliary = head(x).astype(jnp.float32)
         if self.form == "nasbench201":
             x = kernels.relu(ops.Norm(affine=True, name="final_norm")(x, train))
         x = x.astype(jnp.float32).mean((1, 2))
@@ -213,7 +209,7 @@ def size(net: Network, image_shape: Sequence[int]) -> tuple[int, int]:
     Convolutions and products of matrices count. Programs that also count BatchNorm and pooling give larger numbers.
     """
     rngs = dict.fromkeys(("params", "noise"), jax.random.key(0))
-    program = lambda image: net.clone(auxiliary=False).init_with_output(rngs, image, False)  # noqa: E731
+    program = functools.partial(net.clone(auxiliary=False).init_with_output, rngs, train=False)
     products, (_, variables) = counting.multiply_adds(program, (1, *image_shape))
     return parameters(variables["params"]), products
 

@@ -235,23 +235,17 @@ class Supernet(nn.Module):
         x = ops.Conv(self.space.stem_multiplier * channels, 3, name="stem_conv")(images.astype(self.dtype))
         x = ops.Norm(affine=True, name="stem_norm")(x, batch_statistics)
         previous, after_reduction = x, False
+        pool_norm = self.space.pool_norm
         for i, kind in enumerate(self.space.layout(self.cells)):
+            name = f"cells_{i}"
             if kind == RESIDUAL_BLOCK:
                 channels *= 2
-                previous, x = x, ops.ResidualBlock(channels, name=f"cells_{i}")(x, batch_statistics)
+                previous, x = x, ops.ResidualBlock(channels, name=name)(x, batch_statistics)
                 continue
             graph = self.space.cells[kind]
             channels *= 1 + graph.reduction
             cell_type = nn.remat(Cell, static_argnums=(3,)) if self.remat else Cell
-            cell = cell_type(
-                graph,
-                channels,
-                self.space.pool_norm,
-                after_reduction,
-                self.plain,
-                self.mixed_channels,
-                name=f"cells_{i}",
-            )
+            cell = cell_type(graph, channels, pool_norm, after_reduction, self.plain, self.mixed_channels, name=name)
             inputs = (previous, x)[-graph.inputs :]
             previous, x = x, cell(inputs, edge_weights[kind], batch_statistics)
             after_reduction = graph.reduction

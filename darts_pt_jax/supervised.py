@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Protocol
 
 import flax.struct
 import jax
@@ -72,26 +71,12 @@ def make_gradient(net: Network, auxiliary_weight: float, smoothing: float) -> Gr
     return gradient
 
 
-class EvaluateNetwork(Protocol):
-    """A discrete network on one batch, by its running statistics."""
+def make_evaluate(net: Network) -> Callable[..., Metrics]:
+    """`evaluate(variables, images, labels, counted, key)`: the sums over the images of a batch that count.
 
-    def __call__(
-        self, variables: dict, images: jax.Array, labels: jax.Array, counted: jax.Array, key: jax.Array
-    ) -> Metrics:
-        """Returns the sums over the images that count.
-
-        Args:
-          variables: "params" and "batch_stats".
-          images: float32 [B, H, W, C].
-          labels: int32 [B].
-          counted: bool [B].
-          key: of operations that draw.
-        """
-        ...
-
-
-def make_evaluate(net: Network) -> EvaluateNetwork:
-    """The evaluation of a network, whose auxiliary head is left out."""
+    The network uses its running statistics, and no auxiliary head. Variables are "params" and "batch_stats", images
+    float32 [B, H, W, C], labels int32 [B], `counted` bool [B]; `key` is for operations that draw.
+    """
 
     def evaluate(variables: dict, images, labels, counted, key) -> Metrics:
         logits, _ = net.apply(variables, images, False, rngs={"noise": key})

@@ -75,12 +75,8 @@ class FolderSplit:
             labels += [label] * len(found)
             others += sorted(set(files) - set(found))
         self._labels = np.array(labels, np.int32)
-        self.notes: tuple[str, ...] = ()
-        if others:
-            self.notes = (
-                f"{root / split}: files left out, since by their names they are no pictures: {len(others)}, "
-                f"such as {root / others[0]}",
-            )
+        left_out = f"{root / split}: files left out, since by their names they are no pictures: {len(others)}"
+        self.notes = (f"{left_out}, such as {root / others[0]}",) if others else ()
 
     def __len__(self) -> int:
         return len(self._names)

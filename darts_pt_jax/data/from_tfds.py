@@ -5,15 +5,13 @@ import importlib.util
 import io
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from absl import logging
 
 from darts_pt_jax.data.images import DataError, Images, from_arrays
-
-T = TypeVar("T")
 
 
 class Unavailable(DataError):
@@ -57,7 +55,22 @@ def read(name: str, directory: str = "", download: bool = False) -> Images:
       Unavailable: tensorflow-datasets, TensorFlow or the data are missing.
       DataError: the data cannot be used or prepared.
     """
-    return _use(name, directory, download, _images)
+    with _opened(name, directory, download) as builder:
+        _check(name, builder, "test")
+        ordered = "id" in builder.info.features
+        arrays = {}
+        for split in ("train", "test"):
+            examples = list(_examples(name, builder, split))
+            if ordered:
+                examples.sort(key=lambda example: _natural(example["id"]))
+            if len(shapes := sorted({np.shape(example["image"]) for example in examples})) > 1:
+                raise DataError(
+                    f"data set {name}: {split} has images of shapes {shapes[0]} to {shapes[-1]}, expected one"
+                )
+            arrays[f"{split}_images"] = np.array([example["image"] for example in examples])
+            arrays[f"{split}_labels"] = np.array([example["label"] for example in examples])
+        note = f"data set {name} has no feature id: the images are in tensorflow-datasets' order, not the publisher's"
+        return from_arrays(f"data set {name}", arrays, () if ordered else (note,))
 
 
 def splits(name: str, directory: str = "") -> tuple["TfdsSplit", "TfdsSplit", int]:
@@ -75,7 +88,22 @@ def splits(name: str, directory: str = "") -> tuple["TfdsSplit", "TfdsSplit", in
       Unavailable: tensorflow-datasets or the data are missing, or are in files without random access.
       DataError: the data cannot be used.
     """
-    return _use(name, directory, False, _splits)
+    with _opened(name, directory) as builder:
+        held_out = "validation" if "validation" in builder.info.splits else "test"
+        _check(name, builder, held_out)
+        if not _random_access(builder):
+            raise Unavailable(
+                f"data set {name} is prepared in {builder.data_dir} as {builder.info.file_format.value}, expected "
+                "array_record, which has random access: tfds convert_format "
+                f"--dataset_version_dir={builder.data_dir} --out_file_format=array_record "
+                "(needs pip install -e '.[prepare]')"
+            )
+        label = builder.info.features["label"]
+        if not (classes := getattr(label, "num_classes", None)):
+            raise DataError(
+                f"data set {name} has a {type(label).__name__} for the feature label, expected a ClassLabel"
+            )
+        return TfdsSplit(name, builder, "train"), TfdsSplit(name, builder, held_out), classes
 
 
 class TfdsSplit:
@@ -105,8 +133,9 @@ class TfdsSplit:
         yield f"{full_name} {split.name} {split.shard_lengths} {split.num_bytes}"
 
 
-def _use(name: str, directory: str, download: bool, function: Callable[[str, Any], T]) -> T:
-    """Calls the function with the name and the data set's builder; turns every error into a `DataError`."""
+@contextlib.contextmanager
+def _opened(name: str, directory: str, download: bool = False) -> Iterator[Any]:
+    """Gives the data set's builder to its context, and turns every error that arises there into a `DataError`."""
     if not installed():
         raise Unknown(f"{name!r} is read by tensorflow-datasets: pip install -e '.[tfds]'")
     import tensorflow_datasets as tfds
@@ -117,13 +146,11 @@ def _use(name: str, directory: str, download: bool, function: Callable[[str, Any
         raise Unknown(f"tensorflow-datasets has no data set {name!r}")
     with _quiet():
         try:
-            builder = _prepared(name, root)
-            if not builder and download:
+            if download and not _prepared(name, root):
                 _prepare(name, root)
-                builder = _prepared(name, root)
-            if not builder:
+            if not (builder := _prepared(name, root)):
                 raise NotPrepared(f"data set {name} is not prepared in {root}")
-            return function(name, builder)
+            yield builder
         except DataError:
             raise
         except Exception as error:  # tensorflow-datasets lets through whatever files, codecs and downloads raise
@@ -152,52 +179,25 @@ def _prepare(name: str, root: pathlib.Path) -> None:
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
 
 
-def _splits(name: str, builder: Any) -> tuple[TfdsSplit, TfdsSplit, int]:
+def _check(name: str, builder: Any, held_out: str) -> None:
+    needed = ("split", {"train", held_out}, builder.info.splits), ("feature", {"image", "label"}, builder.info.features)
+    for what, expected, found in needed:
+        if missing := sorted(expected - set(found)):
+            raise DataError(
+                f"data set {name} lacks the {what} {' and '.join(missing)}; it has {', '.join(found) or 'none'}"
+            )
+
+
+def _random_access(builder: Any) -> bool:
     import tensorflow_datasets as tfds
 
-    held_out = "validation" if "validation" in builder.info.splits else "test"
-    _check(name, builder, held_out)
-    if not builder.info.available_file_formats() & tfds.core.FileFormat.with_random_access():
-        raise Unavailable(
-            f"data set {name} is prepared in {builder.data_dir} as {builder.info.file_format.value}, expected array_record, "
-            f"which has random access: tfds convert_format --dataset_version_dir={builder.data_dir} "
-            "--out_file_format=array_record (needs pip install -e '.[prepare]')"
-        )
-    label = builder.info.features["label"]
-    if not (classes := getattr(label, "num_classes", None)):
-        raise DataError(f"data set {name} has a {type(label).__name__} for the feature label, expected a ClassLabel")
-    return TfdsSplit(name, builder, "train"), TfdsSplit(name, builder, held_out), classes
-
-
-def _images(name: str, builder: Any) -> Images:
-    _check(name, builder, "test")
-    ordered = "id" in builder.info.features
-    arrays = {}
-    for split in ("train", "test"):
-        examples = list(_examples(name, builder, split))
-        if ordered:
-            examples.sort(key=lambda example: _natural(example["id"]))
-        if len(shapes := sorted({np.shape(example["image"]) for example in examples})) > 1:
-            raise DataError(f"data set {name}: {split} has images of shapes {shapes[0]} to {shapes[-1]}, expected one")
-        arrays[f"{split}_images"] = np.array([example["image"] for example in examples])
-        arrays[f"{split}_labels"] = np.array([example["label"] for example in examples])
-    note = f"data set {name} has no feature id: the images are in tensorflow-datasets' order, not the publisher's"
-    return from_arrays(f"data set {name}", arrays, () if ordered else (note,))
-
-
-def _check(name: str, builder: Any, held_out: str) -> None:
-    if missing := {"train", held_out} - set(builder.info.splits):
-        found = ", ".join(builder.info.splits) or "none"
-        raise DataError(f"data set {name} lacks the split {' and '.join(sorted(missing))}; it has {found}")
-    if missing := {"image", "label"} - set(builder.info.features):
-        features = ", ".join(builder.info.features)
-        raise DataError(f"data set {name} lacks the feature {' and '.join(sorted(missing))}; it has {features}")
+    return bool(builder.info.available_file_formats() & tfds.core.FileFormat.with_random_access())
 
 
 def _examples(name: str, builder: Any, split: str) -> Iterable[dict]:
     import tensorflow_datasets as tfds
 
-    if builder.info.available_file_formats() & tfds.core.FileFormat.with_random_access():
+    if _random_access(builder):
         return builder.as_data_source(split)
     if not _installed("tensorflow"):
         raise Unavailable(

@@ -44,16 +44,7 @@ def convert(source: pathlib.Path, target: pathlib.Path) -> int:
             metrics.append([_accuracy(results, *where) for where in METRICS.values()])
     except TableError:
         raise
-    except (
-        OSError,
-        KeyError,
-        IndexError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        EOFError,
-        pickle.UnpicklingError,
-    ) as error:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, EOFError, pickle.UnpicklingError) as error:
         raise TableError(f"{source}: not an official file of NAS-Bench-201 or NATS-Bench: {error!r:.200}") from error
     if not archs:
         raise TableError(f"{source}: has no architectures")

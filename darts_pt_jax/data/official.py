@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import scipy.io
 
-from darts_pt_jax.data.images import DataError, Images, from_arrays
+from darts_pt_jax.data.images import ARRAYS, DataError, Images, from_arrays
 
 Part = tuple[str, np.ndarray, np.ndarray]
 """A split's name, some of its images uint8 [n, H, W, C], and their labels [n]."""
@@ -88,20 +88,17 @@ ALGORITHMS = {32: "md5", 64: "sha256"}
 
 
 def _images(name: str, release: Release, folder: pathlib.Path, checksums: dict[str, str]) -> Images:
-    parts: dict[str, list] = {"train": [], "test": []}
+    parts: dict[str, list[np.ndarray]] = {array: [] for array in ARRAYS}
     for file, published in release.checksums.items():
         content = (folder / file).read_bytes()
         _check(folder / file, content, checksums.get(file, published))
         try:
             for split, images, labels in release.read(file, content):
-                parts[split].append((images, labels))
+                parts[f"{split}_images"].append(images)
+                parts[f"{split}_labels"].append(labels)
         except Exception as error:  # tarfile, zlib, pickle and SciPy each raise their own
             raise DataError(f"{folder / file}: {' '.join(str(error).split()) or type(error).__name__}") from error
-    arrays = {}
-    for split, pieces in parts.items():
-        arrays[f"{split}_images"] = np.concatenate([images for images, _ in pieces])
-        arrays[f"{split}_labels"] = np.concatenate([labels for _, labels in pieces])
-    return from_arrays(f"{name} in {folder}", arrays)
+    return from_arrays(f"{name} in {folder}", {array: np.concatenate(pieces) for array, pieces in parts.items()})
 
 
 def _check(path: pathlib.Path, content: bytes, expected: str) -> None:

@@ -35,7 +35,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """How to get a data set. All that other modules need to know about a source stands here.
+    """How to get a data set; other modules know nothing else about a source.
 
     Attributes:
       read: reads the whole data set into memory; None: it can only be streamed.
@@ -75,11 +75,10 @@ def npz(path: str) -> Images:
     if not pathlib.Path(path).is_file():
         raise DataError(f"data.path {path}: no such file: python -m experiments.prepare makes one of a known data set")
     try:
-        return from_arrays(path, npz_file.read(path, ARRAYS))
-    except DataError:
-        raise
+        arrays = npz_file.read(path, ARRAYS)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
+    return from_arrays(path, arrays)
 
 
 def tfds_images(place: Place) -> Images:
@@ -138,9 +137,7 @@ SOURCES = {
 """Sources by name; `find` takes every other name to be tensorflow-datasets'."""
 
 TENSORFLOW_DATASETS = Source(
-    read=tfds_images,
-    stream=lambda place, side: tfds_stream(place.source, place.directory, side),
-    downloads=True,
+    read=tfds_images, stream=lambda place, side: tfds_stream(place.source, place.directory, side), downloads=True
 )
 
 
@@ -208,8 +205,6 @@ def load(
 def resized(images: Images, size: int) -> Images:
     """Resizes a data set to `size` x `size` pixels by `pictures.resized`; the default padding scales with it."""
     height, width, _ = images.image_shape
-    if (height, width) == (size, size):
-        return images
     return dataclasses.replace(
         images,
         train_images=pictures.resized(images.train_images, size, size),

@@ -4,7 +4,6 @@ Flips, jitter of the colours and normalisation are left to the device (`batches.
 """
 
 import dataclasses
-import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,9 @@ from darts_pt_jax.data.images import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+Labelled = tuple[np.ndarray, int]
+"""An image uint8 [S, S, 3] and its label."""
 
 Batch = tuple[np.ndarray, np.ndarray]
 """Images uint8 [B, S, S, 3] and their labels int32 [B]."""
@@ -105,7 +107,7 @@ class Stream:
             return pictures.bilinear(part, self.side, self.side)
 
         in_batches = numbers.slice(slice(0, len(self.train) // batch_size * batch_size))
-        return self._batches(in_batches, self.train, cut, batch_size, start, rows)
+        return self._batches(in_batches, self._reader(self.train, cut), batch_size, start, rows)
 
     def testing(self, batch_size: int, start: int = 0, rows: slice | None = None) -> Iterator[Batch]:
         """The `pictures.middle` of the test pictures, in order.
@@ -126,16 +128,22 @@ class Stream:
         def cut(picture: "Image", number: int) -> "Image":
             return pictures.middle(picture, self.side)
 
-        return self._batches(range(len(self.test)), self.test, cut, batch_size, start, rows)
+        return self._batches(range(len(self.test)), self._reader(self.test, cut), batch_size, start, rows)
+
+    def _reader(self, split: PictureSplit, cut: "Callable[[Image, int], Image]") -> Callable[[int], Labelled]:
+        """A function of a picture's number that reads it and cuts it to an image."""
+
+        def read(number: int) -> Labelled:
+            with pictures.named(split.name(number)):
+                encoded, label = split[number]
+                if not 0 <= label < self.classes:
+                    raise ValueError(f"its label is {label}, expected 0 to {self.classes - 1}")
+                return pictures.decoded(encoded, 3, lambda picture: cut(picture, number)), label
+
+        return read
 
     def _batches(
-        self,
-        numbers: Sequence[int],
-        split: PictureSplit,
-        cut: "Callable[[Image, int], Image]",
-        batch_size: int,
-        start: int,
-        rows: slice | None,
+        self, numbers: Sequence[int], read: Callable[[int], Labelled], batch_size: int, start: int, rows: slice | None
     ) -> Iterator[Batch]:
         """Batches of the pictures with these numbers; threads read and cut them up to two batches ahead."""
         first, end, _ = (rows or slice(None)).indices(batch_size)
@@ -146,7 +154,6 @@ class Stream:
             return numbers[min(batch * batch_size + first + row, len(numbers) - 1)]
 
         positions = _grain().MapDataset.range(start * size, -(-len(numbers) // batch_size) * size)
-        read = functools.partial(_read, split, self.classes, cut)
         options = _grain().ReadOptions(self.threads or os.cpu_count(), prefetch_buffer_size=2 * size)
         images = positions.map(number).map(read).to_iter_dataset(options)
         return iter(images.batch(size, batch_fn=_stack))
@@ -167,18 +174,7 @@ def check(side: int) -> None:
         raise DataError("reading pictures needs Pillow: pip install -e '.[imagenet]'") from None
 
 
-def _read(
-    split: PictureSplit, classes: int, cut: "Callable[[Image, int], Image]", number: int
-) -> tuple[np.ndarray, int]:
-    """A picture, cut to an image uint8 [S, S, 3], and its label."""
-    with pictures.named(split.name(number)):
-        encoded, label = split[number]
-        if not 0 <= label < classes:
-            raise ValueError(f"its label is {label}, expected 0 to {classes - 1}")
-        return pictures.decoded(encoded, 3, lambda picture: cut(picture, number)), label
-
-
-def _stack(labelled: Sequence[tuple[np.ndarray, int]]) -> Batch:
+def _stack(labelled: Sequence[Labelled]) -> Batch:
     images, labels = zip(*labelled, strict=True)
     return np.stack(images), np.array(labels, np.int32)
 

@@ -123,9 +123,9 @@ def _rank(name: str, path: Path, edge: tuple[int, int] | None) -> tuple[int, ...
 def variables(tensors: Mapping[str, np.ndarray], net: Supernet | Network, like: Mapping) -> dict:
     """A state dict as variables of a supernet or a discrete network.
 
-    Several edges of a supernet may share running statistics that the reference keeps for each edge. If those differ by
-    more than 1e-5 of the largest value, as after SDARTS, which skips operations now and then, their mean is taken and a
-    warning says so: logits by running statistics then differ from the reference's. Otherwise the first edge's are taken.
+    Edges of a supernet may share running statistics that the reference keeps for each edge. The first edge's are taken,
+    unless they differ by more than 1e-5 of the largest value. That happens after SDARTS, which sometimes skips
+    operations. Then the mean is taken, logits from running statistics differ from the reference's, and a warning says so.
 
     Args:
       tensors: the state dict, in its order. Architecture parameters and batch counts in it are ignored, as is the
@@ -233,13 +233,8 @@ def network_of(tensors: Mapping[str, np.ndarray], genotype: Genotype, cells: int
         if form == "cifar" and second_size == [3, 3]:
             form = "imagenet"
     networks.check(genotype, form)
-    if form == "cifar":
-        channels = stem_channels // 3
-    elif form == "imagenet":
-        channels = second_channels
-    else:
-        channels = stem_channels
-    return Network(genotype, form, cells, channels, len(arrays[-1]))
+    channels = {"cifar": stem_channels // 3, "imagenet": second_channels, "nasbench201": stem_channels}
+    return Network(genotype, form, cells, channels[form], len(arrays[-1]))
 
 
 def image_channels(tensors: Mapping[str, np.ndarray]) -> int:

@@ -107,7 +107,10 @@ def find(text: str) -> Genotype:
     if text[:1] in ("|", "{") or "(" in text:
         return Genotype.from_text(text)
     try:
-        content = _content(pathlib.Path(text))
+        with pathlib.Path(text).open() as file:
+            content = file.read(_LONGEST + 1)
+        if len(content) > _LONGEST:
+            raise ValueError(f"it has more than {_LONGEST:,} characters")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         near = guess(text, genotypes(), ignore_case=True)
@@ -115,14 +118,6 @@ def find(text: str) -> Genotype:
             f"got {text!r:.80}, which is no published name and no readable file ({reason}){near}"
         ) from None
     return Genotype.from_text(content)
-
-
-def _content(file: pathlib.Path) -> str:
-    with file.open() as opened:
-        content = opened.read(_LONGEST + 1)
-    if len(content) > _LONGEST:
-        raise ValueError(f"it has more than {_LONGEST:,} characters")
-    return content
 
 
 _LONGEST = 100_000

@@ -1,12 +1,11 @@
 """The table of candidate operations, and what each of them is.
 
-A new operation is a new row of `OPERATIONS`: a subclass of `Operation`. The functions below the table ask the registered
-value, so that a name can be registered anew.
+A new operation is a new row of `OPERATIONS`: a subclass of `Operation`. The functions below the table look its name up
+in every call, so that a name can be registered anew.
 """
 
 import functools
-from collections.abc import Hashable
-from typing import Any, Protocol
+from collections.abc import Callable
 
 import flax.errors
 import flax.linen as nn
@@ -35,21 +34,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-class MakeOperation(Hashable, Protocol):
-    """Makes an operation's module: a subclass of `Operation`, or a `functools.partial` of one."""
-
-    def __call__(
-        self,
-        channels: int,
-        stride: int = 1,
-        affine: bool = False,
-        pool_norm: bool = True,
-        *,
-        parent: Any = ...,
-        name: str | None = ...,
-    ) -> nn.Module:
-        """See `Operation`; `parent` and `name` are Flax's."""
-        ...
+MakeOperation = Callable[..., nn.Module]
+"""Makes an operation's module: a subclass of `Operation`, or a `functools.partial` of one."""
 
 
 OPERATIONS: dict[str, MakeOperation] = {
@@ -82,7 +68,7 @@ def init(key: jax.Array, name: str, channels: int, stride: int = 1, pool_norm: b
 
 @functools.cache
 def _shapes(make: MakeOperation, stride: int, pool_norm: bool = True) -> dict:
-    """`init`'s shapes. What is cached is cached by the registered value: a name may be registered anew."""
+    """The shapes of `init`, cached by the registered value, since a name may be registered anew."""
     return jax.eval_shape(lambda: _init(jax.random.key(0), make, 2, stride, pool_norm))
 
 
