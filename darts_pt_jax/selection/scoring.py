@@ -17,7 +17,7 @@ from darts_pt_jax.loops import Begin, Loop
 from darts_pt_jax.metrics import Evaluate, Metrics
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 
-RECORDED = (CRITERIA["acc"], CRITERIA["loss"])
+RECORDED = (CRITERIA["loss"], CRITERIA["acc"])
 """Criteria that every scoring records, whichever criterion decides."""
 
 
@@ -74,8 +74,8 @@ class Scorer(Protocol):
 
     def __call__(
         self, masks: jax.Array, batch: Any, unmasked: jax.Array | None = None
-    ) -> tuple[Metrics, dict[str, jax.Array], jax.Array | None]:
-        """Returns sums over the batch [M], the values [M, B] of each criterion, and the unmasked logits [B, classes].
+    ) -> tuple[Metrics, list[jax.Array], jax.Array | None]:
+        """Returns sums over the batch [M], the values [M, B] of every criterion, and the unmasked logits [B, classes].
 
         Args:
           masks: float32 [M, E, O].
@@ -100,7 +100,7 @@ def make_scorer(evaluate: Evaluate, kind: str, criteria: Sequence[Criterion] = R
 
     def scorer(
         variables: Any, edge_weights: EdgeWeights, masks: jax.Array, batch: Any, unmasked: jax.Array | None = None
-    ) -> tuple[Metrics, dict[str, jax.Array], jax.Array | None]:
+    ) -> tuple[Metrics, list[jax.Array], jax.Array | None]:
         def masked(mask):
             logits, labels = evaluate(variables, {**edge_weights, kind: edge_weights[kind] * mask}, batch)
             # the barrier keeps the sums equal, to the bit, to those of a program without the values
@@ -108,7 +108,7 @@ def make_scorer(evaluate: Evaluate, kind: str, criteria: Sequence[Criterion] = R
 
         sums, logits, labels = jax.vmap(masked, out_axes=(0, 0, None))(masks)
         unmasked = logits[0] if unmasked is None else unmasked
-        values = {c.record: jax.vmap(c.measure, (0, None, None))(logits, labels, unmasked) for c in criteria}
+        values = [jax.vmap(c.measure, (0, None, None))(logits, labels, unmasked) for c in criteria]
         return sums, values, unmasked if any(c.compares for c in criteria) else None
 
     return scorer
@@ -146,7 +146,7 @@ def score_masks(
             sums, values, unmasked = scorer(call, batches[i], unmasked)
             parts.append((sums, values))
         sums, values = jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(masks)], *jax.device_get(parts))
-        loop.total = _added(loop.total, sums, values)
+        loop.total = _added(loop.total, sums, {c.record: each for c, each in zip(criteria, values, strict=True)})
     return loop.total
 
 
@@ -167,7 +167,7 @@ def _squared_differences(values: np.ndarray) -> np.ndarray:
 
 
 def make_score(
-    scorer: Scorer, size: int, batches: Sequence, criterion: Criterion = RECORDED[0], begin: Begin = Loop,
+    scorer: Scorer, size: int, batches: Sequence, criterion: Criterion = CRITERIA["acc"], begin: Begin = Loop,
     state: Any = None, images: int = 0,
 ) -> Score:  # fmt: skip
     """A `Score` that calls `score_masks` with these arguments, and puts the unmasked supernet first.
@@ -180,7 +180,8 @@ def make_score(
         every = np.concatenate([np.ones_like(masks[:1]), masks])
         sums = score_masks(scorer, every, size, batches, criteria, begin, state, images)
         count = int(sums.images)
-        values = {c.record: c.recorded(sums.totals[c.record], count).tolist() for c in criteria}
+        records = {c.record: c.recorded(sums.totals[c.record], count).tolist() for c in criteria}
+        values = dict(sorted(records.items()))
         return {
             "images": count,
             "baseline": {name: each[0] for name, each in values.items()},
