@@ -9,22 +9,20 @@ with nothing but jax:
 Exit codes: 0 done, 2 there is no network.
 """
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
 
 from darts_pt_jax import record
 from darts_pt_jax.interop.export import TrainedNetwork, plugins_of
+from experiments import commands
 from experiments.config import plugins
 from experiments.config.settings import fail
 
 
 def main(argv: Sequence[str]) -> int:
     """Carries out one command and returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = commands.parser("export", __doc__)
     parser.add_argument("run", type=pathlib.Path, metavar="RUN_DIR", help="of a run that has retrained")
     plugins.add_option(parser)
     asked = parser.parse_args(argv)

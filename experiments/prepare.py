@@ -122,13 +122,12 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = _Parser("python -m experiments.prepare", description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("name", help=f"{', '.join(official.RELEASES)}, or a name of tensorflow-datasets")
-    parser.add_argument(
-        "--dir", default="", help="where the data are: prepared by tensorflow-datasets, or as published"
-    )
-    parser.add_argument("--output", default="", help="the npz to make (data/NAME.npz)")
-    parser.add_argument("--download", action="store_true", help="let tensorflow-datasets download what is not there")
-    parser.add_argument("--checksums", default="", help="lines of sha256sum or md5sum, used instead of published ones")
+    add = parser.add_argument
+    add("name", help=f"{', '.join(official.RELEASES)}, or a name of tensorflow-datasets")
+    add("--dir", default="", help="where the data are: prepared by tensorflow-datasets, or as published")
+    add("--output", default="", help="the npz to make (data/NAME.npz)")
+    add("--download", action="store_true", help="let tensorflow-datasets download what is not there")
+    add("--checksums", default="", help="lines of sha256sum or md5sum, used instead of published ones")
     return parser.parse_args(argv)
 
 

@@ -18,6 +18,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from experiments import commands
 from experiments.engine.interrupts import Interrupts, exit_code
 from experiments.engine.large_pages import use_large_pages
 
@@ -75,11 +76,10 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
 def _arguments(argv: Sequence[str], analyses: dict) -> argparse.Namespace:
     from experiments.config import plugins
 
-    prog, look = "python -m experiments.analysis", argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=look)
-    commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    parser = commands.parser("analysis", __doc__)
+    names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, one in analyses.items():
-        command = commands.add_parser(name, help=f"{one.paper}: {one.about}", description=one.about)
+        command = names.add_parser(name, help=f"{one.paper}: {one.about}", description=one.about)
         command.add_argument("--run", required=True, nargs="+", metavar="RUN_DIR", help="whose search is finished")
         command.add_argument("--out", metavar="DIR", help=f"default: RUN_DIR-analysis/{name}")
         plugins.add_option(command)

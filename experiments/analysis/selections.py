@@ -15,9 +15,7 @@ from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.measures import plain_kinds, without_parameters
 from experiments.reporting.records import learns_alphas, read_genotype
 
-INTERVAL_OPTIONS = {
-    "intervals": {"default": "0,1,2,5", "help": "epochs of tuning between decisions, by commas (default: 0,1,2,5)"},
-}
+INTERVALS = {"intervals": {"default": "0,1,2,5", "help": "epochs of tuning between decisions (default: 0,1,2,5)"}}
 METRICS = {"c10_test": "CIFAR-10", "c100_test": "CIFAR-100", "in16_test": "ImageNet16-120"}
 assert tuple(METRICS) == nasbench201.SUMMARY
 
@@ -82,9 +80,7 @@ def tuning(subject: Subject, options: Options) -> Result:
     if not subject.config.select.interval:
         raise ConfigError(f"--run {subject.directory}: its select.interval is 0, so that nothing is tuned")
     methods = {"perturbation": "perturbation", "magnitude": "magnitude_tuned"}
-    checked = {
-        name: subject.selection(method, select__method=method, eval__every=1) for name, method in methods.items()
-    }
+    checked = {name: subject.selection(by, select__method=by, eval__every=1) for name, by in methods.items()}
     start = end_of_search(subject.metrics).get("valid_accuracy")
     start = subject.accuracy(subject.state) if start is None else start
     rows, places = [], {}

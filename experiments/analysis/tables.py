@@ -153,9 +153,8 @@ def _drawn(rows: Sequence[dict]) -> Figure:
         if row["runs"]:
             axes.plot(row["ours"], i, "x", color=figures.COLOURS[0], markersize=4)
     axes.plot([], [], "x", color=figures.COLOURS[0], markersize=4, label="ours")
-    axes.set_yticks(
-        range(len(rows)), [f"Table {r['table']}: {r['space']}, {r['data']}, {r['method']}" for r in rows], fontsize=5
-    )
+    names = [f"Table {row['table']}: {row['space']}, {row['data']}, {row['method']}" for row in rows]
+    axes.set_yticks(range(len(rows)), names, fontsize=5)
     axes.invert_yaxis()
     axes.legend(frameon=False, fontsize=7)
     return figure
@@ -165,9 +164,8 @@ def _runs(workdirs: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     """Run directories, each once; a sweep stands for its own."""
     found = []
     for workdir in workdirs:
-        within = (
-            [workdir] if (workdir / "run.json").is_file() else [f.parent for f in sorted(workdir.glob("*/run.json"))]
-        )
+        of_sweep = [file.parent for file in sorted(workdir.glob("*/run.json"))]
+        within = [workdir] if (workdir / "run.json").is_file() else of_sweep
         if not within:
             raise ConfigError(f"--run {workdir}: neither a run directory nor a sweep's: it has no run.json")
         found += within

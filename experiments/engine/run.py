@@ -41,12 +41,15 @@ from experiments.training.supernet import Regime, Training
 
 
 class Run:
-    """What a unit works with: the config, the supernet and its data, the source of the supernet, where to record."""
+    """What a unit works with: the config, the supernet and its data, the source of the supernet, where to record.
+
+    Attributes:
+      done: how many units are, once it has been resumed.
+    """
 
     def __init__(
         self, settings: Settings, images: Images | Stream, devices: Devices, training: Training | None,
-        source: Source | TorchSource | None, screen: Screen,
-        stop: Interrupts,
+        source: Source | TorchSource | None, screen: Screen, stop: Interrupts,
     ):  # fmt: skip
         """Binds a run directory to its data and its supernet, if it has one."""
         self.config, self.directory, self._images, self._devices = settings.config, settings.workdir, images, devices
@@ -103,7 +106,7 @@ class Run:
                 f"{self._unit.name} was left in {name} step {place['done']} of {place['of']}, which is of {steps} on this "
                 "device (search.scan): go on with it where it began, until the unit is done"
             )
-        return RunLoop(self, place, name, state, total, steps, images)
+        return RunLoop(self.step_done, place, name, state, total, steps, images)
 
     def step_done(self, loop: RunLoop, watch: Stopwatch, done: int):
         """Shows a step of a loop; saves between two steps if it is time or a signal asks for it.
@@ -171,15 +174,15 @@ class Run:
             )
         position = directory.beginning() if newest is None else self._checkpoints.position(newest)
         self._number = -1 if newest is None else newest
-        self._done, self._within, records = position["units"], position["within"], position["records"]
-        if self._done or self._within:
+        self.done, self._within, records = position["units"], position["within"], position["records"]
+        if self.done or self._within:
             if position["restricted"]:
                 self._set_aside(position["restricted"])
-            self._retrains = units[self._done - (not self._within)].stage == "retrain"
+            self._retrains = units[self.done - (not self._within)].stage == "retrain"
             of = self.retraining if self._retrains else self.training
             state = self._checkpoints.restore(newest, of.abstract_state())
             steps = f" and {self._within[-1]['done']} steps" if self._within else ""
-            self._screen.say(f"continuing {self.directory} after {self._done} units{steps}")
+            self._screen.say(f"continuing {self.directory} after {self.done} units{steps}")
         else:
             stage, of = ("search", self.training) if self.training else ("retrain", self.retraining)
             state = of.initial_state(self.key(stage, "init"))
@@ -197,11 +200,6 @@ class Run:
             self._save(state)
         return state
 
-    @property
-    def done(self) -> int:
-        """How many units are."""
-        return self._done
-
     def _save(self, state: State):
         state = jax.device_get(state)  # once, to look at and to write
         if what := not_finite([("the state", state)]):
@@ -211,7 +209,7 @@ class Run:
         if "genotype.json" in self._written:  # which stage retrain reads
             records["genotype.json"] = record.digest(self.directory / "genotype.json")
         self._number += 1
-        position = {"units": self._done, "records": records, "within": self._within, "restricted": self._excluded}
+        position = {"units": self.done, "records": records, "within": self._within, "restricted": self._excluded}
         self._checkpoints.save(self._number, state, position)
         self._saved = time.monotonic()
 
@@ -247,7 +245,7 @@ class Run:
                 raise
             self._time(unit, True)
             self._screen.end(self._watch)
-            self._done, self._within = self._done + 1, []
+            self.done, self._within = self.done + 1, []
             self._save(state)
             self._heed(self._asked(), "which is done")
         self._stop.saves = False

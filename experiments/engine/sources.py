@@ -104,8 +104,7 @@ class Source:
         lines = [line for line in lines if line["stage"] == "search" and line["epoch"] <= self.epoch]
         if not lines:
             raise RunError(f"init_from {self._directory}: its metrics.jsonl has no line of the search")
-        if (
-            lines[-1]["epoch"] == self.epoch < self._epochs
-        ):  # the epoch itself, and not what a stopped search went back to
+        # the supernet is of this epoch, even if a search that stopped here went back to another
+        if lines[-1]["epoch"] == self.epoch < self._epochs:
             lines[-1].pop("returned_to", None)
         return lines

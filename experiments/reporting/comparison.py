@@ -13,11 +13,7 @@ from experiments.reporting.records import RunRecords, learns_alphas
 NAMED = ("search.alpha", "search.sampler", "search.unrolled", "select.method", "genotype", "space")
 """Keys that have columns of their own."""
 
-DECISIVE = (
-    "test accuracy after retraining, last epoch, %",
-    "c10_test, %",
-    "validation accuracy after selection, %",
-)
+DECISIVE = ("test accuracy after retraining, last epoch, %", "c10_test, %", "validation accuracy after selection, %")
 """The measures whose best group stands at the head of the page."""
 
 Values = Mapping[str, Mapping[str, float]]

@@ -137,11 +137,6 @@ def learns_alphas(config: Config) -> bool:
     return config.search.alpha == "learned" and config.search.sampler != "fixed"
 
 
-def changed_keys(run: dict) -> dict:
-    """The keys of a run's config that differ from the defaults, with their values."""
-    return schema.not_default(schema.from_flat(run["config"]))
-
-
 def command(records: RunRecords) -> list[str]:
     """The arguments of a command that makes such a run: all stages that it has begun, from configs/common.py."""
     config, begun = schema.from_flat(records.run["config"]), {m["stage"] for m in records.metrics}

@@ -80,9 +80,8 @@ def _show_retraining(settings: Settings, images: Images | Stream, devices: Devic
     config, (train, test) = settings.config, images.sizes
     retrain = config.retrain
     of = Retraining(config, images, chosen(config, settings.workdir), devices) if config.genotype else None
-    what = (
-        f"{retrain.cells} cells{' a stage' * bool(of and of.net.form == 'nasbench201')} of {retrain.channels} channels"
-    )
+    a_stage = " a stage" * bool(of and of.net.form == "nasbench201")
+    what = f"{retrain.cells} cells{a_stage} of {retrain.channels} channels"
     if of:
         size = "x".join(map(str, images.image_shape))
         print(f"data           {train:,} images for training, {test:,} for testing, {size}, {images.classes} classes")
@@ -119,9 +118,7 @@ def _residuals(state, loss, batch_shape: tuple[int, ...]) -> int:
 
     images = jax.ShapeDtypeStruct(batch_shape, jnp.float32)
     outputs = jax.make_jaxpr(backward)(state.params, images).jaxpr.outvars
-    kept = {
-        v for v in outputs if isinstance(v, jax.extend.core.Var)
-    }  # an array that several operations need counts once
+    kept = {v for v in outputs if isinstance(v, jax.extend.core.Var)}  # a set: what several operations need counts once
     return size_of([v.aval for v in kept])
 
 

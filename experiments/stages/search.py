@@ -37,11 +37,8 @@ def epoch(run: Run, state: SearchState, number: int) -> SearchState:
     lines = [m for m in run.metrics.read() if m["stage"] == "search"]
     if lines and "returned_to" in lines[-1]:
         return state
-    key, now, last = (
-        jax.random.fold_in(run.key("search", "search"), number),
-        regime(config, number),
-        number + 1 == epochs,
-    )
+    now, last = regime(config, number), number + 1 == epochs
+    key = jax.random.fold_in(run.key("search", "search"), number)
     looks = config.curvature.every and (number + 1) % config.curvature.every == 0
     may_return = bool(looks and config.curvature.stop)
     state, metrics = run.epoch(state, key, now, number, last or may_return)
