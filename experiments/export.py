@@ -17,7 +17,6 @@ from darts_pt_jax import record
 from darts_pt_jax.interop.export import TrainedNetwork, plugins_of
 from experiments import commands
 from experiments.config import plugins
-from experiments.config.settings import fail
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,9 +32,9 @@ def main(argv: Sequence[str]) -> int:
         network = TrainedNetwork.load(asked.run)
         record.write_bytes(file, network.stablehlo())
     except ValueError as error:
-        return fail(error, 2)
+        return commands.fail(error, 2)
     except record.WriteError as error:
-        return fail(error, 1)
+        return commands.fail(error, 1)
     epoch = "" if network.epoch is None else f"weights after epoch {network.epoch}, "
     print(f"{file}: {epoch}takes uint8 images [n, {', '.join(map(str, network.image_shape))}]")
     return 0

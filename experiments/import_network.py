@@ -16,7 +16,6 @@ from configs import darts_c10, retrain_imagenet
 from darts_pt_jax import network
 from darts_pt_jax.interop import export, from_torch, published, torch_checkpoints
 from experiments import commands
-from experiments.config.settings import fail
 
 _CIFAR, _IMAGENET = darts_c10.get_config().data, retrain_imagenet.get_config().data
 DEFAULTS = {
@@ -36,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
             raise ValueError(f"--to {asked.to} holds a network already: name another directory")
         trained.save(asked.to)
     except (ValueError, OSError) as error:
-        return fail(error, 2)
+        return commands.fail(error, 2)
     net, count = trained.net, network.parameters(trained.variables["params"])
     print(f"{asked.to}: network.safetensors, network.json: {net.form} network of {net.cells} cells, {net.channels} channels, "
           f"{net.classes} classes, {count:,} parameters")  # fmt: skip

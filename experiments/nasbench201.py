@@ -42,8 +42,7 @@ def main(argv: Sequence[str]) -> int:
         else:
             {"query": _query, "rank": _rank, "random": _random}[asked.command](Table(asked.table), asked)
     except ValueError as error:
-        print("error:", error, file=sys.stderr)
-        return 2
+        return commands.fail(error, 2)
     return 0
 
 

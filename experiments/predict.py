@@ -26,7 +26,6 @@ from darts_pt_jax.data.images import DataError
 from darts_pt_jax.interop.export import TrainedNetwork, plugins_of
 from experiments import commands
 from experiments.config import plugins
-from experiments.config.settings import fail
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
             else:
                 print(json.dumps({"file": str(file), **classify(network, file)}))
     except ValueError as error:
-        return fail(error, 2)
+        return commands.fail(error, 2)
     return 0
 
 

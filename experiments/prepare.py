@@ -17,7 +17,7 @@ import numpy as np
 from darts_pt_jax.data import from_tfds, official, sources
 from darts_pt_jax.data.images import ARRAYS, DataError, Images
 from darts_pt_jax.naming import guess
-from experiments.config.settings import fail
+from experiments import commands
 
 
 def main(argv: list[str]) -> int:
@@ -29,11 +29,11 @@ def main(argv: list[str]) -> int:
         made = write(images, output)
         _show(asked.name, images, origin, output, made)
     except DataError as error:
-        return fail(error, 2)
+        return commands.fail(error, 2)
     except KeyboardInterrupt:
-        return fail("interrupted: nothing was made", 130)
+        return commands.fail("interrupted: nothing was made", 130)
     except Exception as error:
-        return fail(f"{type(error).__name__}: {str(error)[:300]}", 1)
+        return commands.fail(f"{type(error).__name__}: {str(error)[:300]}", 1)
     return 0
 
 

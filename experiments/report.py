@@ -20,7 +20,7 @@ from darts_pt_jax import record
 from darts_pt_jax.nasbench201 import TableError
 from darts_pt_jax.record import RecordError
 from experiments import commands
-from experiments.config import plugins, settings
+from experiments.config import plugins
 from experiments.errors import ConfigError, RunError
 from experiments.reporting import comparison, page, serving
 from experiments.reporting.records import RunRecords, config_of, read_run
@@ -40,9 +40,9 @@ def main(argv: Sequence[str]) -> int:
         if asked.serve:
             serving.serve(make, asked.port, lambda address: print(f"and at {address}, until Ctrl-C", flush=True))
     except (ConfigError, TableError, OverflowError) as error:  # the last from --port
-        return settings.fail(error, 2)
+        return commands.fail(error, 2)
     except (RunError, RecordError, OSError) as error:
-        return settings.fail(error, 1)
+        return commands.fail(error, 1)
     return 0
 
 

@@ -52,9 +52,9 @@ def _sweep(argv: Sequence[str], stop: Interrupts, say: Callable[[str], None]) ->
         with locks.locked(asked.workdir / "lock"):
             _carry_out(asked, todo, stop, say)
     except (ConfigError, DataError, LauncherError) as error:
-        return settings.fail(error, 2)
+        return commands.fail(error, 2)
     except (RunError, OSError) as error:
-        return settings.fail(error, 1)
+        return commands.fail(error, 1)
     return 0
 
 

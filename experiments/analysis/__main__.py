@@ -36,7 +36,7 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
     from darts_pt_jax.record import RecordError
     from experiments import analysis
     from experiments.analysis.subject import Subject
-    from experiments.config import plugins, settings
+    from experiments.config import plugins
     from experiments.engine import failures, locks, machine
     from experiments.errors import ConfigError, RunError
 
@@ -61,13 +61,13 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
             result = chosen.run(runs if chosen.several else subject, asked)
             _write(out, {"analysis": asked.name, "paper": chosen.paper, "runs": asked.run}, result)
     except (RunError, DamagedError, RecordError, FloatingPointError, OSError) as error:
-        return settings.fail(error, 1)
+        return commands.fail(error, 1)
     except ValueError as error:  # ConfigError, DataError, TableError
-        return settings.fail(error, 2)
+        return commands.fail(error, 2)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if failures.out_of_memory(error):
-            return settings.fail(f"{asked.name}: out of memory: name fewer --images, or a run with fewer channels", 1)
-        return settings.fail(f"{type(error).__name__}: {str(error)[:300]}", 1)
+            return commands.fail(f"{asked.name}: out of memory: name fewer --images, or a run with fewer channels", 1)
+        return commands.fail(f"{type(error).__name__}: {str(error)[:300]}", 1)
     print(result.says)
     print(f"the numbers and {', '.join(f'{name}.svg' for name in result.figures)} are in {out}")
     return 0

@@ -6,14 +6,13 @@ Each has a run directory within that of the analysis, such as `perturbation-epoc
 import pathlib
 
 from darts_pt_jax import draw, nasbench201, record
-from darts_pt_jax.genotype import Genotype
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
 from experiments.errors import ConfigError
 from experiments.reporting.lines import end_of_search
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.measures import plain_kinds, without_parameters
-from experiments.reporting.records import learns_alphas, read_genotype
+from experiments.reporting.records import learns_alphas, magnitude_genotype, read_genotype
 
 INTERVALS = {"intervals": {"default": "0,1,2,5", "help": "epochs of tuning between decisions (default: 0,1,2,5)"}}
 METRICS = {"c10_test": "CIFAR-10", "c100_test": "CIFAR-100", "in16_test": "ImageNet16-120"}
@@ -24,10 +23,11 @@ def trajectory(subject: Subject, options: Options) -> Result:
     """Perturbation from each supernet kept, magnitude after each epoch if alphas learn, in the table (Figures 4, 8)."""
     medians, rows = subject.medians, []
     for line in subject.recorded("edge_weights") if learns_alphas(subject.config) else ():
-        rows.append({"epoch": line["epoch"], "selection": "magnitude", **_named(subject, subject.magnitude(line))})
+        by_magnitude = magnitude_genotype(subject.space, line["edge_weights"])
+        rows.append({"epoch": line["epoch"], "selection": "magnitude", **subject.looked_up(by_magnitude)})
     for epoch in subject.kept:
         place = subject.carry_out(subject.selection(f"perturbation-epoch{epoch}", epoch, select__method="perturbation"))
-        rows.append({"epoch": epoch, "selection": "perturbation", **_named(subject, read_genotype(place))})
+        rows.append({"epoch": epoch, "selection": "perturbation", **subject.looked_up(read_genotype(place))})
     figure, axes = figures.panels(subject.name, [("epoch", f"{name}, test accuracy, %") for name in METRICS.values()])
     for one, name in zip(axes, METRICS, strict=True):
         for colour, selection in zip(figures.COLOURS, ("magnitude", "perturbation"), strict=False):
@@ -47,7 +47,7 @@ def trajectory(subject: Subject, options: Options) -> Result:
 def cells(subject: Subject, options: Options) -> Result:
     """The cells that magnitude and perturbation choose from one supernet (Figures 5, 10 to 24)."""
     subject.require_alphas()
-    by_magnitude = subject.magnitude(end_of_search(subject.recorded("edge_weights")))
+    by_magnitude = magnitude_genotype(subject.space, end_of_search(subject.recorded("edge_weights"))["edge_weights"])
     finished = _finished(subject, "perturbation")
     place = finished or subject.carry_out(subject.selection("perturbation", select__method="perturbation"))
     chosen = {"magnitude": by_magnitude, "perturbation": read_genotype(place)}
@@ -116,7 +116,7 @@ def interval(subject: Subject, options: Options) -> Result:
     for epochs in map(int, asked):
         keys = {"select__method": "perturbation", "select__interval": epochs}
         place = subject.carry_out(subject.selection(f"interval{epochs}", **keys))
-        rows.append({"interval": epochs, **_named(subject, read_genotype(place))})
+        rows.append({"interval": epochs, **subject.looked_up(read_genotype(place))})
     figure, axes = figures.panels(subject.name, [("epochs of tuning", f"{name}, %") for name in METRICS.values()])
     for one, name in zip(axes, METRICS, strict=True):
         one.plot([row["interval"] for row in rows], [row[name] for row in rows], "o-", color=figures.COLOURS[0])
@@ -132,7 +132,3 @@ def _finished(subject: Subject, method: str) -> pathlib.Path | None:
     select = subject.config.select
     there = (subject.directory / "genotype.json").exists()
     return subject.directory if there and select.method == method and select.orders == 1 else None
-
-
-def _named(subject: Subject, genotype: Genotype) -> dict:
-    return {"genotype": genotype.text("nasbench201"), **subject.looked_up(genotype)}

@@ -86,7 +86,7 @@ def cells_of(config: Config, genotype: Genotype | None = None) -> list[Cell]:
 
 
 def differing(config: Config, cell: Cell, looked_up: bool = False) -> list[str]:
-    """The keys by which a run leaves a cell's full protocol.
+    """The keys in which a run differs from a cell's full protocol.
 
     Only keys that decide its result count; those of retraining do not decide that of a run that is `looked_up`.
     """
@@ -121,7 +121,7 @@ def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
 
 
 Found = tuple[int, float, list[str]]
-"""Of a run: its seed, its test error in percent, and the keys by which it leaves the full protocol."""
+"""Of a run: its seed, its test error in percent, and the keys in which it differs from the full protocol."""
 
 
 def _found(workdirs: Sequence[pathlib.Path], table: str | None) -> tuple[dict[Cell, list[Found]], list[str]]:

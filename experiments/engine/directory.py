@@ -81,7 +81,7 @@ def differing(one: dict, two: dict) -> list[str]:
 
 
 def refuse_changes(settings: Settings, then: dict, free: Collection[str]):
-    """Holds the config against an earlier one.
+    """Compares the config with an earlier one.
 
     Args:
       settings: the command.
@@ -107,7 +107,7 @@ def _same_source(now: str, then: str) -> bool:
 
 
 def _versions() -> dict[str, str]:
-    """Those that a number may depend on."""
+    """The versions of the packages that a result may depend on."""
     versions = {"python": platform.python_version()}
     for name in ("darts-pt-jax", "jax", "jaxlib", "flax", "optax", "numpy"):
         with contextlib.suppress(metadata.PackageNotFoundError):  # of this one, run from a checkout
@@ -116,12 +116,12 @@ def _versions() -> dict[str, str]:
 
 
 def require_room(directory: pathlib.Path, size: int, count: int, folders: Sequence[str] = ("checkpoints", "snapshots")):
-    """Looks, before any work, whether checkpoints will find room.
+    """Checks, before any work, that there is room for the checkpoints.
 
     Args:
       directory: where they will be.
       size: bytes of one, and of its largest file.
-      count: how many there will be at once, those that are there already among them.
+      count: how many there will be at once, including those that are there already.
       folders: where in `directory`.
 
     Raises:
@@ -160,7 +160,7 @@ def bind(
     """Ties the directory to the config and to the images, and notes devices and versions.
 
     Returns:
-      A warning, if the run goes on on other devices than before.
+      A warning, if the run continues on other devices than before.
 
     Raises:
       ConfigError: the images are not those of `before` or of `source`.

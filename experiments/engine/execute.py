@@ -121,7 +121,7 @@ def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict 
 
 
 def _refuse_another_architecture(settings: Settings):
-    """Holds what a file or text says now against what the run has begun to train."""
+    """Refuses a `genotype` that now means another architecture than the one that the run has begun to train."""
     try:
         named = chosen(settings.config, settings.workdir)
     except ConfigError:  # a file that is gone since: the run has its own

@@ -8,7 +8,7 @@ import jax
 from experiments.errors import RunError
 
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED", "Out of memory"
-"""What jax says: the second where the memory was for what another computation waits for."""
+"""What jax says; the second, where memory ran out for something that another computation waits for."""
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -47,7 +47,7 @@ class Interrupts:
 
     def _receive(self, number: int, _):
         received = signal.Signals(number)
-        again, self.received = self.received, received  # even if the exception is lost, where Python ignores those
+        again, self.received = self.received, received  # also where Python ignores exceptions, so that this one is lost
         if not self.saves or again:
             raise Interrupted(received, "at once: the same command goes on from the last checkpoint")
         notice = "\n" * sys.stderr.isatty()  # not on the progress bar's line
@@ -56,7 +56,7 @@ class Interrupts:
 
 
 def exit_code(work: Callable[[Interrupts], int]) -> int:
-    """What `work` returns while it receives the signals; if one of them ends it, that is said, and is the exit code."""
+    """Calls `work` with the two signals received; returns its exit code, or, if a signal ends it, says so and returns 128 + n."""
     try:
         with Interrupts() as stop:
             return work(stop)

@@ -42,10 +42,10 @@ def locked(path: pathlib.Path, waiting: Callable[[str], None] | None = None) -> 
 
 
 def refuse_if_locked(path: pathlib.Path):
-    """Looks, without a trace, whether another process has a lock.
+    """Checks, without writing anything, that no other process has a lock.
 
     Raises:
-      RunError: it has.
+      RunError: one has.
     """
     if path.exists():
         with path.open() as file:

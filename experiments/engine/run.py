@@ -218,7 +218,7 @@ class Run:
         return hosts.largest(max(self._stop.received or 0, due))
 
     def _heed(self, asked: int, where: str):
-        """Stops here if it is a signal that has `_asked`."""
+        """Stops here if what `_asked` to save is a signal."""
         if asked > 1:  # neither signal is 1
             message = f"in {self._unit.name}, {where}: the same command goes on from there"
             raise Interrupted(signal.Signals(asked), message)

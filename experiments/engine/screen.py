@@ -42,7 +42,7 @@ class Screen:
             yield
 
     def say(self, text: str):
-        """One line that stays."""
+        """Prints a line that stays."""
         self._console.print(text, markup=False)
 
     def show(self, markdown: str):

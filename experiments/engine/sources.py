@@ -53,7 +53,7 @@ class Source:
 
     @classmethod
     def named(cls, settings: Settings, before: dict | None) -> "Source | TorchSource | None":
-        """What a command needs: none if it names none, or goes on with a run, `before`, that has taken it."""
+        """The source of a command's supernet; None if it names none, or if its run, `before`, has taken it already."""
         if before or not settings.config.init_from:
             return None
         return (TorchSource if os.path.isfile(settings.config.init_from) else cls)(settings)

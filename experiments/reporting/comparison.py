@@ -86,7 +86,7 @@ def _shown(value: float) -> str:
 
 
 def _mean_and_deviation(numbers: Sequence[float]) -> str:
-    """Both in words, or the mean alone, or nothing, as far as there are numbers."""
+    """The mean ± the standard deviation; of one number the mean alone, of none nothing."""
     return " ± ".join(_shown(value) for value in spread(numbers) if value is not None)
 
 

@@ -19,7 +19,7 @@ class Verdict:
 
     Attributes:
       choice: the operation kept, or the edge dropped.
-      runner_up: the next one; "" if nothing else was eligible, and then so are lead, error and unit.
+      runner_up: the next one; if nothing else was eligible, this, lead, error and unit are "".
       lead: by how much the choice is ahead.
       error: the paired standard error of the lead; "" if it was not recorded.
       unit: what the lead counts.

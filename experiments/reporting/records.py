@@ -133,7 +133,7 @@ def config_of(run: dict) -> Config:
 
 
 def learns_alphas(config: Config) -> bool:
-    """Whether the search trains the alphas (`Sampler.learns`, which only jax could tell)."""
+    """Whether the search trains the alphas: what `Sampler.learns` says, without an import of jax."""
     return config.search.alpha == "learned" and config.search.sampler != "fixed"
 
 

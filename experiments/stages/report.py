@@ -18,7 +18,8 @@ from experiments.training.network import discrete_network
 def write(settings: Settings) -> str | None:
     """Writes report.md, report.html and the drawings, unless they are there and say the same.
 
-    TensorBoard's view is written anew before: a kill may have cut it short. report.md comes last: where it is, all is.
+    TensorBoard's view is rewritten too, since a kill may have cut it short. report.md comes last: if it exists, the rest
+    does.
 
     Returns:
       What the screen shows, or None if nothing was written.

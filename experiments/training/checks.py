@@ -30,7 +30,7 @@ def devices_of(config: Config) -> Devices:
 
 
 def check_divides(devices: Devices, key: str, size: int):
-    """Holds a batch size against the devices that batches are split over.
+    """Checks that the devices divide a batch size.
 
     Raises:
       ConfigError: they do not divide it.
@@ -45,7 +45,7 @@ def check_divides(devices: Devices, key: str, size: int):
 
 
 def check_batches(config: Config, devices: Devices):
-    """Holds the batches of search and selection against the devices.
+    """Checks that the devices divide the batches of search and selection.
 
     Raises:
       ConfigError: the devices do not divide one.
@@ -56,7 +56,7 @@ def check_batches(config: Config, devices: Devices):
 
 
 def check_side(image_shape: Sequence[int], reductions: int):
-    """Holds the images against how often their sides are halved.
+    """Checks that the images are large enough to be halved so many times.
 
     Raises:
       DataError: nothing would be left of them.
@@ -70,7 +70,7 @@ def check_side(image_shape: Sequence[int], reductions: int):
 
 
 def check_channels(config: Config, images: Images | Stream):
-    """Holds data.mean and data.std against the images.
+    """Checks that data.mean and data.std have a number for each channel of the images.
 
     Raises:
       DataError: they do not fit.

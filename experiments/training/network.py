@@ -58,7 +58,7 @@ def discrete_network(config: Config, genotype: Genotype, classes: int) -> Networ
 
 
 def check(config: Config, images: Images | Stream, genotype: Genotype, devices: Devices):
-    """Holds the settings of retraining against images, devices, and an architecture with the cells that it will have.
+    """Checks the settings of retraining for the images, the devices, and an architecture with the cells to be trained.
 
     Raises:
       ConfigError, DataError: they do not fit.

@@ -23,7 +23,7 @@ from experiments.training.programs import Programs
 
 @flax.struct.dataclass
 class Epoch:
-    """What the steps of an epoch are taken on.
+    """The data and settings of an epoch's steps.
 
     Attributes:
       train, valid: the halves of the training set, for weights and for alphas.

@@ -30,7 +30,7 @@ from experiments.training.steps import Epoch, Steps
 
 @dataclasses.dataclass(frozen=True)
 class Regime:
-    """What an epoch's steps are taken under.
+    """The settings of an epoch's steps.
 
     Attributes:
       learning_rate: of the weights.
@@ -164,7 +164,7 @@ class Training:
     def masks(self, kind: str) -> int:
         """M, how many masks a call of a kind's scorer evaluates: by default all of an edge and the unmasked supernet.
 
-        On several devices it may be some more, so that each has as many.
+        On several devices it may be more, so that all get the same number.
         """
         return self.for_scoring(kind).filled(self._masks_of_call(kind))
 
@@ -174,7 +174,7 @@ class Training:
         Args:
           state: consumed; its buffers are reused.
           key: decides images, augmentation and noise of the whole epoch.
-          regime: what the steps are taken under.
+          regime: the settings of its steps.
           begin: begins the loop over the steps.
 
         Returns:
@@ -219,7 +219,7 @@ class Training:
     def curvature(self, state: SearchState, key: jax.Array, images: int) -> float | None:
         """Largest eigenvalue of the Hessian in the alphas of the mean loss over the first images of the validation half.
 
-        Over so many unaugmented `images`, by batches, each with its own statistics; `key` is as in `validate`.
+        Takes `images` of them, unaugmented, in batches, each with its own statistics; `key` is as in `validate`.
         """
         batch_size = self.config.search.batch_size
         count = images // batch_size
