@@ -63,10 +63,8 @@ def cells(subject: Subject, options: Options) -> Result:
         selection: {kind: without_parameters(genotype, kind) for kind in plain_kinds(subject.space)}
         for selection, genotype in chosen.items()
     }
-    numbers = {
-        "genotypes": {selection: g.text(subject.space.notation) for selection, g in chosen.items()},
-        "operations_without_parameters": free,
-    }
+    texts = {selection: genotype.text(subject.space.notation) for selection, genotype in chosen.items()}
+    numbers = {"genotypes": texts, "operations_without_parameters": free}
     says = "; ".join(
         f"by {selection}: {', '.join(f'{count} in the {kind} cell' for kind, count in counts.items())}"
         for selection, counts in free.items()

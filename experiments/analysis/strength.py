@@ -57,10 +57,8 @@ def run(subject: Subject, options: Options) -> Result:
             found = measured([kind, e, name], measure)
             rows.append({"kind": kind, "edge": e, "operation": name, "weight": float(weights[kind][e, o]), **found})
     summary = summarise(rows)
-    figure, axes = figures.panels(
-        f"{subject.name}; {options.epochs} epochs of tuning",
-        [("weight of the operation", "accuracy after discretising, %")] * len(chosen),
-    )
+    labels = [("weight of the operation", "accuracy after discretising, %")] * len(chosen)
+    figure, axes = figures.panels(f"{subject.name}; {options.epochs} epochs of tuning", labels)
     for one, edge in zip(axes, chosen, strict=True):
         of_edge = [row for row in rows if (row["kind"], row["edge"]) == edge]
         one.set_title(f"{edge[0]} edge {edge[1]}", fontsize=8)
@@ -113,10 +111,8 @@ def _discretised(subject: Subject, kind: str, edge: int, operation: int, epochs:
     """Validation accuracy with an edge discretised, before and after tuning with the same batches and crops for all."""
     training, search = subject.training, subject.config.search
     state = jax.tree.map(jnp.copy, subject.state)  # a step consumes it
-    state = state.replace(
-        decisions=state.decisions.choose(kind, edge, operation),
-        weight_optimizer=training.weight_optimizer.init(state.params),
-    )
+    decisions = state.decisions.choose(kind, edge, operation)
+    state = state.replace(decisions=decisions, weight_optimizer=training.weight_optimizer.init(state.params))
     before = subject.accuracy(state)
     rate = search.learning_rate * subject.config.select.tune_lr_factor
     for epoch in range(epochs):

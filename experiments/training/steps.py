@@ -78,13 +78,11 @@ class Steps:
         weight_optimizer, alpha_optimizer = optimizers
 
         @functools.cache
-        def gradient(*names: str):
-            names = ("params", "alphas") if search.gradients == "shared" and sampler.learns else names
-            return made(names)
-
-        @functools.cache
         def made(names: tuple[str, ...]):
             return program(bilevel.make_gradient(net, names, sampler, penalty))
+
+        def gradient(*names: str):
+            return made(("params", "alphas") if search.gradients == "shared" and sampler.learns else names)
 
         self._batch = program(_batch, out=Batch(devices.batch, devices.batch, devices.whole))
         self._gradient = gradient("params")
