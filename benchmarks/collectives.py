@@ -1,8 +1,8 @@
-"""What devices tell each other: the collective operations of the compiled programs, counted.
+"""Counts the collective operations of the compiled programs: what devices communicate.
 
     python -m benchmarks.collectives --devices 8 [--json FILE]
 
-They are compiled for so many devices of a CPU, and not run.
+It compiles the programs for N devices of a CPU, and does not run them.
 """
 
 import os

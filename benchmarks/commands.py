@@ -1,4 +1,4 @@
-"""Runs of `experiments.main` in temporary directories, and what their timings.jsonl says."""
+"""Runs `experiments.main` in temporary directories and reads timings.jsonl."""
 
 import pathlib
 import sys
@@ -10,17 +10,17 @@ from darts_pt_jax.record import JsonLines
 
 
 def cache(folder: pathlib.Path) -> dict[str, str]:
-    """An environment whose compilation cache is `folder`, used as the project uses its own."""
+    """Environment variables that make `folder` the compilation cache, with the settings of the project."""
     return {"JAX_COMPILATION_CACHE_DIR": str(folder), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
 
 
 def run(workdir: pathlib.Path, config: str, keys: Iterable[str], overrides: Sequence[str]) -> tuple[float, list[dict]]:
-    """Carries out one command with nothing compiled before.
+    """Carries out one command with an empty compilation cache.
 
     Args:
-      workdir: the run directory, a new one; the compilation cache goes beside it.
+      workdir: a new run directory; the compilation cache goes beside it.
       config: the config file.
-      keys: "KEY=VALUE" of the config.
+      keys: settings "KEY=VALUE".
       overrides: further arguments, as the user gives them.
 
     Returns:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.compilation --json compilation.json
 
-Cold is without a cache of compiled programs. Warm is a new process that traces, and finds what another has compiled in
-a temporary cache folder. The quickstart's row is the sum of `compile_seconds` in the timings.jsonl of a whole run whose
-cache is empty at its beginning; arguments after `--` go to that run.
+Cold: without a cache of compiled programs. Warm: a new process that traces, and loads what another process has compiled
+into a temporary cache folder. The row of the quickstart is the sum of `compile_seconds` in the timings.jsonl of a whole run
+that starts with an empty cache; arguments after `--` go to that run.
 """
 
 import argparse
@@ -26,7 +26,7 @@ QUICKSTART = "configs/quickstart.py"
 
 
 def compile_seconds(args: argparse.Namespace, name: str, warm: bool) -> float:
-    """Seconds of one of `PROGRAMS`; if `warm`, of the second of two processes with one cache."""
+    """Seconds for one of `PROGRAMS`; if `warm`, in the second of two processes that share a cache."""
     _, what, gradients, _ = PROGRAMS[name]
     options = f"--what={what}", f"--gradients={gradients}", *(["--cache"] if warm else [])
     command = measure.ours(args, "darts", *options, "--runs=0")
@@ -38,14 +38,14 @@ def compile_seconds(args: argparse.Namespace, name: str, warm: bool) -> float:
 
 
 def quickstart_seconds(overrides: list[str]) -> float:
-    """Seconds of compilation in a quickstart."""
+    """Seconds of compilation in a run of the quickstart."""
     with tempfile.TemporaryDirectory() as folder:
         _, timings = commands.run(pathlib.Path(folder) / "run", QUICKSTART, (), overrides)
     return sum(line["compile_seconds"] for line in timings)
 
 
 def names() -> list[str]:
-    """All rows, by their names for --only."""
+    """The names of all rows, for --only."""
     return [f"{name}-{state}" for state in ("cold", "warm") for name in PROGRAMS] + ["quickstart"]
 
 
@@ -53,7 +53,9 @@ def names() -> list[str]:
 def main():
     """Prints the table."""
     parser = measure.parser(f"{__doc__}\nThe rows are {', '.join(names())}.")
-    parser.add_argument("overrides", nargs="*", metavar="--config.KEY=VALUE", help="of the quickstart, after --")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="--config.KEY=VALUE", help="settings of the quickstart, after --"
+    )
     args = parser.parse_args()
     table = Table(args.json)
     for name in measure.chosen(names(), args.only):

@@ -1,11 +1,11 @@
-"""What a run will take: seconds of each compiled program, measured here, times the calls that its config asks for.
+"""Predicts how long a run takes: seconds of each compiled program, measured here, times the calls that its config makes.
 
     python -m benchmarks.cost --config configs/s4_c10_small.py [--run RUN_DIR] -- [--config.KEY=VALUE ...]
 
-Measures on the run's own data, with no edge decided and with all decided and left out; between them, a selection with
-`select.restrict_every` is taken to get cheaper in proportion to the edges left out. Compiling is not part of it. With
---run the seconds that a real run of that config took (its timings.jsonl, less compiling) stand beside. Checkpoints are
-only predicted, as timings.jsonl leaves them out.
+It measures with the run's data, once before any decision and once with all edges decided and their other candidates
+dropped. In between, it assumes that a selection with `select.restrict_every` gets cheaper in proportion to the number of
+restricted edges. Compilation is not included. --run adds the seconds that a real run of the config took (its timings.jsonl,
+without compilation). Checkpoints are only predicted, because timings.jsonl does not contain them.
 """
 
 import argparse
@@ -38,11 +38,11 @@ from experiments.training.steps import Epoch
 from experiments.training.supernet import Training
 
 PHASES = {"epoch": "search", "tuning epoch": "tuning", "decision": "scoring"}
-"""Phases by the type of their units of work."""
+"""The phase of each type of unit."""
 
 
 def programs(training: Training, state: SearchState, meter: Meter) -> dict[str, float]:
-    """Seconds of a call of the bilevel step, of validation, and of each kind's scorer. Uses the state up."""
+    """Seconds of a call of the bilevel step, of validation, and of each kind's scorer. Consumes the state."""
     key = jax.random.key(0)
     train, valid = (training.indices(key, data, "epoch", 2) for data in (training.train, training.valid))
     weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
@@ -75,37 +75,37 @@ def checkpoint(state: SearchState, meter: Meter) -> float:
 
 
 Calls = dict[str, collections.Counter]
-"""How often each phase calls (program, share of edges left out)."""
+"""By phase, how often it calls each (program, share of restricted edges)."""
 
 
 def calls(config, training: Training, units: Sequence[Unit]) -> Calls:
-    """What the units of a run call."""
-    numbers, done, decided, left_out = collections.defaultdict(collections.Counter), collections.Counter(), 0, 0.0
+    """The calls that the units of a run make."""
+    numbers, done, decided, restricted = collections.defaultdict(collections.Counter), collections.Counter(), 0, 0.0
     edges = sum(len(graph.edges) for graph in training.space.cells.values())
     batches = (config.select.images or training.valid.size) // config.search.batch_size
     validation = (config.eval.images or training.valid.size) // config.search.batch_size
-    of = collections.Counter(unit.type for unit in units)
-    of["tuning epoch"] //= config.select.orders
+    counts = collections.Counter(unit.type for unit in units)
+    counts["tuning epoch"] //= config.select.orders
     for unit in units:
         done[unit.type] += 1
         if unit.type == "begin":
-            done["tuning epoch"], decided, left_out = 0, 0, 0.0
+            done["tuning epoch"], decided, restricted = 0, 0, 0.0
         elif unit.type == "restriction":
-            left_out = decided / edges
+            restricted = decided / edges
         elif unit.type == "decision":
             target = unit.do.keywords["target"]
             decided += target.type == "operation"
             if config.select.method == "perturbation":
-                numbers["scoring"][target.kind, left_out] += batches * scorings(config, training, target)
+                numbers["scoring"][target.kind, restricted] += batches * scorings(config, training, target)
         elif phase := PHASES.get(unit.type):
-            numbers[phase]["step", left_out] += training.steps
-            if done[unit.type] == of[unit.type] or done[unit.type] % config.eval.every == 0:
-                numbers[phase]["validation", left_out] += validation
+            numbers[phase]["step", restricted] += training.steps
+            if done[unit.type] == counts[unit.type] or done[unit.type] % config.eval.every == 0:
+                numbers[phase]["validation", restricted] += validation
     return numbers
 
 
 def scorings(config, training: Training, target) -> int:
-    """Calls of the scorer for one batch of a decision: those of all its passes, each with the unmasked supernet first."""
+    """Calls of the scorer for one batch of a decision, over all its passes; each pass scores the unmasked supernet too."""
     graph, size = training.space.cells[target.kind], training.masks(target.kind)
     if target.type == "operation":
         masks = [len(graph.edges[target.number].candidates)]
@@ -116,10 +116,10 @@ def scorings(config, training: Training, target) -> int:
 
 
 def taken(directory: pathlib.Path) -> dict[str, float]:
-    """Seconds of each phase of a run, less those of compiling.
+    """Seconds of each phase of a run, without compilation.
 
     Raises:
-      measure.Failure: there is nothing of a run.
+      measure.Failure: the directory has no times of a run.
     """
     seconds = collections.Counter()
     for line in record.JsonLines(directory / "timings.jsonl").read():
@@ -134,17 +134,17 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = measure.parser(__doc__, sizes=False)
     parser.add_argument("--config", required=True, help="the run's config file")
-    parser.add_argument("--run", type=pathlib.Path, metavar="RUN_DIR", help="a run of it, to compare with")
+    parser.add_argument("--run", type=pathlib.Path, metavar="RUN_DIR", help="a run of this config, to compare with")
     parser.add_argument("--runs", type=int, default=3, help="timed calls of each program (default: 3)")
-    parser.add_argument("overrides", nargs="*", metavar="--config.KEY=VALUE", help="of the run, after --")
+    parser.add_argument("overrides", nargs="*", metavar="--config.KEY=VALUE", help="settings of the run, after --")
     return parser.parse_args()
 
 
 def prepared(args: argparse.Namespace) -> Training:
-    """The supernet of the run with its data.
+    """The supernet of the run, with its data.
 
     Raises:
-      measure.Failure: config or data are not right.
+      measure.Failure: config or data are wrong.
     """
     try:
         config = settings.parse(["cost", f"--config={args.config}", *args.overrides]).config
@@ -165,17 +165,20 @@ def main():
     units = [*search.units(config), *select.units(config)]
     numbers = calls(config, training, units)
     ends = [{"checkpoint": checkpoint(state, meter)}]
-    if any(share for of_phase in numbers.values() for _, share in of_phase):
+    if any(share for counts in numbers.values() for _, share in counts):
         ends.append(programs(*with_decided(training, training.initial_state(jax.random.key(0))), meter))
     ends[0] |= programs(training, state, meter)
-    seconds = lambda name, share: ends[0][name] + share * (ends[-1][name] - ends[0][name])  # noqa: E731
+
+    def seconds(name, share):
+        return ends[0][name] + share * (ends[-1][name] - ends[0][name])
+
     predicted = {}
-    for phase, of_phase in numbers.items():
-        predicted[phase] = sum(count * seconds(*call) for call, count in of_phase.items())
-        of_program = collections.Counter()
-        for (name, _), count in of_phase.items():
-            of_program[name] += count
-        words = ", ".join(f"{count:,} {name} of {ends[0][name]:.3f} s" for name, count in of_program.items())
+    for phase, counts in numbers.items():
+        predicted[phase] = sum(count * seconds(*call) for call, count in counts.items())
+        by_program = collections.Counter()
+        for (name, _), count in counts.items():
+            by_program[name] += count
+        words = ", ".join(f"{count:,} {name} of {ends[0][name]:.3f} s" for name, count in by_program.items())
         add(table, phase, words, predicted[phase], real.get(phase))
     total = sum(real[phase] for phase in predicted) if real else None
     add(table, "all of these", "", sum(predicted.values()), total)

@@ -1,6 +1,6 @@
-"""What the benchmark commands share: options, processes run alternately, rows, a Markdown table, a JSON file.
+"""Shared by the benchmark commands: options, alternating processes, rows, a Markdown table, a JSON file.
 
-Everything that is measured runs as a process of its own and prints a JSON line, ours (`benchmarks.ours`) as the peer.
+Every measurement is a separate process that prints a JSON line: `benchmarks.ours` for our programs, the peer for its own.
 """
 
 import argparse
@@ -22,7 +22,7 @@ SIZES = {
     "s2": {"channels": 16, "cells": 8, "size": 32, "batch": 64},
     "nasbench201": {"channels": 16, "cells": 5, "size": 32, "batch": 64},
 }
-"""What is measured, by space, unless options say otherwise."""
+"""The default sizes of each space."""
 
 
 class Failure(RuntimeError):
@@ -34,11 +34,11 @@ class Row:
     """One measured number, or two and their ratio.
 
     Attributes:
-      name, size: what, and of what size.
+      name, size: what was measured, and at what size.
       ours, peer: medians, in `unit`.
-      ratio, spread: ours over the peer's; the smallest and the largest ratio of a pair run one after the other.
-      goal, limit: what is aimed at, and what must not be exceeded, by `ratio` if `of_ratio`, else by `ours`.
-      unit: "s", or "%".
+      ratio, spread: ours over the peer's; the smallest and the largest ratio of a pair of consecutive runs.
+      goal, limit: the goal, and the bound that must hold, for `ratio` if `of_ratio`, else for `ours`.
+      unit: "s" or "%".
     """
 
     name: str
@@ -54,12 +54,12 @@ class Row:
 
     @classmethod
     def compared(cls, name: str, size: str, ours: Sequence[float], peer: Sequence[float] | None, **more) -> "Row":
-        """The row of seconds measured alternately, of which the n-th are a pair; None without a peer."""
+        """A row from seconds of alternating runs, whose n-th values form a pair; `peer` is None if only ours ran."""
         if peer is None:
             return cls(name, size, statistics.median(ours), **more)
-        pairs = [one / other for one, other in zip(ours, peer, strict=True)]
-        own, others = statistics.median(ours), statistics.median(peer)
-        return cls(name, size, own, others, own / others, spread=(min(pairs), max(pairs)), **more)
+        ratios = [one / other for one, other in zip(ours, peer, strict=True)]
+        one, other = statistics.median(ours), statistics.median(peer)
+        return cls(name, size, one, other, one / other, spread=(min(ratios), max(ratios)), **more)
 
     def cells(self) -> list[str]:
         """The row as the table shows it."""
@@ -77,7 +77,7 @@ def _number(value: float | None, unit: str = "") -> str:
 
 
 class Table:
-    """A Markdown table that is printed as it grows, and written to `json_file`, if there is one, after every row."""
+    """A Markdown table that is printed row by row, and written to `json_file`, if given, after every row."""
 
     HEADER = ("what", "size", "ours", "peer", "ratio (spread)", "goal", "never above")
 
@@ -97,7 +97,7 @@ class Table:
         self.add_line(row.cells(), dataclasses.asdict(row))
 
     def add_line(self, cells: Iterable[str], value: dict):
-        """Adds a row of another form: what is printed, and what is written."""
+        """Adds a row of another form: the cells to print, and the value to write."""
         self._print(cells)
         self._rows.append(value)
         self._write()
@@ -128,16 +128,16 @@ def machine() -> dict:
 
 
 def versions(torch: str | None) -> dict:
-    """Versions of what ran; `torch` is the peer's, if it says so."""
+    """The versions in use; `torch` is the version of the peer, if known."""
     ours = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")}
     return ours | {"python": platform.python_version(), "torch": torch}
 
 
 def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> str:
-    """The standard output of a process.
+    """Runs a process and returns its standard output.
 
     Raises:
-      Failure: it cannot be started or fails; the message ends with its last line.
+      Failure: the process cannot start or fails; the message ends with its last line.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | (env or {}))
@@ -150,7 +150,7 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> str:
 
 
 def ask(command: Sequence[str], env: Mapping[str, str] | None = None) -> dict:
-    """The JSON value in the last line that a process prints.
+    """Runs a process and returns the JSON value in its last line.
 
     Raises:
       Failure: there is none.
@@ -163,10 +163,10 @@ def ask(command: Sequence[str], env: Mapping[str, str] | None = None) -> dict:
 
 
 def alternate(commands: Mapping[str, Sequence[str]], times: int) -> dict[str, list[dict]]:
-    """Runs every command, one after the other, `times` times over; what each answered.
+    """Runs the commands in turn, `times` times, and returns the answers of each.
 
     Raises:
-      Failure: one fails, or two of them do not have supernets of the same size.
+      Failure: a command fails, or the supernets of two commands differ in size.
     """
     answers = {name: [] for name in commands}
     for _ in range(times):
@@ -179,10 +179,10 @@ def alternate(commands: Mapping[str, Sequence[str]], times: int) -> dict[str, li
 
 
 def column(answers: Sequence[dict], key: str) -> list[float]:
-    """One number of every answer.
+    """The number under `key` in every answer.
 
     Raises:
-      Failure: it is not there.
+      Failure: an answer lacks it.
     """
     if missing := [answer for answer in answers if not isinstance(answer.get(key), float)]:
         raise Failure(f"expected seconds under {key!r} in {json.dumps(missing[0])}")
@@ -190,25 +190,27 @@ def column(answers: Sequence[dict], key: str) -> list[float]:
 
 
 def parser(text: str, peer: bool = False, sizes: bool = True) -> argparse.ArgumentParser:
-    """A command's options: those that all have, and those of commands that measure a peer too, or take sizes."""
+    """The options of a command: those of all commands, and those for a peer and for sizes."""
     options = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write machine, versions and rows there")
     if sizes:
         for name in SIZES["darts"]:
-            options.add_argument(f"--{name}", type=int, help="instead of the usual, for trying")
+            options.add_argument(f"--{name}", type=int, help="another size, for trials")
         options.add_argument("--runs", type=int, default=3, help="timed runs of a process (default: 3)")
         options.add_argument("--only", type=lambda text: text.split(","), metavar="NAME[,NAME]", help="only these rows")
     if peer:
-        options.add_argument("--peer", type=shlex.split, metavar="COMMAND", help="the peer, less its size options")
+        options.add_argument(
+            "--peer", type=shlex.split, metavar="COMMAND", help="the peer's command, without size options"
+        )
         options.add_argument("--alternations", type=int, default=3, help="how often both are run (default: 3)")
     return options
 
 
 def chosen(names: Iterable[str], only: Sequence[str] | None) -> list[str]:
-    """The names that --only leaves.
+    """The names that --only selects.
 
     Raises:
-      Failure: it names another.
+      Failure: it names an unknown row.
     """
     names = list(names)
     if unknown := set(only or ()) - set(names):
@@ -217,29 +219,29 @@ def chosen(names: Iterable[str], only: Sequence[str] | None) -> list[str]:
 
 
 def sizes(args: argparse.Namespace, space: str) -> dict[str, int]:
-    """channels, cells, size and batch: the usual of a space, or the command's."""
+    """channels, cells, size and batch: from the command's options, or the defaults of the space."""
     return {name: getattr(args, name) or usual for name, usual in SIZES[space].items()}
 
 
 def size_words(args: argparse.Namespace, space: str) -> str:
-    """`sizes`, for the table."""
+    """`sizes` in words, for the table."""
     cells = "cells a stage" if space == "nasbench201" else "cells"
     return f"{{channels}} channels, {{cells}} {cells}, {{size}}x{{size}}, batch {{batch}}".format(**sizes(args, space))
 
 
 def with_sizes(command: Sequence[str], args: argparse.Namespace, space: str, *more: object) -> list[str]:
-    """The peer's command line, or ours, completed."""
+    """A command line, ours or the peer's, with the options for sizes."""
     options = {"space": space, **sizes(args, space), "runs": args.runs}
     return [*command, *(f"--{name}={value}" for name, value in options.items()), *map(str, more)]
 
 
 def ours(args: argparse.Namespace, space: str, *more: object) -> list[str]:
-    """The command line of our measurements."""
+    """The command line of one of our measurements."""
     return with_sizes([sys.executable, "-m", "benchmarks.ours"], args, space, *more)
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """Has a command end with one line and exit code 1 where a measurement fails."""
+    """Makes a command end with one line and exit code 1 if a measurement fails."""
 
     @functools.wraps(main)
     def guarded():

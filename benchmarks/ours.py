@@ -1,9 +1,9 @@
-"""One measurement of our programs, as a process of its own; the command line is that of the peer.
+"""One measurement of our programs in a process of its own, with the same command line as the peer.
 
     python -m benchmarks.ours --space darts --channels 16 --cells 8 --size 32 --batch 64 --what step,score
 
-Prints a JSON line: sizes, `parameters` of the whole supernet, what --what asks for (`benchmarks.programs` says in what
-units), and `peak_memory_gb` of the process. Nothing is read from a compilation cache unless --cache says so.
+It prints a JSON line: sizes, `parameters` of the whole supernet, the measurements that --what names (see
+`benchmarks.programs` for their units), and `peak_memory_gb` of the process. It uses a compilation cache only with --cache.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 from experiments.config import plugins
 from experiments.engine.large_pages import use_large_pages
 
-# The names of `programs.MEASUREMENTS`, which cannot be imported yet: it imports jax, and this process may begin anew.
+# The names of `programs.MEASUREMENTS`. That module cannot be imported yet: it imports jax, and this process may restart.
 WHAT = ("forward", "score", "score_reduce", "pipeline", "records", "collectives", "step")
 
 
@@ -26,7 +26,9 @@ def parse() -> argparse.Namespace:
     numbers = {**usual, "decided": 0, "devices": 1}
     for name, value in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=value, help=f"default: {value}")
-    parser.add_argument("--images", type=int, default=50000, help="of both halves together (default: 50000)")
+    parser.add_argument(
+        "--images", type=int, default=50000, help="number of images in both halves together (default: 50000)"
+    )
     parser.add_argument("--gradients", choices=("separate", "shared"), default="separate")
     parser.add_argument("--what", default="forward,step,score", help=f"any of {','.join(WHAT)}")
     parser.add_argument("--cache", action="store_true", help="keep compiled programs as experiments.main does")
@@ -40,12 +42,12 @@ def parse() -> argparse.Namespace:
 def main():
     """Prints the line."""
     args = parse()
-    import jax  # not earlier: the process may have begun anew
+    import jax  # not earlier: the process may restart
 
     from benchmarks import programs
     from experiments.engine import machine
 
-    jax.config.update("jax_num_cpu_devices", args.devices)  # a CPU's cores stand for so many
+    jax.config.update("jax_num_cpu_devices", args.devices)  # they share the CPU's cores
     plugins.load(args.plugins or "")
     config = programs.make_config(args)
     if args.cache:
@@ -55,7 +57,7 @@ def main():
     assert set(programs.MEASUREMENTS) == set(WHAT)
     asked = [name for name in programs.MEASUREMENTS if name in args.what.split(",")]
     answer = vars(args) | programs.measure(config, args, asked)
-    unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes in a unit of ru_maxrss
     answer["peak_memory_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 3)
     print(json.dumps(answer))
 

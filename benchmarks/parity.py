@@ -1,10 +1,10 @@
-"""Logits of our supernets against a PyTorch program's under the same weights, in batch-statistics mode.
+"""Compares the logits of our supernets and of a PyTorch program with the same weights, in batch-statistics mode.
 
-    python -m benchmarks.parity --peer ../shared/peer/torch_supernet.py --python TORCH_ENVIRONMENT/bin/python
+    python -m benchmarks.parity --peer PEER.py --python TORCH_ENVIRONMENT/bin/python
 
-The peer defines `DartsSupernet`, `BenchSupernet` and the operation lists `DARTS`, `S2`, `NB201`. It runs as a process of
-its own, in an environment that has torch; its state dict, images and edge weights travel as npz, and `from_torch` takes
-the weights from it. Prints a Markdown table.
+The peer defines `DartsSupernet`, `BenchSupernet` and the operation lists `DARTS`, `S2`, `NB201`. It runs in its own process,
+in an environment that has torch. npz files carry its state dict, images and edge weights; `from_torch` reads the weights.
+The command prints a Markdown table.
 """
 
 import argparse
@@ -46,7 +46,7 @@ np.savez(outputs, logits=logits.numpy(), **tensors)
 
 
 def compare(space: str, peer: pathlib.Path, python: str) -> tuple[float, float, int]:
-    """Largest absolute and relative difference of the logits, and the number of parameters compared."""
+    """Largest absolute and relative difference of the logits, and the number of parameters."""
     operations, cells = CASES[space]
     table = SPACES[space]
     net = Supernet(table, cells, CHANNELS, CLASSES)
@@ -63,10 +63,8 @@ def compare(space: str, peer: pathlib.Path, python: str) -> tuple[float, float, 
     variables = jax.eval_shape(lambda: net.init(jax.random.key(0), images, weights, True))
     variables = from_torch.variables(theirs, net, variables)
     ours, _ = jax.jit(lambda v, w: net.apply(v, images, w, True, mutable=["batch_stats"]))(variables, weights)
-    difference, count = (
-        np.abs(np.asarray(ours) - logits).max(),
-        sum(x.size for x in jax.tree.leaves(variables["params"])),
-    )
+    difference = np.abs(np.asarray(ours) - logits).max()
+    count = sum(x.size for x in jax.tree.leaves(variables["params"]))
     return float(difference), float(difference / np.abs(logits).max()), count
 
 

@@ -1,8 +1,8 @@
-"""How many training images a second are decoded and cut to 224x224, from JPEGs of ImageNet's usual size.
+"""Measures how many training images a second are decoded and cropped to 224x224, from JPEGs of ImageNet's usual size.
 
     python -m benchmarks.pictures [--threads 1,2]
 
-Draws 256 noisy pictures of 500x375 (quality 90, some 110 kB each) and prints a Markdown table: medians over --runs passes.
+It draws 256 noisy pictures of 500x375 (quality 90, some 110 kB each) and prints a Markdown table: medians over --runs passes.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from darts_pt_jax.data import folders
 
 
 def draw(root: pathlib.Path, count: int = 256):
-    """Writes the pictures: two classes, of which a few are for testing."""
+    """Writes the pictures, of two classes; the first two are test images too."""
     rng = np.random.default_rng(0)
     for n in range(count):
         smooth = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize(
@@ -42,15 +42,15 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         draw(pathlib.Path(folder))
         for threads in map(int, asked.threads.split(",")):
-            stream, rates, of_cpu = folders.folder(folder, 224, threads), [], []
+            stream, rates, cpu_rates = folders.folder(folder, 224, threads), [], []
             for run in range(asked.runs + 1):
                 wall, cpu = time.perf_counter(), time.process_time()
                 count = sum(len(images) for images, _ in stream.training(run, 64))
                 rates.append(count / (time.perf_counter() - wall))
-                of_cpu.append(count / (time.process_time() - cpu))
-            rates, of_cpu = rates[1:], of_cpu[1:]  # the first pass fills the file cache
+                cpu_rates.append(count / (time.process_time() - cpu))
+            rates, cpu_rates = rates[1:], cpu_rates[1:]  # the first pass fills the file cache
             print(f"| {threads} | {statistics.median(rates):.0f} | {min(rates):.0f}, {max(rates):.0f} | "
-                  f"{statistics.median(of_cpu):.0f} |", flush=True)  # fmt: skip
+                  f"{statistics.median(cpu_rates):.0f} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

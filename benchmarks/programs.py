@@ -1,6 +1,6 @@
-"""What of ours is measured, as a run has it: `experiments.training` on random images of random classes.
+"""The measurements of our programs, which are those of a run: `experiments.training` on random images of random classes.
 
-Seconds are medians of --runs calls, after one that compiles and is not counted.
+Seconds are medians of --runs calls; a first call, which compiles, is not counted.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def make_config(args: argparse.Namespace) -> Config:
 
 
 def random_images(count: int, size: int, classes: int) -> Images:
-    """A data set without meaning, padded and flipped as CIFAR-10 is."""
+    """A random data set, padded and flipped like CIFAR-10."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (count, size, size, 3), np.uint8)
     labels = rng.integers(0, classes, count, np.int32)
@@ -57,7 +57,7 @@ def random_images(count: int, size: int, classes: int) -> Images:
 
 
 def make(config: Config, args: argparse.Namespace) -> tuple[Training, SearchState, int]:
-    """A supernet with a fresh state, and the parameters that it had before --decided edges lost their candidates."""
+    """A supernet with a fresh state, and its number of parameters before the --decided edges lost their candidates."""
     training = Training(config, random_images(args.images, args.size, args.classes), Devices.here(args.devices))
     state = training.initial_state(jax.random.key(0))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -67,7 +67,10 @@ def make(config: Config, args: argparse.Namespace) -> tuple[Training, SearchStat
 
 
 def with_decided(training: Training, state: SearchState, count: int | None = None) -> tuple[Training, SearchState]:
-    """A supernet whose first `count` edges (all by default) of every kind have one operation left, by turns; its state."""
+    """A restricted supernet and its state: the first `count` edges (default: all) of every kind keep one operation.
+
+    The operations take turns.
+    """
     decisions = state.decisions
     for kind, graph in training.space.cells.items():
         for e, edge in enumerate(graph.edges[:count]):
@@ -78,7 +81,7 @@ def with_decided(training: Training, state: SearchState, count: int | None = Non
 
 
 class Meter:
-    """Takes times, and hears what jax traces, lowers and compiles meanwhile; one for a process."""
+    """Measures times, and what jax traces, lowers and compiles meanwhile. A process has at most one."""
 
     PARTS: ClassVar = {
         "trace": "/jax/core/compile/jaxpr_trace_duration",
@@ -87,7 +90,7 @@ class Meter:
     }
 
     def __init__(self, runs: int):
-        """Counts `runs` calls of what it measures."""
+        """A meter that times `runs` calls."""
         self.runs, self._listening, self._spans = runs, False, []
         jax.monitoring.register_event_time_span_listener(self._listen)
 
@@ -96,7 +99,7 @@ class Meter:
             self._spans.append((event, begin, end, fun_name))
 
     def seconds(self, work: Callable[[], object]) -> float:
-        """The median of calls of `work` and of all that it gives to the device; NaN of no runs."""
+        """The median time of a call of `work`, including its computations on the device; NaN without runs."""
         self._listening, seconds = True, []
         for _ in range(1 + self.runs):
             start = time.perf_counter()
@@ -106,13 +109,13 @@ class Meter:
         return statistics.median(seconds[1:]) if self.runs else float("nan")
 
     def compilations(self) -> dict:
-        """What was heard since the last call of this: seconds in all, of each part, and of each program's compilation.
+        """Compilation since the last call of this method: seconds in all, of each part, and of each program.
 
-        Programs are [name, seconds] in the order of their compilation, without those under 0.1 seconds.
+        Programs are [name, seconds], in the order of their compilation; those under 0.1 seconds are omitted.
         """
         spans, self._spans = self._spans, []
         parts = {part: [s for s in spans if s[0] == event] for part, event in self.PARTS.items()}
-        seconds = {name: _seconds(of_part) for name, of_part in {"all": spans, **parts}.items()}
+        seconds = {name: _seconds(part) for name, part in {"all": spans, **parts}.items()}
         programs = [[name, round(end - begin, 3)] for _, begin, end, name in parts["compile"] if end - begin >= 0.1]
         return {**seconds, "programs": programs}
 
@@ -122,7 +125,7 @@ def _seconds(spans: Sequence[tuple]) -> float:
 
 
 def forward(training: Training, state: SearchState, args: argparse.Namespace, meter: Meter) -> dict:
-    """forward_s: a pass with the batch's statistics over prepared images."""
+    """forward_s: a pass over prepared images, with the statistics of the batch."""
     shape = args.batch, *training.image_shape
     images, labels = jax.random.normal(jax.random.key(1), shape), jnp.arange(args.batch) % args.classes
 
@@ -135,7 +138,7 @@ def forward(training: Training, state: SearchState, args: argparse.Namespace, me
 
 
 def step(training: Training, state: SearchState, args: argparse.Namespace, meter: Meter) -> dict:
-    """bilevel_step_s: drawing, cropping and flipping of its two batches are part of it. Uses the state up."""
+    """bilevel_step_s: a step, including drawing, cropping and flipping of its two batches. Consumes the state."""
     keys = jax.random.split(jax.random.key(1), 3)
     train = training.indices(keys[0], training.train, "independent", 1 + meter.runs)
     valid = training.indices(keys[1], training.valid, "independent", 1 + meter.runs)
@@ -152,7 +155,7 @@ def step(training: Training, state: SearchState, args: argparse.Namespace, meter
 
 
 def score(kind: str, training: Training, state: SearchState, args: argparse.Namespace, meter: Meter) -> dict:
-    """score_s, by kind: all removals of its last edge and the unmasked supernet in one call, on one batch."""
+    """score_KIND_s: all removals of the kind's last edge and the unmasked supernet, in one call on one batch."""
     masks = strategies.without_operations(training.space, kind, len(training.space.cells[kind].edges) - 1)
     masks = np.concatenate([np.ones_like(masks[:1]), masks])
     masks = jnp.asarray(scoring.filled_up(masks, training.masks(kind)))
@@ -164,19 +167,18 @@ def score(kind: str, training: Training, state: SearchState, args: argparse.Name
 
 
 def pipeline(training: Training, state: SearchState, args: argparse.Namespace, meter: Meter) -> dict:
-    """pipeline_s, of a step: an epoch's indices over its steps, and both batches cropped, flipped and normalised."""
-    halves = {"train": training.train, "valid": training.valid}
-    make_batch, key, of_step = jax.jit(batches.batch), jax.random.key(1), 0.0
-    for half in halves.values():
+    """pipeline_s: data for one step: its share of drawing an epoch's indices, and two batches cropped and normalised."""
+    make_batch, key, seconds = jax.jit(batches.batch), jax.random.key(1), 0.0
+    for half in (training.train, training.valid):
         draw = functools.partial(training.indices, key, half, "independent", training.steps)
         indices = draw()[0]
-        of_step += meter.seconds(draw) / training.steps
-        of_step += meter.seconds(functools.partial(make_batch, half, indices, key))
-    return {"pipeline_s": of_step}
+        seconds += meter.seconds(draw) / training.steps
+        seconds += meter.seconds(functools.partial(make_batch, half, indices, key))
+    return {"pipeline_s": seconds}
 
 
 def records(training: Training, state: SearchState, args: argparse.Namespace, meter: Meter) -> dict:
-    """records_s: what ends an epoch: its lines of metrics and times, TensorBoard's scalars, a checkpoint."""
+    """records_s: the end of an epoch: its lines of metrics and times, TensorBoard's scalars, a checkpoint."""
     weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
     entry = {"stage": "search", "learning_rate": 0.025, "train_loss": 1.5, "train_accuracy": 50.5, "valid_loss": 1.5,
              "valid_accuracy": 50.5, "edge_weights": as_lists(weights, training.space)}  # fmt: skip
@@ -200,18 +202,18 @@ def records(training: Training, state: SearchState, args: argparse.Namespace, me
 
 
 def collectives(training: Training, state: SearchState, args: argparse.Namespace, meter: Meter) -> dict:
-    """collectives: by program and operation, the bytes of each one's result. They are compiled for it, and do not run."""
+    """collectives: the bytes of each collective's result, by program and operation. Compiles the programs only."""
     indices = training.devices.split(np.arange(args.batch))
     batch = training.train, indices, jax.random.key(1)
     found = {}
     for name in ("params", "alphas"):
         gradient = bilevel.make_gradient(training.net, (name,))
 
-        def of_batch(state, dataset, indices, key, gradient=gradient):
+        def batch_gradient(state, dataset, indices, key, gradient=gradient):
             augment_key, noise_key = jax.random.split(key)
             return gradient(state, Batch(*batches.batch(dataset, indices, augment_key), noise_key))
 
-        found[f"gradient of {name}"] = in_program(training.devices.jit(of_batch).trace(state, *batch))
+        found[f"gradient of {name}"] = in_program(training.devices.jit(batch_gradient).trace(state, *batch))
     weights = architecture.edge_weights(training.space, state.alphas, state.decisions)
     for kind, graph in training.space.cells.items():
         masks = np.ones((training.masks(kind), len(graph.edges), graph.width), np.float32)
@@ -221,9 +223,9 @@ def collectives(training: Training, state: SearchState, args: argparse.Namespace
 
 
 def in_program(traced: jax.stages.Traced) -> dict[str, list[int]]:
-    """The collective operations that a program is compiled to: the bytes of the result of each.
+    """Bytes of the result of each collective operation in the compiled program, by operation.
 
-    As on CPUs, where none is begun and awaited apart; all numbers are counted as of 32 bits.
+    It reads programs for CPUs, where no collective is split into a start and an end, and counts 32 bits for every number.
     """
     found = collections.defaultdict(list)
     operations = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
@@ -240,12 +242,12 @@ MEASUREMENTS = {
     "pipeline": pipeline,
     "records": records,
     "collectives": collectives,
-    "step": step,  # the last, as it uses the state up
+    "step": step,  # last, because it consumes the state
 }
 
 
 def measure(config: Config, args: argparse.Namespace, asked: Sequence[str]) -> dict:
-    """What `asked` names, in order; `compile_s`: seconds of tracing, lowering and compiling of each, and their parts."""
+    """Takes the `asked` measurements in order; `compile_s` holds the compilation of each (`Meter.compilations`)."""
     training, state, parameters = make(config, args)
     answer, meter = {"parameters": parameters, "compile_s": {}}, Meter(args.runs)
     for name in asked:

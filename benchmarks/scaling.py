@@ -1,8 +1,8 @@
-"""What several devices of a CPU, which share its cores, cost and save: a step and a scoring on them over one device.
+"""Compares a step and a scoring on several devices of a CPU, which share its cores, with the same on one device.
 
     python -m benchmarks.scaling --devices 2 [--json FILE]
 
-Both run alternately. In the columns "ours" and "peer" are the seconds on --devices devices and on one.
+The two run alternately. The column "ours" has the seconds on --devices devices, "peer" those on one.
 """
 
 from benchmarks import measure
@@ -12,7 +12,7 @@ ROWS = {
     "step": ("bilevel step", "step", "bilevel_step_s"),
     "score": ("scoring a normal edge", "score", "score_normal_s"),
 }
-"""By their names for --only: words, what is measured, and the number of it."""
+"""Rows by their names for --only: words, the measurement, and its key in the answer."""
 
 
 @measure.command

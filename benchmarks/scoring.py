@@ -1,11 +1,11 @@
-"""Seconds to score all removals of one edge on one batch; ours and the peer's run alternately.
+"""Seconds to score all removals of one edge on one batch; our program and the peer run alternately.
 
     python -m benchmarks.scoring --peer 'TORCH_ENVIRONMENT/bin/python benchmarks/torch_peer.py --what=score' \\
         --json scoring.json
 
-Ours is one call for all removals and the unmasked supernet, one pass more than the peer's, with cropping and flipping.
-The peer goes through the whole supernet for each removal, so that its `score_edge_s`, of a normal edge, holds for a
-reduction edge too.
+Our program scores all removals and the unmasked supernet in one call, one pass more than the peer, and crops and flips the
+images. The peer runs the whole supernet for each removal, so its `score_edge_s`, measured on a normal edge, also holds for
+a reduction edge.
 """
 
 from benchmarks import measure

@@ -1,11 +1,11 @@
-"""Seconds of a bilevel step, first order, and what a run does beside its steps; ours and the peer's run alternately.
+"""Seconds of a first-order bilevel step, and of a run's other work; our program and the peer run alternately.
 
     python -m benchmarks.steps --peer 'TORCH_ENVIRONMENT/bin/python benchmarks/torch_peer.py --what=step' \\
         --json steps.json
 
-The peer's command is completed by --space, --channels, --cells, --size, --batch, --runs and --decided, and prints a JSON
-line with `bilevel_step_s` and `parameters`, as benchmarks/torch_peer.py does. Without a peer only ours is measured. In
-the row "over our own with none decided" the column "peer" is our own step with none decided.
+The benchmark adds --space, --channels, --cells, --size, --batch, --runs and --decided to the peer's command. The peer prints
+a JSON line with `bilevel_step_s` and `parameters`, as benchmarks/torch_peer.py does. Without a peer, only our program is
+measured. In the row "over our own with none decided", the column "peer" is our own step with no edge decided.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from benchmarks.measure import Row, Table
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A step of `space` with the first `decided` edges of every kind decided; goal and limit are of the ratio."""
+    """A step of `space` with the first `decided` edges of every kind decided; goal and limit apply to the ratio."""
 
     words: str
     space: str
@@ -44,7 +44,7 @@ BESIDE = {
         "logging and checkpoints, share of 100 steps, nasbench201", "nasbench201", "records", 100, 5, 10,
     ),
 }  # fmt: skip
-"""Rows of ours alone: words, space, what, over how many steps, goal and limit in percent."""
+"""Rows of our program alone: words, space, measurement, number of steps to divide by, goal and limit in percent."""
 
 
 def add_steps(table: Table, args: argparse.Namespace, space: str, cases: Mapping[str, Case]):
@@ -57,7 +57,7 @@ def add_steps(table: Table, args: argparse.Namespace, space: str, cases: Mapping
         if case.decided:
             commands.setdefault(space, _ours(args, STEPS[space]))
     answers = measure.alternate(commands, args.alternations)
-    seconds = {name: measure.column(of_one, "bilevel_step_s") for name, of_one in answers.items()}
+    seconds = {name: measure.column(lines, "bilevel_step_s") for name, lines in answers.items()}
     size = measure.size_words(args, space)
     for name, case in cases.items():
         if args.peer:

@@ -1,15 +1,15 @@
-"""The supernets and their work in plain PyTorch, for our programs to be measured against.
+"""The supernets and their steps in plain PyTorch, to compare our programs with.
 
     TORCH_ENVIRONMENT/bin/python benchmarks/torch_peer.py --space darts --channels 16 --cells 8 --size 32 --batch 64
 
-A program by itself: it needs torch, which the project does not, and nothing of the project. Structure and settings are
-the published ones (DARTS, section 3.1; NAS-Bench-201, section 2.1), computed as the published code computes them: one
-operation of one edge after the other, but none whose weight is zero.
+A standalone program: it needs torch, which the project does not, and nothing from the project. Structure and settings are
+the published ones (DARTS, section 3.1; NAS-Bench-201, section 2.1), computed as in the published code: one operation of one
+edge after the other, except those of weight zero.
 
-Prints a JSON line. Its seconds are medians of --runs, after one run that is not counted, and images lie in memory
-already: `forward_s` of a pass with the batch's statistics, without gradients; `bilevel_step_s` of an alpha step and a
-weight step, first order; `score_edge_s` of a pass for each candidate, left out, of the last normal edge. --decided N
-fixes the first N edges of every cell kind to one operation each before.
+It prints a JSON line. Seconds are medians of --runs runs after an uncounted first run, with the images in memory:
+`forward_s`, a pass with the statistics of the batch, without gradients; `bilevel_step_s`, a first-order alpha step and a
+weight step; `score_edge_s`, one pass for each candidate of the last normal edge, without that candidate. --decided N first
+fixes the first N edges of every cell kind to one operation each.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def separable(channels: int, kernel: int, stride: int, dilation: int = 1) -> nn.
 
 
 class FactorizedReduce(nn.Module):
-    """Halves the size: ReLU, a 1x1 convolution each for even and odd pixels, side by side, BatchNorm."""
+    """Halves the size: ReLU, one 1x1 convolution for even and one for odd pixels, concatenation, BatchNorm."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -86,7 +86,7 @@ class FactorizedReduce(nn.Module):
 
 
 class Zero(nn.Module):
-    """Nothing, at stride 1 as NAS-Bench-201 has it."""
+    """The operation `none`, at stride 1 as in NAS-Bench-201."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Zeros of the shape of `images`."""
@@ -122,7 +122,7 @@ class MixedEdge(nn.ModuleDict):
         super().__init__({name: make_operation(name, channels, stride, pool_norm) for name in names})
 
     def forward(self, images: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """The mixture; `weights` has an entry for each candidate, and where it is zero nothing is computed."""
+        """The mixture; `weights` has an entry for each candidate, and a candidate of weight zero is skipped."""
         total = 0
         for weight, operation in zip(weights, self.values(), strict=True):
             if weight.item():
@@ -131,7 +131,7 @@ class MixedEdge(nn.ModuleDict):
 
 
 class Graph(nn.Module):
-    """The nodes of a cell, each the sum of an edge from every earlier state; inputs are read at `stride`."""
+    """The nodes of a cell, each the sum of an edge from every earlier state; edges from the inputs have `stride`."""
 
     def __init__(self, names, inputs: int, nodes: int, channels: int, stride: int = 1, pool_norm: bool = True):
         super().__init__()
@@ -148,14 +148,14 @@ class Graph(nn.Module):
         for _ in range(self.nodes):
             parts = []
             for state in states:
-                edge, of_edge = next(edges)
-                parts.append(edge(state, of_edge))
+                edge, row = next(edges)
+                parts.append(edge(state, row))
             states.append(sum(parts))
         return states[-self.nodes :]
 
 
 class DartsCell(nn.Module):
-    """Two inputs brought to the cell's channels, four nodes, all of them the output."""
+    """Two inputs, preprocessed to the cell's channels, and four nodes, which together are the output."""
 
     def __init__(self, names, older: int, newer: int, channels: int, reduction: bool, after_reduction: bool):
         super().__init__()
@@ -165,7 +165,7 @@ class DartsCell(nn.Module):
         self.graph = Graph(names, 2, 4, channels, stride=1 + reduction)
 
     def forward(self, older: torch.Tensor, newer: torch.Tensor, weights: dict) -> torch.Tensor:
-        """The nodes side by side."""
+        """The nodes, concatenated."""
         inputs = [self.preprocess_0(older), self.preprocess_1(newer)]
         return torch.cat(self.graph(inputs, weights[self.kind]), 1)
 
@@ -217,7 +217,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = convolution(channels, 2 * channels)
 
     def forward(self, images: torch.Tensor, weights: dict) -> torch.Tensor:
-        """[B, C, H, W] to [B, 2C, H/2, W/2]; the edge weights do not matter here."""
+        """[B, C, H, W] to [B, 2C, H/2, W/2]; ignores the edge weights."""
         return self.conv_b(self.conv_a(images)) + self.shortcut(functional.avg_pool2d(images, 2))
 
 
@@ -246,7 +246,7 @@ class BenchSupernet(nn.Module):
 
 
 class Work:
-    """A supernet with its alphas, optimisers and two batches, and what is timed."""
+    """A supernet with its alphas, optimisers and two batches, and the calls to time."""
 
     def __init__(self, args: argparse.Namespace):
         names = OPERATIONS[args.space]
@@ -261,7 +261,7 @@ class Work:
         self.valid, self.train = zip(images, torch.randint(args.classes, (2, args.batch)), strict=True)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Edge weights by cell kind: one-hot for the decided edges, then the alphas' softmax."""
+        """Edge weights by cell kind: one-hot rows for the decided edges, the softmax of the alphas for the others."""
         mixtures = {kind: alphas.softmax(-1) for kind, alphas in self.alphas.items()}
         return {kind: torch.cat((self.decided, rows[len(self.decided) :])) for kind, rows in mixtures.items()}
 
@@ -271,7 +271,7 @@ class Work:
         self.net(self.valid[0], self.weights())
 
     def step(self):
-        """One bilevel step; the alphas' pass computes the weights' gradients too, as the published code does."""
+        """One bilevel step; the pass of the alphas computes gradients of the weights too, as in the published code."""
         images, labels = self.valid
         self.adam.zero_grad()
         functional.cross_entropy(self.net(images, self.weights()), labels).backward()
@@ -286,7 +286,7 @@ class Work:
 
     @torch.no_grad()
     def score_edge(self):
-        """A pass for each candidate of the last normal edge, which is left out."""
+        """One pass for each candidate of the last normal edge, without that candidate."""
         for operation in range(self.alphas["normal"].shape[1]):
             weights = self.weights()
             weights["normal"][-1, operation] = 0
@@ -294,7 +294,7 @@ class Work:
 
 
 def median_seconds(work, runs: int) -> float:
-    """Seconds of a call of `work`, after one that is not counted."""
+    """Median seconds of a call of `work`, after an uncounted first call."""
     seconds = []
     for _ in range(1 + runs):
         start = time.perf_counter()

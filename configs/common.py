@@ -1,7 +1,7 @@
-"""The config that every config file begins from, and settings that several of them share.
+"""The defaults of every config file, and settings that several config files share.
 
-A config file calls `get_config` and changes values: DARTS-PT on CIFAR-10 as the reference code runs it is the default.
-docs/keys.md says what every key means; experiments/config/keys.py defines them.
+A config file calls `get_config` and changes values. The defaults are DARTS-PT on CIFAR-10 as the reference code runs it.
+docs/keys.md says what every key means; experiments/config/keys.py defines the keys.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from experiments.config.schema import Config
 
 
 def get_config() -> ConfigDict:
-    """Defaults of every key."""
+    """The defaults of all keys."""
     return ConfigDict(dataclasses.asdict(Config()))
 
 
@@ -21,13 +21,13 @@ RETRAIN_SMALL = {
     "retrain.cells": 5, "retrain.channels": 16, "retrain.epochs": 12, "retrain.batch_size": 64, "retrain.drop_path": 0.0,
     "retrain.auxiliary": 0.0, "retrain.cutout": 0, "retrain.test_every": 3,
 }  # fmt: skip
-"""Retraining of minutes on CPUs; too short for what keeps a network from fitting too well."""
+"""Retraining that takes minutes on CPUs; it is too short to need regularisation against overfitting."""
 
 RETRAIN_NASBENCH201 = {
     "retrain.cells": 5, "retrain.channels": 16, "retrain.epochs": 200, "retrain.batch_size": 256, "retrain.learning_rate": 0.1,
     "retrain.weight_decay": 5e-4, "retrain.drop_path": 0.0, "retrain.auxiliary": 0.0, "retrain.cutout": 0,
 }  # fmt: skip
-"""The benchmark's network and protocol, but for its Nesterov momentum and clipping."""
+"""The benchmark's network and protocol, apart from Nesterov momentum and gradient clipping."""
 
 PT, MAGNITUDE = {"select.method": "perturbation"}, {"select.method": "magnitude"}
 SDARTS_RS, SDARTS_ADV = {"search.sampler": "sdarts_rs"}, {"search.sampler": "sdarts_adv"}
@@ -45,17 +45,17 @@ METHODS = {
     "sgas": {**SGAS, "select.method": "sgas"},
     "sgas_pt": {**SGAS, "select.method": "sgas_perturbation"},
 }
-"""What the paper's methods set, on top of the defaults."""
+"""The settings of the paper's methods, on top of the defaults."""
 
 COMPARED = ("darts", "darts_pt", "darts_pt_fixed")
-"""Those of Tables 3 and 4."""
+"""The methods of Tables 3 and 4."""
 
 
 def arguments(text: str, *allowed: Iterable[str]) -> list[str]:
-    """The parts of a config's argument, such as "s2,svhn,darts_pt".
+    """Splits the argument of a config file, such as "s2,svhn,darts_pt".
 
     Raises:
-      ValueError: they are not one of each of `allowed`.
+      ValueError: its parts are not one name from each of `allowed`.
     """
     parts = text.split(",")
     if len(parts) != len(allowed) or any(part not in names for part, names in zip(parts, allowed, strict=True)):

@@ -1,4 +1,4 @@
-"""The whole of DARTS-PT on scikit-learn's handwritten digits, in minutes on a laptop's CPU.
+"""All of DARTS-PT on scikit-learn's handwritten digits, in minutes on a laptop's CPU.
 
 python -m experiments.main --config=configs/quickstart.py
 """

@@ -2,7 +2,7 @@
 
     python -m experiments.main --config=configs/retrain_c10_small.py --config.genotype=FILE
 
-Too short for what keeps a network from fitting too well: no drop path, cutout or auxiliary head.
+It is too short to need regularisation against overfitting: no drop path, cutout or auxiliary head.
 """
 
 from configs import common

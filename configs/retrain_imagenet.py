@@ -2,8 +2,8 @@
 
     python -m experiments.main --config=configs/retrain_imagenet.py --config.genotype=darts_pt_s5_0
 
-reads imagenet2012 as tensorflow-datasets has prepared it, in the format array_record; or the folders DIR/train/CLASS and
-DIR/val/CLASS with --config.data.source=folder --config.data.path=DIR. Made for an accelerator with many CPU cores.
+It reads imagenet2012 as prepared by tensorflow-datasets in the format array_record or, with --config.data.source=folder
+--config.data.path=DIR, the folders DIR/train/CLASS and DIR/val/CLASS. Made for an accelerator with many CPU cores.
 """
 
 from configs import common

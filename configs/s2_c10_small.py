@@ -2,7 +2,7 @@
 
     python -m experiments.main --config=configs/s2_c10_small.py
 
-Keeps supernets on the way and looks at the curvature, for the analyses (`python -m experiments.analysis`).
+It keeps intermediate supernets and records the curvature, for the analyses (`python -m experiments.analysis`).
 """
 
 from configs import common

@@ -1,8 +1,8 @@
-"""What ends a command with one line: a wrong setting (exit code 2), a run that cannot go on (exit code 1)."""
+"""Errors that end a command with one line: a wrong setting (exit code 2), a run that cannot continue (exit code 1)."""
 
 
 class RunError(RuntimeError):
-    """A run cannot go on; the message is one line. The program exits with code 1."""
+    """A run cannot continue; the message is one line. The program exits with code 1."""
 
 
 class ConfigError(ValueError):

@@ -15,13 +15,13 @@ from experiments.engine.large_pages import use_large_pages
 def main(argv: list[str]) -> int:
     """Carries out one command and returns the exit code."""
     code = exit_code(lambda stop: _carry_out(argv, stop))
-    if hosts := sys.modules.get("darts_pt_jax.hosts"):  # else it was stopped before there were any
+    if hosts := sys.modules.get("darts_pt_jax.hosts"):  # otherwise the command was stopped before this import
         hosts.leave(code)
     return code
 
 
 def _carry_out(argv: list[str], stop: Interrupts) -> int:
-    # imported here, so that Ctrl-C is one line from the first second on
+    # imported here, so that Ctrl-C during the imports, too, prints one line
     from absl import logging
 
     from darts_pt_jax import hosts
@@ -35,7 +35,7 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
     from experiments.stages import plan, report
     from experiments.stages.pipeline import pipeline
 
-    logging.set_verbosity(logging.FATAL)  # what orbax logs, it raises too
+    logging.set_verbosity(logging.FATAL)  # orbax raises what it logs
     asked = None
     try:
         asked = settings.parse(argv)

@@ -166,7 +166,9 @@ def test_a_run_goes_on_on_other_devices_and_says_so(tmp_path, capsys):
     keys = {**CELL, "select.method": "random", "search.epochs": 1}
     assert run(tmp_path / "run", keys, stages="search", devices=1) == 0
     assert run(tmp_path / "run", keys, stages="select") == 0
-    assert "was begun on 1 cpu and goes on on 8 cpu: its numbers may differ in the last bits" in capsys.readouterr().out
+    assert (
+        "was begun on 1 cpu and continues on 8 cpu: its numbers may differ in the last bits" in capsys.readouterr().out
+    )
     assert json.loads((tmp_path / "run" / "run.json").read_text())["devices"] == ["1 cpu", "8 cpu"]
 
 

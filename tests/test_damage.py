@@ -102,7 +102,7 @@ def test_the_run_goes_back_to_the_checkpoint_before_and_ends_the_same(name, dama
         left = sorted(p.name for p in (workdir / "checkpoints" / str(newest)).iterdir())
         assert run(workdir, CELL) == 0
         said = capsys.readouterr().out
-        assert f"warning: checkpoint {newest} is damaged (" in said and f"going back to checkpoint {earlier}" in said
+        assert f"warning: checkpoint {newest} is damaged (" in said and f"returning to checkpoint {earlier}" in said
         aside = workdir / "checkpoints-damaged" / str(newest)
         assert str(aside) in said and sorted(p.name for p in aside.iterdir()) == left
         same_results(whole, workdir)

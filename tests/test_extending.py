@@ -179,6 +179,8 @@ def test_an_analysis(searched, place, tmp_path, capsys):
     (row,) = json.loads((tmp_path / "out" / "numbers.json").read_text())["rows"]
     assert 0 < row["entropy"] < np.log(3) and (tmp_path / "out" / "entropy.svg").exists()
     assert f"{row['entropy']:.3f} nats" in capsys.readouterr().out
+    assert analysis.main([*command, f"--config.plugins={place}/gone.py"]) == 2
+    assert "plugins: there is no file" in capsys.readouterr().err
 
 
 def test_a_launcher(place, tmp_path):

@@ -43,7 +43,7 @@ class Hosts:
 
 
 def test_two_hosts_one_of_which_is_stopped_or_lost_end_where_one_host_with_two_devices_does(tmp_path):
-    """A signal to one of them, and the loss of either, end both, and the same command goes on."""
+    """A signal to one of them, and the loss of either, end both, and the same command continues."""
     workdir = tmp_path / "run"
     stopped = Hosts(workdir)
     stopped.until("metrics.jsonl", 1)

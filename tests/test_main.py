@@ -368,5 +368,5 @@ def test_other_devices_are_noted_with_a_warning(tmp_path, monkeypatch, capsys):
     assert "warning" not in capsys.readouterr().out
     monkeypatch.setattr(Devices, "__str__", lambda _: "8 of another kind")
     assert run(tmp_path / "run", CELL, stages="search,select") == 0
-    assert "and goes on on 8 of another kind" in capsys.readouterr().out
+    assert "and continues on 8 of another kind" in capsys.readouterr().out
     assert directory.stored(tmp_path / "run")["devices"][1:] == ["8 of another kind"]

@@ -52,7 +52,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_step_and_tensor(more, tmp_pa
     assert said.startswith("error: search epoch 1/2, training step 2: the training loss is not finite in 1 of 1 values")
     assert (
         "lower search.learning_rate" in said
-        and "--config.debug_nans=True goes on from" in said
+        and "--config.debug_nans=True continues from" in said
         and said.count("\n") == 1
     )
     assert finite(tmp_path / "run") == 0

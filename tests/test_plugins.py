@@ -13,7 +13,7 @@ import pytest
 
 from darts_pt_jax import record
 from darts_pt_jax.spaces import SPACES
-from experiments import main
+from experiments import main, sweep
 from experiments.config import settings
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -56,6 +56,13 @@ def test_a_config_file_that_adds_rows_is_a_plugin_of_its_run(tmp_path):
     assert parsed(config="examples/own_space.py").plugins == str(ROOT / "examples/own_space.py")
     assert parsed(config="examples/own_space.py").plugins == str(ROOT / "examples/own_space.py"), "the second time too"
     assert parsed().plugins == "", "the quickstart adds nothing"
+
+
+@pytest.mark.usefixtures("tables")
+def test_the_runs_of_a_sweep_have_its_plugins(tmp_path):
+    argv = ["--config=examples/own_space.py", "--seeds=0,1", "--beside=random", f"--workdir={tmp_path / 'sweep'}"]
+    runs = [run for of_seeds in sweep.parse(argv).commands.values() for run in of_seeds.values()]
+    assert [run.config.plugins for run in runs] == [str(ROOT / "examples/own_space.py")] * 4
 
 
 @pytest.mark.usefixtures("tables")
@@ -136,8 +143,6 @@ def test_the_command_on_the_page_makes_such_a_run(own, tmp_path):
     assert f"--config.plugins={own}/my_space.py" in command
     done = plain([*command[2:], f"--workdir={tmp_path / 'again'}", "--plan"])
     assert done.returncode == 0 and "supernet       gated, 3 cells" in done.stdout, done.stderr
-    done = plain(["experiments.sweep", *command[3:], "--seeds=0", "--beside=random", f"--workdir={tmp_path / 'sweep'}"])
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.xdist_group("own")

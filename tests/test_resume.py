@@ -187,7 +187,7 @@ def test_told_to_stop_it_saves_the_step_and_says_how_to_go_on(start, undisturbed
         process = start(workdir, **{"checkpoint.minutes": 0})
         said = send(process, workdir, moment, number)
         assert process.returncode == code, said
-        assert f"stopped by {number.name} in {where}" in said and "the same command goes on from there" in said
+        assert f"stopped by {number.name} in {where}" in said and "the same command continues from there" in said
         assert said.count("\n") == 2 and "finishing the step" in said
     finish(start(workdir))
     same(undisturbed, workdir)

@@ -207,7 +207,7 @@ def test_selection_from_an_unfinished_run_at_any_kept_epoch_leaves_it_alone(tmp_
         assert lines(workdir, "metrics.jsonl")[:taken] == searched[:taken]
         assert len(lines(workdir, "decisions.jsonl")) == 6 and (workdir / "report.md").exists()
     assert digests(source) == before
-    assert run(source, keys) == 0, "it goes on as if nothing had been"
+    assert run(source, keys) == 0, "it continues as if nothing had happened"
     assert run(tmp_path / "whole", keys) == 0
     same_results(source, tmp_path / "whole")
 

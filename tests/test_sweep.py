@@ -123,7 +123,7 @@ def test_a_killed_sweep_gives_the_same_table(done, tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     begun("", "seed0.lock")
     time.sleep(0.5)  # the run has begun, but has not yet locked its directory
-    process.send_signal(signal.SIGKILL)  # its run goes on alone, and the next waits for it
+    process.send_signal(signal.SIGKILL)  # its run continues alone, and the next waits for it
     process.wait()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     begun("seed1", "run.json")

@@ -1,4 +1,4 @@
-"""The run directory: which config and data it belongs to, how far it is, who works on it, what another run may take."""
+"""The run directory: the config and data that it belongs to, how far the run is, and its disk space."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from experiments.errors import ConfigError, RunError
 
 
 def stored(directory: pathlib.Path) -> dict | None:
-    """What run.json says, or None where no run has begun.
+    """The content of run.json, or None if no run has begun.
 
     Raises:
       ConfigError: the directory holds something else.
@@ -36,27 +36,29 @@ def stored(directory: pathlib.Path) -> dict | None:
         return run
     if (directory / "checkpoints").exists():
         raise RunError(f"{file} is missing: put it back or name a new --workdir")
-    own = {"lock", "run.json.tmp"}
-    if directory.exists() and (not directory.is_dir() or {p.name for p in directory.iterdir()} - own):
+    harmless = {"lock", "run.json.tmp"}
+    if directory.exists() and (not directory.is_dir() or {p.name for p in directory.iterdir()} - harmless):
         raise ConfigError(f"--workdir {directory} holds something else than a run: name a new or an empty directory")
     return None
 
 
 def beginning() -> dict:
-    """The position before any work.
+    """The position before any work, a JSON value.
 
-    `units` done, digests of the `records`, loops `within` the unit at work, the decisions by which the supernet is
-    `restricted`.
+    units: number of finished units.
+    records: digests of the records.
+    within: the loops of the current unit.
+    restricted: the decisions that restrict the supernet.
     """
     return {"units": 0, "records": {}, "within": [], "restricted": None}
 
 
 def position(directory: pathlib.Path) -> dict:
-    """The position of the newest checkpoint that is as it was written, or the beginning.
+    """The position of the newest undamaged checkpoint, or the beginning.
 
     Raises:
-      RunError: there are checkpoints, but no such one, or records, but no checkpoint.
-      RecordError: a record is not what it was when the checkpoint was written.
+      RunError: all checkpoints are damaged, or there are records but no checkpoint.
+      RecordError: a record has changed since the checkpoint.
     """
     checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
     newest, damaged = checkpoints.newest_sound()
@@ -76,7 +78,7 @@ def position(directory: pathlib.Path) -> dict:
 
 
 def differing(one: dict, two: dict) -> list[str]:
-    """Keys of which two flat configs say different things."""
+    """The keys whose values differ between two flat configs."""
     return [k for k in one if one[k] != two[k]]
 
 
@@ -85,7 +87,7 @@ def refuse_changes(settings: Settings, then: dict, free: Collection[str]):
 
     Args:
       settings: the command.
-      then: the earlier config, as run.json has it.
+      then: the earlier config, as stored in run.json.
       free: keys that may differ.
 
     Raises:
@@ -102,31 +104,33 @@ def refuse_changes(settings: Settings, then: dict, free: Collection[str]):
 
 
 def _same_source(now: str, then: str) -> bool:
-    """Whether two paths name one run, or the earlier one has been moved: once taken, its supernet is not read again."""
+    """Whether two paths name the same run, or the earlier one was moved (its supernet is never read a second time)."""
     return bool(now and then) and (os.path.realpath(now) == os.path.realpath(then) or not os.path.exists(then))
 
 
 def _versions() -> dict[str, str]:
-    """The versions of the packages that a result may depend on."""
+    """The versions that results may depend on."""
     versions = {"python": platform.python_version()}
     for name in ("darts-pt-jax", "jax", "jaxlib", "flax", "optax", "numpy"):
-        with contextlib.suppress(metadata.PackageNotFoundError):  # of this one, run from a checkout
+        with contextlib.suppress(
+            metadata.PackageNotFoundError
+        ):  # this project is not installed when run from a checkout
             versions[name] = metadata.version(name)
     return versions
 
 
 def require_room(directory: pathlib.Path, size: int, count: int, folders: Sequence[str] = ("checkpoints", "snapshots")):
-    """Checks, before any work, that there is room for the checkpoints.
+    """Checks, before any work, that the checkpoints fit on the disk.
 
     Args:
-      directory: where they will be.
-      size: bytes of one, and of its largest file.
-      count: how many there will be at once, including those that are there already.
-      folders: where in `directory`.
+      directory: the run directory.
+      size: bytes of a checkpoint, and of its largest file.
+      count: number of checkpoints at the same time, including those that exist.
+      folders: the folders of `directory` that hold them.
 
     Raises:
       WriteError: the directory or a file of that size cannot be written.
-      RunError: there is too little room.
+      RunError: the disk has too little room.
     """
     if not hosts.first():
         return
@@ -148,7 +152,7 @@ def require_room(directory: pathlib.Path, size: int, count: int, folders: Sequen
 
 
 def checkpoints_kept(config: Config) -> int:
-    """How many checkpoints a run has at most, while another is being written."""
+    """The largest number of checkpoints at the same time, including the one being written."""
     epochs, looks = config.search.epochs, config.curvature.every
     early = range(looks, epochs, looks) if config.curvature.stop else ()
     return config.checkpoint.keep + 1 + (0 if config.genotype else len({*config.checkpoint.snapshots, *early, epochs}))
@@ -157,13 +161,20 @@ def checkpoints_kept(config: Config) -> int:
 def bind(
     settings: Settings, before: dict | None, source_sha256: str | None, images: Images | Stream, on: Devices
 ) -> str | None:
-    """Ties the directory to the config and to the images, and notes devices and versions.
+    """Ties the directory to the config and the images, and notes devices and versions.
+
+    Args:
+      settings: the command.
+      before: the content of run.json; None if the run is new.
+      source_sha256: fingerprint of the images of `init_from`; None if it is unknown or not needed.
+      images: the images.
+      on: the devices.
 
     Returns:
-      A warning, if the run continues on other devices than before.
+      A warning if the run continues on other devices than before, else None.
 
     Raises:
-      ConfigError: the images are not those of `before` or of `source`.
+      ConfigError: the run or its source used other images.
     """
     fingerprint = images.fingerprint()
     if source_sha256 not in (None, fingerprint):
@@ -179,7 +190,5 @@ def bind(
     }  # fmt: skip
     record.write_text(settings.workdir / "run.json", record.sealed(content))
     if devices and devices[-1] != now:
-        return (
-            f"warning: the run was begun on {devices[-1]} and goes on on {now}: its numbers may differ in the last bits"
-        )
+        return f"warning: the run was begun on {devices[-1]} and continues on {now}: its numbers may differ in the last bits"
     return None

@@ -1,7 +1,8 @@
-"""One command: what is done already, what is left to do, and doing it."""
+"""One command: finds out what is done and what is left to do, and does it."""
 
 import contextlib
 import io
+from collections.abc import Callable
 
 from darts_pt_jax import hosts
 from darts_pt_jax.data import sources
@@ -20,16 +21,19 @@ from experiments.engine.interrupts import Interrupts
 from experiments.engine.run import Run
 from experiments.engine.screen import Screen
 from experiments.engine.sources import Source
+from experiments.engine.torch_source import TorchSource
 from experiments.engine.units import Unit
 from experiments.errors import ConfigError
 from experiments.training import network
 from experiments.training.checks import devices_of
-from experiments.training.network import chosen, own
+from experiments.training.network import chosen, written_genotype
 from experiments.training.supernet import Training
 
 
-def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: Interrupts):
-    """Runs the requested stages on what earlier commands left.
+def execute(
+    settings: Settings, pipeline: dict[str, list[Unit]], report: Callable[[Settings], str | None], stop: Interrupts
+):
+    """Runs the requested stages, starting from what earlier commands left.
 
     Args:
       settings: the command.
@@ -39,48 +43,68 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
       stop: the signals that may interrupt.
 
     Raises:
-      ConfigError, DataError: the settings do not fit the run directory or the data, or a stage is requested before the
-        one it needs.
-      RunError: work failed.
+      ConfigError, DataError: the settings do not fit the run directory or the data, or a stage needs another stage first.
+      RunError: a unit failed.
       Interrupted: a signal asked to stop.
     """
     machine.prepare(settings.config)
-    workdir, units = settings.workdir, [unit for stage in pipeline.values() for unit in stage]
-    locks.refuse_if_locked(workdir / "lock")
+    locks.refuse_if_locked(settings.workdir / "lock")
     before, done = hosts.of_first(progress(settings, pipeline))
     screen = Screen(None if hosts.first() else io.StringIO())
     worked = done < goal(settings, pipeline, done)
     if worked:
-        source = Source.named(settings, before)
-        if settings.config.data.download and sources.find(settings.config.data.source).downloads:
-            screen.say("tensorflow-datasets downloads the data if they are not there yet")
-        with one_line("start", lambda: "lower data.examples, data.size or supernet.channels"):
-            devices = devices_of(settings.config)
-            images = _loaded(settings.config)
-            if "retrain" in settings.stages:
-                check_retraining(settings, images, devices)
-            training = None if settings.config.genotype else Training(settings.config, images, devices)
-            if source and training:
-                source.check(training)
-        for note in (*images.notes, *(source.notes if source else ())):
-            screen.say(note)
-        hosts.meet("ready")
-        workdir.mkdir(parents=True, exist_ok=True)
-        with locks.locked(workdir / "lock"):
-            before, done = hosts.of_first(progress(settings, pipeline))  # anew: another may have worked on it meanwhile
-            if warning := directory.bind(settings, before, source and source.data_sha256, images, devices):
-                screen.say(warning)
-            hosts.meet("bound")
-            with contextlib.closing(Run(settings, images, devices, training, source, screen, stop)) as run:
-                del training  # so that the run alone holds it
-                with one_line("start", lambda: "lower supernet.channels or supernet.cells"):
-                    state = run.resume(units)
-                screen.say("compiling: the first epoch and the first decisions take longer than the others")
-                todo = units[run.done : goal(settings, pipeline, run.done)]
-                with screen.showing(todo):
-                    run.carry_out(todo, state)
-    if not hosts.first():
-        return
+        _work(settings, pipeline, before, screen, stop)
+    if hosts.first():
+        _finish(settings, report, screen, worked)
+
+
+def _work(settings: Settings, pipeline: dict[str, list[Unit]], before: dict | None, screen: Screen, stop: Interrupts):
+    """Carries out the units that are left to this command."""
+    workdir, source = settings.workdir, Source.named(settings, before)
+    images, devices, training = _prepared(settings, source, screen)
+    hosts.meet("ready")
+    workdir.mkdir(parents=True, exist_ok=True)
+    with locks.locked(workdir / "lock"):
+        before, _ = hosts.of_first(
+            progress(settings, pipeline)
+        )  # again: another process may have worked on it meanwhile
+        if warning := directory.bind(settings, before, source and source.data_sha256, images, devices):
+            screen.say(warning)
+        hosts.meet("bound")
+        with contextlib.closing(Run(settings, images, devices, training, source, screen, stop)) as run:
+            del training  # so that only the run holds it
+            units = [unit for stage in pipeline.values() for unit in stage]
+            with one_line("start", lambda: "lower supernet.channels or supernet.cells"):
+                state = run.resume(units)
+            screen.say("compiling: the first epoch and the first decisions take longer than the others")
+            todo = units[run.done : goal(settings, pipeline, run.done)]
+            with screen.showing(todo):
+                run.carry_out(todo, state)
+
+
+def _prepared(
+    settings: Settings, source: Source | TorchSource | None, screen: Screen
+) -> tuple[Images | Stream, Devices, Training | None]:
+    """Loads the images, and builds the supernet unless the config names an architecture; checks that all fit."""
+    config = settings.config
+    if config.data.download and sources.find(config.data.source).downloads:
+        screen.say("tensorflow-datasets downloads the data if they are not there yet")
+    with one_line("start", lambda: "lower data.examples, data.size or supernet.channels"):
+        devices = devices_of(config)
+        images = _loaded(config)
+        if "retrain" in settings.stages:
+            check_retraining(settings, images, devices)
+        training = None if config.genotype else Training(config, images, devices)
+        if source and training:
+            source.check(training)
+    for note in (*images.notes, *(source.notes if source else ())):
+        screen.say(note)
+    return images, devices, training
+
+
+def _finish(settings: Settings, report: Callable[[Settings], str | None], screen: Screen, worked: bool):
+    """Writes the report if it is requested, and says where the results are."""
+    workdir = settings.workdir
     text = report(settings) if "report" in settings.stages else None
     if text:
         screen.show(text)
@@ -91,10 +115,10 @@ def execute(settings: Settings, pipeline: dict[str, list[Unit]], report, stop: I
 
 
 def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict | None, int]:
-    """What run.json says (None if no step is done), and how many units are done.
+    """The content of run.json (None if no step is done), and the number of finished units.
 
     Raises:
-      ConfigError: the run directory is of something else, or of another config.
+      ConfigError: the run directory holds something else, or a run of another config.
       RunError: checkpoints are missing.
     """
     before = directory.stored(settings.workdir)
@@ -108,7 +132,7 @@ def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict 
         first = 1 + units.index(("select", "begin"))
         if done + begun <= first:
             free |= schema.free_keys(["select"])
-        if done + begun >= first:  # the unit `begin` has treated the optimiser's state as this method needs it
+        if done + begun >= first:  # the unit `begin` has prepared the optimiser's state for this method
             free -= {"select.method"}
     if done + begun <= retraining:
         free |= schema.free_keys(["retrain"])
@@ -121,12 +145,12 @@ def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict 
 
 
 def _refuse_another_architecture(settings: Settings):
-    """Refuses a `genotype` that now means another architecture than the one that the run has begun to train."""
+    """Compares the architecture that the config names with the one that the run has begun to train."""
     try:
         named = chosen(settings.config, settings.workdir)
-    except ConfigError:  # a file that is gone since: the run has its own
+    except ConfigError:  # the file is gone, but the run has a copy
         return
-    if named != own(settings.workdir):
+    if named != written_genotype(settings.workdir):
         raise ConfigError(
             f"genotype: {settings.config.genotype:.300} is another architecture than {settings.workdir} was begun with: "
             "set it back or name a new --workdir"
@@ -140,7 +164,7 @@ def load_images(config: Config, download: bool = False) -> Images | Stream:
 
 
 def _loaded(config: Config) -> Images | Stream:
-    """`load_images`; where something is downloaded, by the first host before the others look for it."""
+    """`load_images`; if the config downloads, the first host does so before the others read."""
     if not config.data.download:
         return load_images(config)
     images = load_images(config, True) if hosts.first() else None
@@ -149,7 +173,7 @@ def _loaded(config: Config) -> Images | Stream:
 
 
 def check_retraining(settings: Settings, images: Images | Stream, devices: Devices):
-    """Refuses, before any work, what stage retrain could not do.
+    """Checks, before any work, that stage retrain can run.
 
     Raises:
       ConfigError, DataError: its settings do not fit the images or the cells.
@@ -160,10 +184,10 @@ def check_retraining(settings: Settings, images: Images | Stream, devices: Devic
 
 
 def goal(settings: Settings, pipeline: dict[str, list[Unit]], done: int) -> int:
-    """How many units are done after this command.
+    """The number of finished units after this command.
 
     Raises:
-      ConfigError: a stage is requested before one that it needs.
+      ConfigError: a stage is requested before another stage that it needs.
     """
     goal, border, missing = done, 0, None
     for stage, units in pipeline.items():

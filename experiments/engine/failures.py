@@ -1,4 +1,4 @@
-"""Failures that the user can mend, in one line that says how."""
+"""Failures that the user can fix, reported in one line that says how."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ import jax
 from experiments.errors import RunError
 
 _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED", "Out of memory"
-"""What jax says; the second, where memory ran out for something that another computation waits for."""
+"""Words of jax' errors; the second appears if the memory was for an argument of another computation."""
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -18,11 +18,11 @@ def out_of_memory(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def one_line(name: str, memory_advice: Callable[[], str]) -> Iterator[None]:
-    """Turns failures that the user can mend into a `RunError` that says how.
+    """Turns failures that the user can fix into a `RunError` that says how.
 
     Args:
-      name: what was being done.
-      memory_advice: what to do where memory ran out.
+      name: the work in progress.
+      memory_advice: returns what to do if memory runs out.
     """
     try:
         yield
@@ -34,6 +34,6 @@ def one_line(name: str, memory_advice: Callable[[], str]) -> Iterator[None]:
         if jax.config.jax_debug_nans:
             raise
         raise RunError(
-            f"{name}, {error}; the last checkpoint is kept: --config.debug_nans=True goes on from it and stops at the "
+            f"{name}, {error}; the last checkpoint is kept: --config.debug_nans=True continues from it and stops at the "
             "operation"
         ) from error

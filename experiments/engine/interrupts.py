@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first asks the work in hand to finish its step and save, a second ends the program at once."""
+"""SIGINT and SIGTERM: a first signal asks the running work to finish its step and save, a second ends it at once."""
 
 import os
 import signal
@@ -22,15 +22,15 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """Receives the two signals while it is entered.
+    """A context manager that receives the two signals.
 
     Attributes:
       received: the signal that asked to stop, or None.
-      saves: whether the work in hand looks at `received`, and saves; otherwise a signal ends it at once.
+      saves: whether the running work checks `received` and saves; otherwise a signal ends it at once.
     """
 
     def __init__(self):
-        """Has received nothing yet."""
+        """No signal has been received yet."""
         self.received: signal.Signals | None = None
         self.saves = False
 
@@ -49,14 +49,14 @@ class Interrupts:
         received = signal.Signals(number)
         again, self.received = self.received, received  # also where Python ignores exceptions, so that this one is lost
         if not self.saves or again:
-            raise Interrupted(received, "at once: the same command goes on from the last checkpoint")
-        notice = "\n" * sys.stderr.isatty()  # not on the progress bar's line
-        notice += f"{received.name}: finishing the step, then saving; once more stops at once\n"
-        os.write(sys.stderr.fileno(), notice.encode())  # print may not be entered anew from a handler
+            raise Interrupted(received, "at once: the same command continues from the last checkpoint")
+        notice = "\n" * sys.stderr.isatty()  # leaves the line of the progress bar
+        notice += f"{received.name}: finishing the step, then saving; a second signal stops at once\n"
+        os.write(sys.stderr.fileno(), notice.encode())  # a handler may not call print, which is not reentrant
 
 
 def exit_code(work: Callable[[Interrupts], int]) -> int:
-    """Calls `work` with the two signals received; returns its exit code, or, if a signal ends it, says so and returns 128 + n."""
+    """Runs `work` and returns its result; if a signal ends it, prints that and returns the signal's exit code."""
     try:
         with Interrupts() as stop:
             return work(stop)

@@ -1,4 +1,4 @@
-"""Locks: who works on a run directory. They are of the processes of one machine, or of all if the file system knows flock."""
+"""Locks on run directories, between the processes of one machine, or of all machines if the file system supports flock."""
 
 import contextlib
 import fcntl
@@ -14,16 +14,16 @@ from experiments.errors import RunError
 
 @contextlib.contextmanager
 def locked(path: pathlib.Path, waiting: Callable[[str], None] | None = None) -> Iterator[TextIO]:
-    """Keeps other processes of this machine out of what a lock file stands for; the system frees a dead one's lock.
+    """Holds the lock of a file; the system frees the lock of a dead process.
 
-    Of several hosts of one command the first holds it for all.
+    If a command has several hosts, the first holds the lock for all.
 
     Args:
       path: the lock file.
-      waiting: told who has the lock, before waiting for them; by default that is an error.
+      waiting: called with the owner of the lock before waiting for it; None: a lock that is taken is an error.
 
     Yields:
-      The file, which holds the lock for as long as a process has it open.
+      The file. The lock lasts as long as a process has it open.
 
     Raises:
       RunError: another process has the lock.
@@ -42,10 +42,10 @@ def locked(path: pathlib.Path, waiting: Callable[[str], None] | None = None) -> 
 
 
 def refuse_if_locked(path: pathlib.Path):
-    """Checks, without writing anything, that no other process has a lock.
+    """Checks, without changing anything, that no other process has the lock.
 
     Raises:
-      RunError: one has.
+      RunError: another process has it.
     """
     if path.exists():
         with path.open() as file:
@@ -54,7 +54,7 @@ def refuse_if_locked(path: pathlib.Path):
 
 
 def _held(file: TextIO, lock: int = fcntl.LOCK_EX) -> str | None:
-    """Takes the lock, or says who has it."""
+    """Takes the lock, or returns its owner."""
     try:
         fcntl.flock(file, lock | fcntl.LOCK_NB)
         return None
@@ -68,7 +68,7 @@ def _in_use(path: pathlib.Path, owner: str) -> RunError:
 
 
 def sign(file: TextIO, process: int):
-    """Says in a lock file who has the lock."""
+    """Writes the owner of the lock into its file."""
     file.truncate(0)
     file.write(f"process {process} on {socket.gethostname()}\n")
     file.flush()

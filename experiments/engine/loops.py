@@ -1,4 +1,4 @@
-"""Loops of a run: they begin where an earlier command has stopped, and save between two steps."""
+"""Loops of a run: they continue where an earlier command stopped, and can save between two steps."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,22 +12,22 @@ from experiments.training.loops import Diverged
 
 
 class RunLoop(Loop):
-    """A loop of the unit at work.
+    """A loop within the current unit.
 
     Attributes:
-      state, total: as of `Loop`; `total` has the sums of the steps that earlier commands have done.
-      name: of its steps, for the screen.
-      steps: how many there are.
-      images: images that go through the network in each step.
+      state, total: as in `Loop`; `total` includes the steps of earlier commands.
+      name: name of its steps, for the screen.
+      steps: number of steps.
+      images: number of images that each step sends through the network.
     """
 
     def __init__(self, step_done: Callable, place: dict, name: str, state: Any, total: Any, steps: int, images: int):
         """Begins or continues a loop.
 
         Args:
-          step_done: `step_done(loop, watch, done)` is told that step `done` (from 1) is done; it may save.
-          place: where the loop stands, a JSON value that the run keeps: steps `done` of how many, and `sums`.
-          name, state, total, steps, images: as of `Loop`.
+          step_done: called as `step_done(loop, watch, done)` after step `done` (from 1); it may save.
+          place: how far the loop is, a JSON value that the run keeps: the number of steps `done`, `of` how many, and `sums`.
+          name, state, total, steps, images: as for `Loop`.
         """
         self.name, self.state, self.steps, self.images = name, state, steps, images
         self._step_done, self._place, self._first = step_done, place, total
@@ -36,7 +36,7 @@ class RunLoop(Loop):
         self.total = jax.tree.unflatten(jax.tree.structure(total), leaves)
 
     def __iter__(self) -> Iterator[int]:
-        """The numbers of the steps that are left, from 0.
+        """The numbers of the remaining steps; the first step of the loop is 0.
 
         Raises:
           Diverged: a sum over the steps is not finite.
@@ -45,7 +45,7 @@ class RunLoop(Loop):
         watch, previous = Stopwatch(), self._first
         for i in range(self._place["done"], self.steps):
             yield i
-            self.check(i, previous)  # waits for it, so that no more than two steps are under way
+            self.check(i, previous)  # waits for the step before, so that at most two steps are in flight
             watch.images += self.images
             previous = self.total
             self._step_done(self, watch, i + 1)
@@ -57,17 +57,17 @@ class RunLoop(Loop):
             raise Diverged(f"{self.name} step {step}: the loss is not finite: look at the data", self.state, total)
 
     def keep(self, done: int):
-        """Notes that so many steps are done, with their sums."""
+        """Notes the number of finished steps, and their sums."""
         self.check(done, self.total)
         self._place |= {"done": done, "sums": plain(self.total)}
 
     def measures(self) -> dict:
-        """Mean loss and accuracy so far; of several masks those of the first, which is the unmasked supernet."""
+        """Mean loss and accuracy so far; with several masks, of the first, which is the unmasked supernet."""
         sums = self.total.loss, self.total.correct, self.total.images
         loss, correct, images = (np.ravel(leaf)[0].item() for leaf in sums)
         return {"loss": loss / max(images, 1), "accuracy": 100 * correct / max(images, 1)}
 
 
 def plain(total: Any) -> list:
-    """The leaves as numbers and nested lists, which keep float32 and float64 to the bit."""
+    """The leaves as numbers and nested lists, which represent float32 and float64 exactly."""
     return [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(total)]

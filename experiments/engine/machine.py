@@ -1,4 +1,4 @@
-"""What a command asks of jax: a cache of compiled programs, and the precision of products of matrices."""
+"""Settings of jax: the cache of compiled programs, the precision of matrix products, the search for NaNs."""
 
 import hashlib
 import pathlib
@@ -12,7 +12,7 @@ from experiments.config.schema import Config
 
 
 def cache_folder() -> pathlib.Path:
-    """Where compiled programs are kept for later commands: a folder for each type of processor, by its features."""
+    """The folder of compiled programs for later commands; each type of processor, by its features, has its own."""
     features = platform.machine() + platform.processor()
     if sys.platform == "linux":
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
@@ -22,7 +22,7 @@ def cache_folder() -> pathlib.Path:
 
 
 def prepare(config: Config):
-    """Sets jax up as the config says; a cache folder that jax has been given (JAX_COMPILATION_CACHE_DIR) stays."""
+    """Configures jax as the config says. A cache folder from JAX_COMPILATION_CACHE_DIR takes precedence."""
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     jax.config.update("jax_debug_nans", config.debug_nans)
     jax.config.update("jax_enable_compilation_cache", config.compilation_cache)

@@ -1,8 +1,8 @@
 """A run: a fixed list of units of work, each of which turns one state into the next.
 
-The list follows from the config alone. After every unit, and at times between two steps of one, the state is
-checkpointed with the number of units done, the lengths of the records, and the sums of the loops within the unit at
-work, so that the same command continues where the last one stopped.
+The list follows from the config alone. After every unit, and sometimes between two steps of a unit, the run writes a
+checkpoint: the state, the number of finished units, the lengths of the records, and the sums of the loops within the
+current unit. So the same command continues where the last one stopped.
 """
 
 import contextlib
@@ -36,22 +36,22 @@ from experiments.engine.torch_source import TorchSource
 from experiments.engine.units import State, Unit
 from experiments.errors import RunError
 from experiments.training.loops import not_finite
-from experiments.training.network import Retraining, chosen, own
+from experiments.training.network import Retraining, chosen, written_genotype
 from experiments.training.supernet import Regime, Training
 
 
 class Run:
-    """What a unit works with: the config, the supernet and its data, the source of the supernet, where to record.
+    """A run in progress, as its units see it: config, supernet and data, the supernet's source, records, loops.
 
     Attributes:
-      done: how many units are, once it has been resumed.
+      done: number of finished units, from `resume` on.
     """
 
     def __init__(
         self, settings: Settings, images: Images | Stream, devices: Devices, training: Training | None,
         source: Source | TorchSource | None, screen: Screen, stop: Interrupts,
     ):  # fmt: skip
-        """Binds a run directory to its data and its supernet, if it has one."""
+        """A run of `settings`; `training` is None if the config names an architecture, `source` if nothing is taken over."""
         self.config, self.directory, self._images, self._devices = settings.config, settings.workdir, images, devices
         self.training, self.source = training, source
         self._whole, self._excluded = training, None
@@ -66,22 +66,26 @@ class Run:
     @functools.cached_property
     def retraining(self) -> Retraining:
         """The network of the chosen architecture."""
-        genotype = own(self.directory) if self._retrains else chosen(self.config, self.directory)
-        self.training = self._whole = None  # the supernet's images make room on the device
-        of = Retraining(self.config, self._images, genotype, self._devices)
-        needed = size_of(of.abstract_state()), self.config.checkpoint.keep + 1, ("checkpoints",)
+        genotype = written_genotype(self.directory) if self._retrains else chosen(self.config, self.directory)
+        self.training = self._whole = None  # frees the device from the supernet's images
+        retraining = Retraining(self.config, self._images, genotype, self._devices)
+        needed = size_of(retraining.abstract_state()), self.config.checkpoint.keep + 1, ("checkpoints",)
         directory.require_room(self.directory, *needed)
-        return of
+        return retraining
 
     def key(self, stage: str, purpose: str, order: int = 0) -> jax.Array:
-        """The root of one purpose's random numbers in a stage; each order of a selection is a seed of its own."""
+        """The key of all random numbers for one purpose in a stage; each order of a selection has another seed."""
         seed = seed_of(self.config, stage) + order
         return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
 
     def epoch(
         self, state: SearchState, key: jax.Array, regime: Regime, number: int, last: bool
     ) -> tuple[SearchState, dict]:
-        """`Training.epoch`, validated if epoch `number` (from 0) is due or the last; the state and all metrics."""
+        """`Training.epoch`, with validation if it is due after epoch `number` (from 0) or the epoch is the last.
+
+        Returns:
+          The state, and all metrics.
+        """
         state, metrics = self.training.epoch(state, key, regime, self.loop)
         if last or (number + 1) % self.config.eval.every == 0:
             metrics |= self.validate(state)
@@ -92,10 +96,10 @@ class Run:
         return self.training.validate(state, self.key("search", "valid"), self.loop)
 
     def loop(self, name: str, state: State, total, steps: int, images: int = 0) -> RunLoop:
-        """A loop of the unit at work, from where an earlier command stopped in it (`loops.Begin`).
+        """Begins a loop of the current unit, or continues it where an earlier command stopped (`loops.Begin`).
 
         Raises:
-          RunError: the loop was begun with another number of steps, on a device where `search.scan` means another.
+          RunError: the loop was begun with another number of steps, as `search.scan` decides it by the device.
         """
         number, self._loop = self._loop, self._loop + 1
         if number == len(self._within):
@@ -103,13 +107,13 @@ class Run:
         place = self._within[number]
         if place["of"] != steps:
             raise RunError(
-                f"{self._unit.name} was left in {name} step {place['done']} of {place['of']}, which is of {steps} on this "
-                "device (search.scan): go on with it where it began, until the unit is done"
+                f"{self._unit.name} stopped in {name} step {place['done']} of {place['of']}, but on this device it has "
+                f"{steps} steps (search.scan): continue on the device where it began until the unit is done"
             )
         return RunLoop(self.step_done, place, name, state, total, steps, images)
 
     def step_done(self, loop: RunLoop, watch: Stopwatch, done: int):
-        """Shows a step of a loop; saves between two steps if it is time or a signal asks for it.
+        """Shows a step of a loop; saves if that is due, or a signal asks to stop.
 
         Raises:
           Interrupted: a signal asked to stop; step and state are saved.
@@ -146,7 +150,7 @@ class Run:
         return self.snapshots.restore(hosts.of_first(self.snapshots.latest()), self.training.abstract_state())
 
     def restrict(self, state: SearchState) -> SearchState:
-        """Leaves out, from here on, what the decisions have excluded: in the state and in all that is computed."""
+        """Drops the candidates that the decisions have excluded, from the state and from all later computations."""
         whole = self.training
         self._set_aside(state.decisions.to_lists())
         return bilevel.restrict(state, whole.net, self.training.net, self.training.abstract_state())
@@ -156,21 +160,21 @@ class Run:
         self.training = self._whole.restricted(Decisions.from_lists(decisions))
 
     def write(self, name: str, text: str):
-        """Writes a result file in one step."""
+        """Writes a result file atomically."""
         record.write_text(self.directory / name, text)
         self._written.add(name)
 
     def say(self, values: dict):
-        """One line on the screen about the unit at work."""
+        """Prints a line about the current unit."""
         self._screen.say(f"{self._unit.name}: {words(values)}")
 
     def resume(self, units: Sequence[Unit]) -> State:
-        """The state of the newest checkpoint of the run's `units`, or the first; records are cut back to that point."""
+        """The state of the newest sound checkpoint, or a fresh one; cuts the records back to that point."""
         newest, damaged = hosts.of_first(self._checkpoints.newest_sound())
         for number, wrong in damaged.items():
             place = self._checkpoints.set_aside(int(number))
             self._screen.say(
-                f"warning: checkpoint {number} is damaged ({wrong}) and moved to {place}: going back to checkpoint {newest}"
+                f"warning: checkpoint {number} is damaged ({wrong}) and moved to {place}: returning to checkpoint {newest}"
             )
         position = directory.beginning() if newest is None else self._checkpoints.position(newest)
         self._number = -1 if newest is None else newest
@@ -179,14 +183,14 @@ class Run:
             if position["restricted"]:
                 self._set_aside(position["restricted"])
             self._retrains = units[self.done - (not self._within)].stage == "retrain"
-            of = self.retraining if self._retrains else self.training
-            state = self._checkpoints.restore(newest, of.abstract_state())
+            trainer = self.retraining if self._retrains else self.training
+            state = self._checkpoints.restore(newest, trainer.abstract_state())
             steps = f" and {self._within[-1]['done']} steps" if self._within else ""
             self._screen.say(f"continuing {self.directory} after {self.done} units{steps}")
         else:
-            stage, of = ("search", self.training) if self.training else ("retrain", self.retraining)
-            state = of.initial_state(self.key(stage, "init"))
-            self.snapshots.clear()  # of a beginning that was broken off, perhaps with another config
+            stage, trainer = ("search", self.training) if self.training else ("retrain", self.retraining)
+            state = trainer.initial_state(self.key(stage, "init"))
+            self.snapshots.clear()  # an aborted start, perhaps with another config, may have left some
         for lines in (self.metrics, self.decisions):
             lines.truncate(records.get(lines.path.name, record.EMPTY)[0])
         self._written = set(records)
@@ -201,12 +205,12 @@ class Run:
         return state
 
     def _save(self, state: State):
-        state = jax.device_get(state)  # once, to look at and to write
+        state = jax.device_get(state)  # once, for the check and for the file
         if what := not_finite([("the state", state)]):
             raise RunError(f"{what}: lower the learning rate, or look at the data; the last checkpoint is kept")
         hosts.meet("records")
         records = {lines.path.name: lines.digest() for lines in (self.metrics, self.decisions)}
-        if "genotype.json" in self._written:  # which stage retrain reads
+        if "genotype.json" in self._written:  # stage retrain reads it
             records["genotype.json"] = record.digest(self.directory / "genotype.json")
         self._number += 1
         position = {"units": self.done, "records": records, "within": self._within, "restricted": self._excluded}
@@ -214,20 +218,20 @@ class Run:
         self._saved = time.monotonic()
 
     def _asked(self, due: bool = False) -> int:
-        """What asks to save: the signal that a host has received, which is then for all; 1 if it is time; else 0."""
+        """The reason to save, shared by all hosts: the signal that one of them received, 1 if saving is due, else 0."""
         return hosts.largest(max(self._stop.received or 0, due))
 
     def _heed(self, asked: int, where: str):
-        """Stops here if what `_asked` to save is a signal."""
-        if asked > 1:  # neither signal is 1
-            message = f"in {self._unit.name}, {where}: the same command goes on from there"
+        """Stops here if `asked` (of `_asked`) is a signal."""
+        if asked > 1:  # neither signal has the number 1
+            message = f"in {self._unit.name}, {where}: the same command continues from there"
             raise Interrupted(signal.Signals(asked), message)
 
     def carry_out(self, units: Sequence[Unit], state: State):
         """Carries out `units`, the next ones of the run.
 
         Raises:
-          RunError: a unit failed for a reason that the user can mend.
+          RunError: a unit failed for a reason that the user can fix.
           Interrupted: a signal asked to stop.
         """
         self._saved, self._stop.saves = time.monotonic(), True
@@ -240,7 +244,7 @@ class Run:
             except BaseException as error:
                 with contextlib.suppress(record.WriteError):
                     self._time(unit, False)
-                if isinstance(error, DataError):  # of a picture that is read as it is needed
+                if isinstance(error, DataError):  # a picture that is read when needed
                     raise RunError(f"{unit.name}: {error}") from error
                 raise
             self._time(unit, True)
@@ -251,7 +255,7 @@ class Run:
         self._stop.saves = False
 
     def close(self):
-        """Closes the files that are kept open."""
+        """Closes the open files."""
         if self._scalars:
             self._scalars.close()
 
@@ -268,7 +272,7 @@ class Run:
             if value == 1:
                 return "lower supernet.channels in a new --workdir: select.mask_batch is 1 already"
             value = value or "0 (all removals of an edge)"
-            if self.decisions.size() or any(loop["done"] for loop in self._within):  # then it is fixed
+            if self.decisions.size() or any(loop["done"] for loop in self._within):  # the key may not change any more
                 value = f"{value}, in a new --workdir with --config.init_from={self.directory}"
         elif not self.config.remat and self._devices.platform != "cpu":
             value = f"{value} or set remat"

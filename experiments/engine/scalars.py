@@ -1,4 +1,4 @@
-"""TensorBoard's view of the records; it holds nothing that they do not."""
+"""The numbers of the records as TensorBoard scalars."""
 
 import contextlib
 import pathlib
@@ -18,7 +18,7 @@ class Scalars:
     """Writes the numbers of records as TensorBoard scalars into one directory."""
 
     def __init__(self, directory: pathlib.Path, records: Iterable[dict]):
-        """Begins the directory anew, with the `records` so far.
+        """Starts the directory afresh with the `records` so far.
 
         Raises:
           WriteError: as in `add`.
@@ -27,7 +27,7 @@ class Scalars:
         with record.writing(directory):
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(exist_ok=True)
-            self._writer = EventsWriter(str(directory / "events"))  # a SummaryWriter's thread would fail unseen
+            self._writer = EventsWriter(str(directory / "events"))  # the thread of a SummaryWriter would fail silently
         self.add(*records)
 
     def add(self, *records: dict):
@@ -44,7 +44,7 @@ class Scalars:
             self._writer.flush()
 
     def close(self):
-        """Closes the file; what could not be written is lost."""
+        """Closes the file; an error of the disk is ignored."""
         with contextlib.suppress(OSError):
             self._writer.close()
 

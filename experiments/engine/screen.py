@@ -1,4 +1,4 @@
-"""What the user sees while a run works: a progress bar on a terminal, plain lines elsewhere."""
+"""The output of a running command: a progress bar on a terminal, plain lines elsewhere."""
 
 import collections
 import contextlib
@@ -13,14 +13,14 @@ import rich.table
 from experiments.engine.timing import Stopwatch
 
 QUIET_SECONDS = 60.0
-"""Elsewhere than on a terminal, a long unit of work says this often how far it is."""
+"""Interval between two progress lines of a unit, unless the output is a terminal."""
 
 
 class Screen:
-    """Shows the units of work of one command as they go by."""
+    """Shows the progress of a command's units of work."""
 
     def __init__(self, file=None):
-        """Shows nothing yet; `file` is standard output if not given."""
+        """Shows nothing yet; `file` defaults to standard output."""
         self._console = rich.console.Console(file=file, highlight=False, soft_wrap=True)
         whole = rich.table.Column(no_wrap=True, overflow="ellipsis")
         self._bar = rich.progress.Progress(
@@ -36,37 +36,37 @@ class Screen:
 
     @contextlib.contextmanager
     def showing(self, units: Sequence):
-        """Shows how far `units` are while they are carried out, each with `name`, `stage` and `type`."""
+        """Shows progress while the `units` are carried out; each has `name`, `stage` and `type`."""
         self._waiting = collections.Counter((unit.stage, unit.type) for unit in units)
         with self._bar:
             yield
 
     def say(self, text: str):
-        """Prints a line that stays."""
+        """Prints a line."""
         self._console.print(text, markup=False)
 
     def show(self, markdown: str):
-        """A whole text: laid out on a terminal, as it stands elsewhere."""
+        """Prints a Markdown text: formatted on a terminal, as it is elsewhere."""
         if self._console.is_terminal:
             self._console.print(rich.markdown.Markdown(markdown), soft_wrap=False)
         else:
             self.say(markdown)
 
     def begin(self, unit):
-        """A unit of work begins."""
+        """Called when a unit begins."""
         self._unit, self._spoke = unit, time.perf_counter()
         self._waiting[unit.stage, unit.type] -= 1
         self._bar.reset(self._task, description=unit.name, total=None, text="compiling or starting")
 
     def step(self, watch: Stopwatch, name: str, done: int, steps: int, images: int, measures: Callable[[], dict]):
-        """A step of the unit is over.
+        """Called after a step of the unit.
 
         Args:
-          watch: measures the loop that the step belongs to.
-          name: what the steps are.
-          done, steps: the loop's steps, over and in all.
+          watch: the stopwatch of the loop.
+          name: name of the steps.
+          done, steps: number of finished steps of the loop, and of all.
           images: images of each step.
-          measures: gives the numbers to show, by name; called only when they are shown.
+          measures: returns the numbers to show, by name; called only if they are shown.
         """
         now = time.perf_counter()
         if now - self._spoke < (0.2 if self._console.is_terminal else QUIET_SECONDS):
@@ -82,11 +82,11 @@ class Screen:
             self.say(f"{self._unit.name}: {text}")
 
     def end(self, watch: Stopwatch):
-        """The unit is over."""
+        """Called when the unit has ended."""
         self._seconds[self._unit.stage, self._unit.type] = watch.seconds - watch.compile_seconds
 
     def _others(self) -> float | None:
-        """Seconds that the units to come will take, if one of every type has been seen."""
+        """Estimated seconds of the remaining units; None until a unit of every type has been timed."""
         waiting = +self._waiting
         if waiting.keys() <= self._seconds.keys():
             return sum(count * self._seconds[type_] for type_, count in waiting.items())

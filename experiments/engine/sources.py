@@ -14,13 +14,13 @@ from experiments.training.supernet import Training
 
 
 class Source:
-    """The supernet of another run after one of its search epochs; that run is only read.
+    """The supernet of another run after one of its search epochs; the run is only read.
 
     Attributes:
       epoch: the search epoch, from 1.
-      kept: all search epochs whose supernets are there, ascending.
-      data_sha256: fingerprint of the images that it was trained on.
-      notes: for the screen.
+      kept: all search epochs whose supernets exist, ascending.
+      data_sha256: fingerprint of the images that the supernet was trained on.
+      notes: lines for the screen.
     """
 
     notes = ()
@@ -29,7 +29,7 @@ class Source:
         """Finds the supernet that `init_from` and `init_epoch` name.
 
         Raises:
-          ConfigError: it is not there, or is of another space, data, supernet or search than the config says.
+          ConfigError: there is none, or its space, data, supernet or search differ from the config.
         """
         self._directory = directory = pathlib.Path(settings.config.init_from)
         if not (directory / "run.json").is_file():
@@ -39,8 +39,8 @@ class Source:
         self.data_sha256, self._epochs = run["data_sha256"], theirs["search.epochs"]
         if other := [key for key in differing(ours, theirs) if key in of_supernet()]:
             values = ", ".join(f"{key} is {theirs[key]!r} there and {ours[key]!r} here" for key in other)
-            own = " (the selection's own seed is select.seed)" if other == ["seed"] else ""
-            raise ConfigError(f"init_from {directory}: {values}: give the config that it was searched with{own}")
+            hint = " (the selection's own seed is select.seed)" if other == ["seed"] else ""
+            raise ConfigError(f"init_from {directory}: {values}: give the config that it was searched with{hint}")
         kept = self._kept(theirs)
         self.kept = sorted(kept)
         wanted = settings.config.init_epoch or max(kept, default=0)
@@ -53,7 +53,7 @@ class Source:
 
     @classmethod
     def named(cls, settings: Settings, before: dict | None) -> "Source | TorchSource | None":
-        """The source of a command's supernet; None if it names none, or if its run, `before`, has taken it already."""
+        """The source that a command needs; None if it names none, or continues a run (`before`), which has its supernet."""
         if before or not settings.config.init_from:
             return None
         return (TorchSource if os.path.isfile(settings.config.init_from) else cls)(settings)
@@ -64,10 +64,10 @@ class Source:
         return record.digest(self._folder / str(self._number) / MANIFEST)[1]
 
     def check(self, training: Training):
-        """Does nothing: the config of that run has been compared."""
+        """Does nothing: the configs have been compared already."""
 
     def _kept(self, config: dict) -> dict[int, tuple[pathlib.Path, int]]:
-        """Folder and checkpoint number of every search epoch whose supernet is still there."""
+        """Folder and checkpoint number of every search epoch whose supernet still exists."""
         rolling, snapshots = (self._directory / name for name in ("checkpoints", "snapshots"))
         kept = {}
         if config["genotype"]:
@@ -80,7 +80,7 @@ class Source:
                 try:
                     position = checkpoints.position(number)
                 except (DamagedError, OSError, ValueError) as error:
-                    if number in checkpoints.numbers():  # else that run has deleted it meanwhile
+                    if number in checkpoints.numbers():  # otherwise the other run has just deleted it
                         raise RunError(f"init_from {self._directory}: {error}") from error
                     continue
                 if 0 < position["units"] <= config["search.epochs"] and not position["within"]:
@@ -91,7 +91,7 @@ class Source:
         """The search state, shaped and placed `like`.
 
         Raises:
-          RunError: it is gone since.
+          RunError: the supernet has been deleted since.
         """
         checkpoints = Checkpoints(self._folder, read_only=True)
         if self._number not in checkpoints.numbers():
@@ -104,7 +104,7 @@ class Source:
         lines = [line for line in lines if line["stage"] == "search" and line["epoch"] <= self.epoch]
         if not lines:
             raise RunError(f"init_from {self._directory}: its metrics.jsonl has no line of the search")
-        # the supernet is of this epoch, even if a search that stopped here went back to another
+        # the supernet of the epoch itself, not the one to which a stopped search returned
         if lines[-1]["epoch"] == self.epoch < self._epochs:
             lines[-1].pop("returned_to", None)
         return lines

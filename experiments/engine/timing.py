@@ -1,4 +1,4 @@
-"""Seconds, seconds of compilation, and images of the work at hand."""
+"""Measures seconds, seconds of compilation, and images."""
 
 import functools
 import time
@@ -9,7 +9,7 @@ import jax
 
 @functools.cache
 def _compilations() -> list[tuple[float, float]]:
-    """Begin and end of everything that jax traces, lowers or compiles from now on."""
+    """A list that receives the begin and end of everything that jax traces, lowers or compiles from now on."""
     spans = []
 
     def listen(event: str, begin: float, end: float, **_):
@@ -21,7 +21,7 @@ def _compilations() -> list[tuple[float, float]]:
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:
-    """Seconds that lie in any of the spans (begin, end); those of inner functions lie within outer ones."""
+    """Seconds covered by the union of spans (begin, end); the spans of inner functions lie within those of outer ones."""
     total, last = 0.0, 0.0
     for begin, end in sorted(spans):
         total += max(0.0, end - max(begin, last))
@@ -30,14 +30,14 @@ def covered(spans: Iterable[tuple[float, float]]) -> float:
 
 
 class Stopwatch:
-    """Measures from its making on.
+    """Measures from its creation on.
 
     Attributes:
-      images: images that went through a supernet, as its user counts them.
+      images: images that went through a network, as counted by the caller.
     """
 
     def __init__(self):
-        """Starts."""
+        """Starts the stopwatch."""
         self.images = 0
         self._start, self._first = time.perf_counter(), len(_compilations())
 
@@ -48,10 +48,10 @@ class Stopwatch:
 
     @property
     def compile_seconds(self) -> float:
-        """Seconds of tracing, lowering and compiling (or reading from the compilation cache) among them."""
+        """Seconds of tracing, lowering and compiling (or loading from the compilation cache) so far."""
         return covered(_compilations()[self._first :])
 
     @property
     def images_per_second(self) -> float:
-        """Images for each second that was not compilation."""
+        """Images for each second outside compilation."""
         return self.images / max(self.seconds - self.compile_seconds, 1e-9)

@@ -20,15 +20,14 @@ from experiments.training.supernet import Training
 
 
 class TorchSource:
-    """As `sources.Source`, of a file. The config says what supernet it is of, and the tensors have to agree.
+    """A `sources.Source` that reads a file. The config describes its supernet, and the tensors must agree with it.
 
-    The optimisers' states are taken where the file has fitting ones, and begin afresh where it has not; a note says so
-    where it matters.
+    The states of the optimisers come from the file if they fit, and start afresh otherwise; a note says so if it matters.
 
     Attributes:
-      epoch: the search epoch, from the file, or search.epochs.
-      data_sha256: None: the file does not say which images it was trained on.
-      notes: for the screen, a line each, once `check` has been called.
+      epoch: the search epoch from the file, or search.epochs.
+      data_sha256: None, since the file does not say which images the supernet was trained on.
+      notes: lines for the screen, once `check` has been called.
     """
 
     data_sha256 = None
@@ -37,7 +36,7 @@ class TorchSource:
         """Reads the file that `init_from` names.
 
         Raises:
-          ConfigError: it is no checkpoint, or is of another search than the config says.
+          ConfigError: it is no checkpoint, or its search differs from the config.
         """
         config = settings.config
         self._place, self._space, self.notes = f"init_from {config.init_from}", SPACES[config.space], []
@@ -57,7 +56,7 @@ class TorchSource:
         learns = make_sampler(search.sampler, vars(search), search.alpha == "learned").learns
         self._alphas = self._read_alphas(uniform=not learns and search.alpha_init == "zero")
         self._state = None
-        self._relevant = {"weights": METHODS[config.select.method].greedy,  # all others forget it anyway
+        self._relevant = {"weights": METHODS[config.select.method].greedy,  # all other methods reset it anyway
                           "alphas": learns}  # fmt: skip
 
     def _read_alphas(self, uniform: bool) -> architecture.Alphas:
@@ -73,7 +72,7 @@ class TorchSource:
         return dict(zip(shapes, given, strict=True))
 
     def check(self, training: Training):
-        """Maps the file's tensors onto the supernet, and notes what is not as in the file.
+        """Maps the file's tensors onto the supernet, and notes what differs from the file.
 
         Raises:
           ConfigError: they do not fit.
@@ -85,14 +84,14 @@ class TorchSource:
         except ValueError as error:
             raise ConfigError(f"{self._place}: {error} (space, supernet.cells, supernet.channels, data)") from error
         params, decisions = variables["params"], architecture.undecided(self._space)
-        weight_state, of_weights = self._momentum(training, params)
-        alpha_state, of_alphas = self._moments(training)
+        weight_state, has_momentum = self._momentum(training, params)
+        alpha_state, has_moments = self._moments(training)
         self._state = SearchState(
             params, variables["batch_stats"], self._alphas, weight_state, alpha_state, decisions,
-            training.sampler.init_own(self._space),
+            training.sampler.init_state(self._space),
         )  # fmt: skip
-        taken = {"weights": of_weights, "alphas": of_alphas}
-        fresh = [name for name, relevant in self._relevant.items() if relevant and not taken[name]]
+        found = {"weights": has_momentum, "alphas": has_moments}
+        fresh = [name for name, relevant in self._relevant.items() if relevant and not found[name]]
         self.notes = [f"{self._place}: {warning.message}" for warning in said]
         if fresh:
             self.notes.append(
@@ -100,7 +99,7 @@ class TorchSource:
             )
 
     def _momentum(self, training: Training, params: dict) -> tuple[optax.OptState, bool]:
-        """The state of the weights' optimiser, and whether it is the file's."""
+        """The state of the weights' optimiser, and whether it comes from the file."""
         state = training.weight_optimizer.init(params)
         buffers = torch_checkpoints.optimizer_values(self._checkpoint.weight_optimizer, "momentum_buffer")
         try:
@@ -111,7 +110,7 @@ class TorchSource:
         return optax.tree_utils.tree_set(state, trace=trace), True
 
     def _moments(self, training: Training) -> tuple[optax.OptState, bool]:
-        """The state of the alphas' optimiser, and whether it is the file's."""
+        """The state of the alphas' optimiser, and whether it comes from the file."""
         state, raw = training.alpha_optimizer.init(self._alphas), self._checkpoint.alpha_optimizer
         means, squares, steps = (torch_checkpoints.optimizer_values(raw, n) for n in ("exp_avg", "exp_avg_sq", "step"))
         shapes = [alpha.shape for alpha in self._alphas.values()]
@@ -121,11 +120,14 @@ class TorchSource:
         return optax.tree_utils.tree_set(state, mu=mu, nu=nu, count=jnp.int32(steps[0])), True
 
     def state(self, like: SearchState) -> SearchState:
-        """The search state, shaped and placed `like`; `check` has made it."""
-        place = lambda leaf, of: jax.device_put(jnp.array(leaf, of.dtype), of.sharding)  # noqa: E731
-        return jax.tree.map(place, self._state, like)
+        """The search state that `check` has made, shaped and placed `like`."""
+
+        def placed(leaf, model):
+            return jax.device_put(jnp.array(leaf, model.dtype), model.sharding)
+
+        return jax.tree.map(placed, self._state, like)
 
     def metrics(self) -> list[dict]:
-        """One line for the search: its accuracies are not known."""
+        """One line for the search, whose accuracies are unknown."""
         mixtures = architecture.mixtures(self._space, self._alphas)
         return [{"stage": "search", "epoch": self.epoch, "edge_weights": spaces.as_lists(mixtures, self._space)}]

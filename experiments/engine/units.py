@@ -11,7 +11,7 @@ State = SearchState | RetrainState
 
 
 Do = Callable[[Any, State], State]
-"""Carries out a unit: takes the `run.Run`, by which it leaves its records, and the state; returns the state after it."""
+"""Carries out a unit: `do(run, state)` returns the state after it, and writes its records through `run` (`run.Run`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Unit:
 
     Attributes:
       stage: "search", "select" or "retrain".
-      type: what kind of work it is, such as "epoch".
-      number: which of its kind, for the screen.
+      type: kind of work, such as "epoch".
+      number: which unit of its type it is, for the screen.
       do: carries it out.
       memory_key: the config key to lower when the unit runs out of memory.
     """
@@ -34,5 +34,5 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """What the screen calls it."""
+        """Its name on the screen."""
         return f"{self.stage} {self.type} {self.number}".strip()

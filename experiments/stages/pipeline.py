@@ -1,4 +1,4 @@
-"""What a run consists of."""
+"""The units of work of a run."""
 
 from experiments.config.schema import Config
 from experiments.engine.units import Unit
@@ -6,7 +6,7 @@ from experiments.stages import retrain, search, select
 
 
 def pipeline(config: Config) -> dict[str, list[Unit]]:
-    """The units of every stage, in order; search and select have none where the config names the architecture."""
+    """The units of every stage, in order; search and select have none if the config names the architecture."""
     named = bool(config.genotype)
     return {
         "search": [] if named else search.units(config),

@@ -1,4 +1,4 @@
-"""`--plan`: what a command would do, and what it needs."""
+"""`--plan`: what a command would do, and how much memory and disk it needs."""
 
 import jax
 import jax.extend
@@ -61,8 +61,8 @@ def _show_supernet(
         print(f"search         {config.search.epochs} epochs, {config.search.epochs * steps:,} steps of {batch} images")
     if "select" in settings.stages:
         scored = f" on {per_score:,} images each" if METHODS[config.select.method].scores else ""
-        of = "at most " if METHODS[config.select.method].greedy and config.sgas.batch_increase else ""
-        what = f"{decisions} decisions{scored}, {tuning} tuning epochs of {of}{steps:,} steps"
+        bound = "at most " if METHODS[config.select.method].greedy and config.sgas.batch_increase else ""
+        what = f"{decisions} decisions{scored}, {tuning} tuning epochs of {bound}{steps:,} steps"
         print(f"select         {what if decisions else 'without images'}, by {config.select.method}")
     alphas = architecture.init_alphas(training.space, jax.random.key(0))
     undecided = architecture.undecided(training.space)
@@ -79,28 +79,27 @@ def _show_supernet(
 def _show_retraining(settings: Settings, images: Images | Stream, devices: Devices):
     config, (train, test) = settings.config, images.sizes
     retrain = config.retrain
-    of = Retraining(config, images, chosen(config, settings.workdir), devices) if config.genotype else None
-    a_stage = " a stage" * bool(of and of.net.form == "nasbench201")
-    what = f"{retrain.cells} cells{a_stage} of {retrain.channels} channels"
-    if of:
+    named = Retraining(config, images, chosen(config, settings.workdir), devices) if config.genotype else None
+    what = f"{retrain.cells} cells{' a stage' * bool(named and named.net.form == 'nasbench201')} of {retrain.channels} channels"
+    if named:
         size = "x".join(map(str, images.image_shape))
         print(f"data           {train:,} images for training, {test:,} for testing, {size}, {images.classes} classes")
-        what += f", {of.parameters:,} parameters, {of.multiply_adds / 1e6:,.1f} M multiply-adds an image"
+        what += f", {named.parameters:,} parameters, {named.multiply_adds / 1e6:,.1f} M multiply-adds an image"
     print(f"retrain        {what}, {retrain.epochs} epochs of {train // retrain.batch_size:,} steps of "
           f"{retrain.batch_size} images; {test:,} test images")  # fmt: skip
-    if of:
+    if named:
         rngs = dict.fromkeys(("dropout", "noise"), jax.random.key(0))
 
         def loss(variables, images):
-            outputs, _ = of.net.apply(variables, images, True, 0.5, mutable=["batch_stats"], rngs=rngs)
+            outputs, _ = named.net.apply(variables, images, True, 0.5, mutable=["batch_stats"], rngs=rngs)
             return sum(logits.mean() for logits in outputs if logits is not None)
 
         data = 0 if isinstance(images, Stream) else images.train_images.nbytes + images.test_images.nbytes
-        _show_needs(data, of.abstract_state(), loss, (retrain.batch_size, *images.image_shape), config, devices)
+        _show_needs(data, named.abstract_state(), loss, (retrain.batch_size, *images.image_shape), config, devices)
 
 
 def _show_needs(data: int, state, loss, batch_shape: tuple[int, ...], config: Config, devices: Devices):
-    """Memory and disk; `loss(variables, images)` is that of a weight step on images of `batch_shape`."""
+    """Prints memory and disk; `loss(variables, images)` is the loss of a weight step on images of `batch_shape`."""
     checkpoint, kept = size_of(state), checkpoints_kept(config)
     needed = data + 2 * checkpoint + _residuals(state, loss, batch_shape) // devices.count
     cell = ", and those of the cell that is computed again" * config.remat
@@ -110,7 +109,7 @@ def _show_needs(data: int, state, loss, batch_shape: tuple[int, ...], config: Co
 
 
 def _residuals(state, loss, batch_shape: tuple[int, ...]) -> int:
-    """Bytes that the forward pass of a weight step keeps for the backward pass, before the compiler's savings."""
+    """Bytes that the forward pass of a weight step keeps for the backward pass, without the compiler's savings."""
 
     def backward(params, images):
         stats = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state.batch_stats)
@@ -118,7 +117,8 @@ def _residuals(state, loss, batch_shape: tuple[int, ...]) -> int:
 
     images = jax.ShapeDtypeStruct(batch_shape, jnp.float32)
     outputs = jax.make_jaxpr(backward)(state.params, images).jaxpr.outvars
-    kept = {v for v in outputs if isinstance(v, jax.extend.core.Var)}  # a set: what several operations need counts once
+    # a set: an array that several operations need counts once
+    kept = {v for v in outputs if isinstance(v, jax.extend.core.Var)}
     return size_of([v.aval for v in kept])
 
 

@@ -1,4 +1,4 @@
-"""The stage `report`: report.md, report.html and the drawings, from the records of the run alone."""
+"""The stage `report`: makes report.md, report.html and the drawings from the records of the run alone."""
 
 import json
 import pathlib
@@ -16,13 +16,13 @@ from experiments.training.network import discrete_network
 
 
 def write(settings: Settings) -> str | None:
-    """Writes report.md, report.html and the drawings, unless they are there and say the same.
+    """Writes report.md, report.html and the drawings, unless they exist and are current.
 
-    TensorBoard's view is rewritten too, since a kill may have cut it short. report.md comes last: if it exists, the rest
-    does.
+    It also rewrites TensorBoard's files, which a kill may have cut short. It writes report.md last, so that everything is
+    there if report.md is.
 
     Returns:
-      What the screen shows, or None if nothing was written.
+      The text for the screen, or None if nothing was written.
     """
     config, workdir = settings.config, settings.workdir
     records = RunRecords.read(workdir, config)
@@ -39,9 +39,9 @@ def write(settings: Settings) -> str | None:
 
 
 def _networks(settings: Settings, records: RunRecords) -> list[str]:
-    """Section of report.md: size of the discrete networks, and latency of those that the run has chosen."""
+    """A section of report.md: the size of the discrete networks, and the latency of those that the run has chosen."""
     config, run, latency = settings.config, records.run, settings.config.report.latency
-    if "classes" not in run:  # begun by an earlier version
+    if "classes" not in run:  # an earlier version began the run
         return []
     image = "x".join(map(str, run["image_shape"]))
     lines = ["## Discrete network", "", *table_head("architecture", "parameters", "multiply-adds", "ms an image")]
@@ -62,7 +62,7 @@ def _networks(settings: Settings, records: RunRecords) -> list[str]:
 
 
 def _latency(workdir: pathlib.Path, net: network.Network, image_shape: list[int], image: str) -> float:
-    """Milliseconds an image: measured once for a run directory and a device, then read from latency.json."""
+    """Milliseconds for one image, measured once for each run directory and device, then read from latency.json."""
     file = workdir / "latency.json"
     known = json.loads(file.read_text()) if file.exists() else []
     what = {
@@ -83,7 +83,7 @@ def _latency(workdir: pathlib.Path, net: network.Network, image_shape: list[int]
 
 
 def _draw(directory: pathlib.Path, records: RunRecords):
-    """Draws the cells of each order, and the supernet's accuracy over its decisions where that was measured."""
+    """Draws the cells of each order, and the supernet's accuracy over its decisions if that was measured."""
     directory.mkdir(exist_ok=True)
     for order, genotype in enumerate(records.genotypes):
         suffix = genotype_name(order).removeprefix("genotype")

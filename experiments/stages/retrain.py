@@ -1,4 +1,4 @@
-"""The stage `retrain`: the chosen architecture, trained from scratch on the whole training set and tested, epoch by epoch."""
+"""The stage `retrain`: trains the chosen architecture from scratch on the whole training set, and tests it every epoch."""
 
 import functools
 import json
@@ -13,17 +13,17 @@ from experiments.engine.units import State, Unit
 
 
 def units(config: Config) -> list[Unit]:
-    """An epoch each, and an end."""
+    """One unit for each epoch, and one for the result."""
     epochs = config.retrain.epochs
-    of = [
+    training = [
         Unit("retrain", "epoch", f"{e + 1}/{epochs}", functools.partial(epoch, number=e), "retrain.batch_size")
         for e in range(epochs)
     ]
-    return [*of, Unit("retrain", "result", "", write_result)]
+    return [*training, Unit("retrain", "result", "", write_result)]
 
 
 def _begin(run: Run, state: State) -> RetrainState:
-    """Writes the architecture, if the config names it; fresh weights, unless an interrupted first epoch goes on."""
+    """Writes the architecture if the config names it; returns fresh weights, unless a first epoch was interrupted."""
     genotype = run.retraining.genotype
     if run.config.genotype:
         run.write("genotype.json", genotype.to_json() + "\n")
@@ -33,7 +33,7 @@ def _begin(run: Run, state: State) -> RetrainState:
 
 
 def epoch(run: Run, state: State, number: int) -> RetrainState:
-    """Trains epoch `number` (from 0), tests, records, and writes the network. Nothing is chosen by what the test says."""
+    """Trains epoch `number` (from 0), tests, records, and writes the network. The test result chooses nothing."""
     state = state if number else _begin(run, state)
     config, last = run.config.retrain, number + 1 == run.config.retrain.epochs
     learning_rate = config.learning_rate * supervised.SCHEDULES[config.schedule](number, config.epochs)
@@ -49,7 +49,7 @@ def epoch(run: Run, state: State, number: int) -> RetrainState:
 
 
 def write_result(run: Run, state: RetrainState) -> RetrainState:
-    """Writes retrained.json: test accuracy after the last epoch, and the best, which the test set chose."""
+    """Writes retrained.json: the test accuracy after the last epoch, and the best one, which the test set has chosen."""
     tested = [m for m in run.metrics.read() if m["stage"] == "retrain" and "test_accuracy" in m]
     best = max(tested, key=lambda m: m["test_accuracy"])
     result = {

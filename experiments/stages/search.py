@@ -1,4 +1,4 @@
-"""The stage `search`: bilevel training of the supernet, one unit of work per epoch."""
+"""The stage `search`: bilevel training of the supernet, one unit of work for each epoch."""
 
 import functools
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def units(config: Config) -> list[Unit]:
 
 
 def regime(config: Config, number: int) -> Regime:
-    """What epoch `number` (from 0) is trained under: the weights' cosine (DARTS, section 3.1), and how far it has come."""
+    """The settings of epoch `number` (from 0): the cosine learning rate (DARTS, section 3.1), and the progress."""
     search = config.search
     epochs = search.schedule_epochs or search.epochs
     cosine = optax.cosine_decay_schedule(search.learning_rate, epochs, search.learning_rate_min / search.learning_rate)
@@ -37,26 +37,26 @@ def epoch(run: Run, state: SearchState, number: int) -> SearchState:
     lines = [m for m in run.metrics.read() if m["stage"] == "search"]
     if lines and "returned_to" in lines[-1]:
         return state
-    now, last = regime(config, number), number + 1 == epochs
-    key = jax.random.fold_in(run.key("search", "search"), number)
-    looks = config.curvature.every and (number + 1) % config.curvature.every == 0
-    may_return = bool(looks and config.curvature.stop)
-    state, metrics = run.epoch(state, key, now, number, last or may_return)
-    back = None
-    if looks:
+    key, settings = jax.random.fold_in(run.key("search", "search"), number), regime(config, number)
+    last = number + 1 == epochs
+    measures = config.curvature.every and (number + 1) % config.curvature.every == 0
+    may_return = bool(measures and config.curvature.stop)
+    state, metrics = run.epoch(state, key, settings, number, last or may_return)
+    returned_to = None
+    if measures:
         metrics["curvature"] = run.training.curvature(state, run.key("search", "curvature"), config.curvature.images)
         values = {m["epoch"]: m["curvature"] for m in lines if "curvature" in m} | {number + 1: metrics["curvature"]}
-        back = stopping_epoch(values, config.curvature.window, config.curvature.stop)
-    ending = {} if back is None else {"returned_to": back}
+        returned_to = stopping_epoch(values, config.curvature.window, config.curvature.stop)
+    ending = {} if returned_to is None else {"returned_to": returned_to}
     run.record_metrics(
-        stage="search", epoch=number + 1, learning_rate=now.learning_rate, **metrics, **ending,
+        stage="search", epoch=number + 1, learning_rate=settings.learning_rate, **metrics, **ending,
         edge_weights=mixtures(run, state),
     )  # fmt: skip
     if not last and (may_return or number + 1 in config.checkpoint.snapshots):
         run.snapshot(number + 1, state)
-    if back is not None:
-        state = run.snapshots.restore(back, run.training.abstract_state())
-    if last or back is not None:
+    if returned_to is not None:
+        state = run.snapshots.restore(returned_to, run.training.abstract_state())
+    if last or returned_to is not None:
         run.snapshot(epochs, state)
     run.say(metrics | ending)
     return state
@@ -69,15 +69,15 @@ def mixtures(run: Run, state: SearchState) -> dict:
 
 
 def stopping_epoch(curvatures: Mapping[int, float | None], window: int, ratio: float) -> int | None:
-    """The epoch to go back to if the curvature has grown too fast (RobustDARTS, section 4.3), else None.
+    """The epoch to which the search returns if the curvature has grown too fast (RobustDARTS, section 4.3), else None.
 
     Args:
-      curvatures: dominant eigenvalues by epoch; those that are None do not count.
-      window: the last so many are averaged, and as many before them.
-      ratio: stops where the earlier mean is less than this share of the later; 0 never does.
+      curvatures: dominant eigenvalues by epoch; None values do not count.
+      window: compares the mean of the last `window` values with the mean of as many before them.
+      ratio: stops if the earlier mean is less than this share of the later one; 0 never stops.
 
     Returns:
-      The last epoch of the earlier ones.
+      The last epoch of the earlier window.
     """
     epochs = sorted(epoch for epoch, value in curvatures.items() if value is not None)[-2 * window :]
     if len(epochs) < 2 * window:

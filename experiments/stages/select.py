@@ -1,4 +1,4 @@
-"""The stage `select`: an architecture is read off the trained supernet, one unit of work per decision or tuning epoch."""
+"""The stage `select`: selects an architecture from the trained supernet, one unit for each decision or tuning epoch."""
 
 import dataclasses
 import functools
@@ -26,13 +26,13 @@ from experiments.training.supernet import Regime
 
 
 def units(config: Config) -> list[Unit]:
-    """The units of `select.orders` selections, one after the other, each from the supernet as the search left it."""
+    """The units of `select.orders` selections, one after the other; each starts from the supernet of the search."""
     adopted = [Unit("select", "adopt", "", adopt)] if config.init_from else []
     return adopted + [unit for order in range(config.select.orders) for unit in _selection(config, order)]
 
 
 def _selection(config: Config, order: int) -> list[Unit]:
-    """A beginning, decisions with tuning between them, an end."""
+    """The units of one selection: begin, decisions with tuning between them, genotype."""
     select = config.select
     suffix = f"of order {order + 1}" if select.orders > 1 else ""
     start = Unit("select", "begin", suffix, functools.partial(begin, order=order))
@@ -62,19 +62,19 @@ def _selection(config: Config, order: int) -> list[Unit]:
 
 
 def _points(config: Config, order: int) -> tuple[list[list[Target]], int]:
-    """Decisions by the points at which they are taken, and how many epochs of tuning there are in all."""
+    """The decisions, grouped by decision point, and the total number of tuning epochs."""
     select, space = config.select, SPACES[config.space]
     if METHODS[select.method].greedy:
         points = sgas.decision_points(space)
         return points, select.interval * len(points)
     rng = np.random.RandomState(seed_of(config, "select") + order)
     points = schedule.decision_points(space, select.order, select.pairing, rng)
-    last = min(select.interval, 1)  # one epoch follows the last decision, as in the reference code
+    last = min(select.interval, 1)  # one epoch after the last decision, as in the reference code
     return points, select.interval * (len(points) - 1) + last
 
 
 def adopt(run: Run, state: SearchState) -> SearchState:
-    """Takes supernet and search metrics over from the run that `init_from` names."""
+    """Takes over supernet and search metrics from the run that `init_from` names."""
     state = run.source.state(run.training.abstract_state())
     for line in run.source.metrics():
         run.record_metrics(**line)
@@ -84,9 +84,9 @@ def adopt(run: Run, state: SearchState) -> SearchState:
 
 
 def begin(run: Run, state: SearchState, order: int) -> SearchState:
-    """Forgets the weights' momentum: tuning starts with a fresh optimiser, as in the reference code; SGAS goes on.
+    """Resets the weights' momentum: tuning starts with a fresh optimiser, as in the reference code; SGAS keeps it.
 
-    Every order after the first begins again with the supernet of the search.
+    Every order after the first starts from the supernet of the search again.
     """
     state = run.searched() if order else state
     if METHODS[run.config.select.method].greedy:
@@ -96,25 +96,25 @@ def begin(run: Run, state: SearchState, order: int) -> SearchState:
 
 def tune(run: Run, state: SearchState, order: int, number: int, decided: int, point: int, last: bool) -> SearchState:
     """Epoch `number` (from 0) of tuning, after decision point `point` (from 1)."""
-    now = _regime(run, number, point)
+    settings = _regime(run, number, point)
     key = jax.random.fold_in(run.key("select", "tune", order), number)
-    state, metrics = run.epoch(state, key, now, number, last)
+    state, metrics = run.epoch(state, key, settings, number, last)
     learned = {"edge_weights": mixtures(run, state)} if run.training.sampler.learns else {}
     run.record_metrics(
-        stage="select", order=order + 1, tuning_epoch=number + 1, decisions=decided, learning_rate=now.learning_rate,
-        **metrics, **learned,
+        stage="select", order=order + 1, tuning_epoch=number + 1, decisions=decided,
+        learning_rate=settings.learning_rate, **metrics, **learned,
     )  # fmt: skip
     run.say(metrics)
     return state
 
 
 def _regime(run: Run, number: int, point: int) -> Regime:
-    """Of a tuning epoch: shuffled passes at a constant, lower learning rate; with SGAS, the search's own schedule."""
+    """The settings of a tuning epoch: a shuffled pass at a constant, lower learning rate; SGAS continues the search's."""
     search, select = run.config.search, run.config.select
     if not METHODS[select.method].greedy:
         return Regime(search.learning_rate * select.tune_lr_factor, "epoch", search.batch_size, 1.0)
-    now = regime(run.config, end_of_search(run.metrics.read())["epoch"] + number)
-    return dataclasses.replace(now, batch_size=search.batch_size + point * run.config.sgas.batch_increase)
+    searching = regime(run.config, end_of_search(run.metrics.read())["epoch"] + number)
+    return dataclasses.replace(searching, batch_size=search.batch_size + point * run.config.sgas.batch_increase)
 
 
 def decide(run: Run, state: SearchState, order: int, number: int, target: Target) -> SearchState:
@@ -139,14 +139,14 @@ def decide(run: Run, state: SearchState, order: int, number: int, target: Target
 def _by_scores(
     run: Run, state: SearchState, order: int, number: int, target: Target, barred: Sequence[str] = ()
 ) -> dict:
-    """By what the supernet loses under masks; none of the operations `barred`."""
+    """Decides by what the supernet loses under masks; never chooses a `barred` operation."""
     select = run.config.select
     key = jax.random.fold_in(run.key("select", "score", order), number)
     passes = itertools.count()
 
     def score(masks: np.ndarray) -> dict:
-        of_pass = key if target.type == "operation" else jax.random.fold_in(key, next(passes))
-        return _score(run, state, target.kind, of_pass, masks)
+        pass_key = key if target.type == "operation" else jax.random.fold_in(key, next(passes))
+        return _score(run, state, target.kind, pass_key, masks)
 
     return perturbation.decide(
         score, run.training.space, target, CRITERIA[select.criterion], TOPOLOGIES[select.topology],
@@ -175,21 +175,21 @@ def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.nd
 
 
 def _removed(space: SearchSpace, kind: str, mask: np.ndarray) -> str:
-    """What a mask [E, O] removes."""
+    """Names the operation or the edge that a mask [E, O] removes."""
     edge, candidate = np.argwhere(mask == 0)[0]
     names = space.cells[kind].edges[edge].candidates
     return f"{kind} edge {edge}" if not mask[edge, : len(names)].any() else f"{names[candidate]} of {kind} edge {edge}"
 
 
 def _mean_weights(run: Run, state: SearchState, kind: str) -> np.ndarray:
-    """The sampler's mean edge weights [E, O]; those of decided edges are as they were when they were decided."""
+    """The sampler's mean edge weights [E, O]; decided edges keep the weights of their decision."""
     return jax.device_get(run.training.sampler.mean(run.training.space, state.alphas))[kind]
 
 
 def _by_magnitude(run: Run, state: SearchState, target: Target) -> dict:
-    """DARTS-PT's loop with magnitude's choices, "DARTS+PT-Mag" (paper, section 6.2).
+    """Decides by magnitude, in the loop of DARTS-PT: "DARTS+PT-Mag" (paper, section 6.2).
 
-    A node's inputs are ranked by the weight that their operation had when it was chosen: alphas of decided edges rest.
+    It ranks a node's inputs by the weight that their operation had at its decision, since alphas of decided edges stay.
     """
     space, kind = run.training.space, target.kind
     weights = _mean_weights(run, state, kind)
@@ -202,7 +202,7 @@ def _by_magnitude(run: Run, state: SearchState, target: Target) -> dict:
 
 
 def _greedily(run: Run, state: SearchState, order: int, number: int, target: Target, method: Method) -> dict:
-    """SGAS: the edge by its criterion; its operation by the largest alpha, or by scores ("SGAS+PT", paper, A.1.3)."""
+    """Decides as SGAS: its criterion chooses the edge; the largest alpha, or scores ("SGAS+PT", A.1.3), the operation."""
     space, kind = run.training.space, target.kind
     weights = _mean_weights(run, state, kind)
     lines = run.metrics.read()
@@ -222,7 +222,7 @@ def _greedily(run: Run, state: SearchState, order: int, number: int, target: Tar
 def decide_at_once(run: Run, state: SearchState, order: int) -> SearchState:
     """Takes all decisions at once, by a method that needs no images.
 
-    The records hold what magnitude goes by; a margin is by how much the choice exceeds the best of the rest.
+    The records hold the edge weights; the margin of a choice is its lead over the best of the rest.
     """
     training, name = run.training, run.config.select.method
     weights = jax.device_get(training.sampler.weights(training.space, state.alphas, state.decisions))
@@ -234,7 +234,7 @@ def decide_at_once(run: Run, state: SearchState, order: int) -> SearchState:
 
 
 def write_genotype(run: Run, state: SearchState, order: int) -> SearchState:
-    """Writes the final architecture; validates the supernet that the decisions left, unless the last tuning did."""
+    """Writes the final architecture; validates the remaining supernet, unless the last tuning epoch did so."""
     lines = [m for m in run.metrics.read() if m.get("order") == order + 1]
     if not lines:
         metrics = run.validate(state)

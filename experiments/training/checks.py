@@ -1,4 +1,4 @@
-"""What a config has to be for the images, the devices and the network of a run."""
+"""Checks of a config against the images, the devices and the network of a run."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from experiments.errors import ConfigError
 
 
 def devices_of(config: Config) -> Devices:
-    """Those that the config asks for.
+    """The devices that the config asks for.
 
     Raises:
       ConfigError: there are fewer.
@@ -30,17 +30,17 @@ def devices_of(config: Config) -> Devices:
 
 
 def check_divides(devices: Devices, key: str, size: int):
-    """Checks that the devices divide a batch size.
+    """Checks that the devices divide a batch size, the value of `key`.
 
     Raises:
-      ConfigError: they do not divide it.
+      ConfigError: they do not.
     """
     if size % devices.count:
         nearest = " or ".join(map(str, devices.nearest(size)))
         fewer = [n for n in range(1, devices.count // devices.hosts) if size % (devices.hosts * n) == 0]
-        of_host = f", or devices to {fewer[-1]}" if fewer else ""
+        alternative = f", or devices to {fewer[-1]}" if fewer else ""
         raise ConfigError(
-            f"{key} is {size}, which the {devices.count} devices do not divide: set it to {nearest}{of_host}"
+            f"{key} is {size}, which the {devices.count} devices do not divide: set it to {nearest}{alternative}"
         )
 
 
@@ -48,7 +48,7 @@ def check_batches(config: Config, devices: Devices):
     """Checks that the devices divide the batches of search and selection.
 
     Raises:
-      ConfigError: the devices do not divide one.
+      ConfigError: they do not.
     """
     check_divides(devices, "search.batch_size", config.search.batch_size)
     if METHODS[config.select.method].greedy:
@@ -56,10 +56,10 @@ def check_batches(config: Config, devices: Devices):
 
 
 def check_side(image_shape: Sequence[int], reductions: int):
-    """Checks that the images are large enough to be halved so many times.
+    """Checks that the images are large enough for `reductions` halvings of their sides.
 
     Raises:
-      DataError: nothing would be left of them.
+      DataError: they are not.
     """
     height, width, _ = image_shape
     if min(height, width) < 2**reductions:
@@ -70,7 +70,7 @@ def check_side(image_shape: Sequence[int], reductions: int):
 
 
 def check_channels(config: Config, images: Images | Stream):
-    """Checks that data.mean and data.std have a number for each channel of the images.
+    """Checks that data.mean and data.std fit the channels of the images.
 
     Raises:
       DataError: they do not fit.
@@ -81,7 +81,7 @@ def check_channels(config: Config, images: Images | Stream):
 
 
 def split(config: Config, images: Images, devices: Devices) -> tuple[Dataset, Dataset]:
-    """The halves of the training set, in the given order: for the weights, and for alphas and scores (DARTS, section 3.1).
+    """Splits the training set, in its order: one half for the weights, one for alphas and scores (DARTS, section 3.1).
 
     Raises:
       DataError: a half has fewer images than a batch, or the settings do not fit the images.
@@ -109,18 +109,18 @@ def split(config: Config, images: Images, devices: Devices) -> tuple[Dataset, Da
         raise DataError(
             f"data: the first {border} images train the weights, but none of them has class {missing[0]}: shuffle the file"
         )
-    of = recipe(config, images, border)
-    parts = (slice(0, border), slice(border, count))
-    return tuple(batches.resident(images.train_images[p], images.train_labels[p], of, devices) for p in parts)
+    treatment = recipe(config, images, border)
+    halves = (slice(0, border), slice(border, count))
+    return tuple(batches.resident(images.train_images[h], images.train_labels[h], treatment, devices) for h in halves)
 
 
 def recipe(config: Config, images: Images | Stream, count: int, **more) -> Recipe:
-    """What the config does to images; mean and standard deviation, if it gives none, are of the first `count` for training.
+    """How to augment and normalise images.
 
     Args:
       config: the config.
       images: the images.
-      count: how many of the training images are looked at.
+      count: number of training images, from the first, that give mean and standard deviation if the config does not.
       more: further fields.
 
     Raises:

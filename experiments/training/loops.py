@@ -1,4 +1,4 @@
-"""What the loops of training share: failure explained, metrics summed up."""
+"""Shared by the training loops: explanation of failures, summaries of metrics."""
 
 import contextlib
 import math
@@ -13,29 +13,29 @@ from experiments.config.schema import Config
 
 
 class Diverged(FloatingPointError):
-    """A sum over a loop is not finite any more.
+    """A sum over a loop is no longer finite.
 
     Attributes:
-      state, total: what the loop has left; of a `bilevel.guarded` one, what was before the step that did it.
+      state, total: the values of the loop; with a `bilevel.guarded` update, the values before the failing step.
     """
 
     def __init__(self, message: str, state, total: Metrics):
-        """The message names loop and step."""
+        """`message` names loop and step."""
         super().__init__(message)
         self.state, self.total = state, total
 
 
 @contextlib.contextmanager
 def explained(tensors: Callable[[int, Any], list], batch_size: int, key: str) -> Iterator[None]:
-    """If a loop of guarded steps diverges, names the step and the tensor.
+    """Names step and tensor if a loop of guarded steps diverges.
 
     Args:
-      tensors: `tensors(i, state)`: arrays, or trees of them, of step `i` from the state before it, by name.
+      tensors: `tensors(i, state)` gives named arrays, or trees of arrays, of step `i` from the state before it.
       batch_size: images of a step.
-      key: what may be too large.
+      key: the config key whose value may be too large.
 
     Raises:
-      FloatingPointError: in place of `Diverged`.
+      FloatingPointError: replaces `Diverged`.
     """
     try:
         yield
@@ -48,7 +48,7 @@ def explained(tensors: Callable[[int, Any], list], batch_size: int, key: str) ->
 
 
 def not_finite(tensors: Sequence) -> str | None:
-    """The first of named arrays, or trees of them, that has values that are not finite."""
+    """Describes the first of named arrays, or trees of arrays, with a value that is not finite; None if all are finite."""
     for name, tree in tensors:
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             values = np.asarray(leaf, np.float32)
@@ -58,7 +58,7 @@ def not_finite(tensors: Sequence) -> str | None:
 
 
 def too_long(tensors: Sequence) -> str | None:
-    """The first of named arrays, or trees of them, whose squares overflow in float32, as the norm of a guard does."""
+    """Describes the first of named arrays, or trees of arrays, whose norm overflows in float32; None if none does."""
     for name, tree in tensors:
         norm = math.sqrt(sum(np.square(np.asarray(leaf, np.float64)).sum() for leaf in jax.tree.leaves(tree)))
         if norm >= LONGEST:
@@ -71,11 +71,11 @@ LONGEST = math.sqrt(np.finfo(np.float32).max)
 
 
 def donated(config: Config) -> tuple[int, ...]:
-    """Which arguments a step consumes: the state, but not where the search for a NaN runs the step again."""
+    """The arguments that a step consumes: the state, unless the search for a NaN must repeat the step."""
     return () if config.debug_nans else (0,)
 
 
 def summary(total: Metrics, name: str) -> dict:
-    """Mean loss and accuracy in percent of a total as NAME_loss and NAME_accuracy."""
+    """Mean loss and accuracy in percent, as NAME_loss and NAME_accuracy."""
     loss, correct, images = (x.item() for x in jax.device_get((total.loss, total.correct, total.images)))
     return {f"{name}_loss": loss / images, f"{name}_accuracy": 100 * correct / images}

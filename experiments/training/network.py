@@ -1,4 +1,4 @@
-"""A discrete network in training: jitted steps over epochs of images on the device."""
+"""Training of a discrete network: jitted steps over epochs of images on the device."""
 
 import functools
 import math
@@ -27,27 +27,27 @@ from experiments.training.loops import donated, explained, summary
 
 
 def chosen(config: Config, directory: pathlib.Path) -> Genotype:
-    """The architecture that the config names, or the one that the selection has written.
+    """The architecture that the config names, or else the one that the selection has written.
 
     Raises:
-      ConfigError: it is none.
+      ConfigError: it is not an architecture.
     """
     try:
-        return published.find(config.genotype) if config.genotype else own(directory)
+        return published.find(config.genotype) if config.genotype else written_genotype(directory)
     except ValueError as error:
         raise ConfigError(f"genotype: {str(error).removeprefix('genotype: ')}") from error
 
 
-def own(directory: pathlib.Path) -> Genotype:
+def written_genotype(directory: pathlib.Path) -> Genotype:
     """The architecture that a run has written."""
     return Genotype.from_json((directory / "genotype.json").read_text())
 
 
 def discrete_network(config: Config, genotype: Genotype, classes: int) -> Network:
-    """The network, without auxiliary head, that the config makes of an architecture.
+    """The network of an architecture as the config describes it, without auxiliary head.
 
     Raises:
-      ValueError: its cells are not those of the form.
+      ValueError: the architecture has other cells than the network's form.
     """
     retrain = config.retrain
     form = network.form_of(genotype) if retrain.form == "auto" else retrain.form
@@ -58,7 +58,9 @@ def discrete_network(config: Config, genotype: Genotype, classes: int) -> Networ
 
 
 def check(config: Config, images: Images | Stream, genotype: Genotype, devices: Devices):
-    """Checks the settings of retraining for the images, the devices, and an architecture with the cells to be trained.
+    """Checks the settings of retraining against images, devices, and an architecture.
+
+    Before the selection, any architecture of the same cell kinds stands in for the final one.
 
     Raises:
       ConfigError, DataError: they do not fit.
@@ -92,10 +94,10 @@ def check(config: Config, images: Images | Stream, genotype: Genotype, devices: 
 
 
 class Retraining:
-    """A discrete network with its data and its compiled programs; the state is passed in and out."""
+    """A discrete network with its data and its compiled programs; callers hold the state."""
 
     def __init__(self, config: Config, images: Images | Stream, genotype: Genotype, devices: Devices | None = None):
-        """Builds the network for the images, on a host's first device unless others are given; compiles nothing yet.
+        """Builds the network for the images, by default on the host's first device; compiles nothing yet.
 
         Raises:
           ConfigError, DataError: the settings do not fit the images or the architecture.
@@ -132,7 +134,7 @@ class Retraining:
         self._train_step, self._test_step, self._gradient = train_step, test_step, self.devices.jit(train_gradient)
 
     def trained(self, state: RetrainState, epoch: int) -> TrainedNetwork:
-        """The network that is kept after so many epochs: without auxiliary head."""
+        """The network to keep after `epoch` epochs, without auxiliary head."""
         params = {name: part for name, part in state.params.items() if name != "auxiliary"}
         stats = {name: part for name, part in state.batch_stats.items() if name != "auxiliary"}
         mean, std = (tuple(map(float, values)) for values in (self.recipe.mean, self.recipe.std))
@@ -152,13 +154,17 @@ class Retraining:
     def epoch(
         self, state: RetrainState, key: jax.Array, learning_rate: float, drop_path: float, begin: Begin
     ) -> tuple[RetrainState, dict]:
-        """A shuffled pass over the training set, less what does not fill a batch; the state, train_loss, train_accuracy."""
+        """A shuffled pass over the training set, without the images that do not fill a batch.
+
+        Returns:
+          The state, and train_loss and train_accuracy.
+        """
         batch_size = self.config.retrain.batch_size
         order_key, step_key = jax.random.split(key)
         batch = self._feed.training(order_key, batch_size)
 
         def tensors(i, state):
-            again = self._feed.training(order_key, batch_size)  # a stream is past that batch
+            again = self._feed.training(order_key, batch_size)  # a stream has passed that batch already
             gradients, metrics, _ = self._gradient(state, again(i), i, step_key, drop_path)
             return [("the training loss", metrics.loss), ("the gradient", gradients)]
 
@@ -171,7 +177,7 @@ class Retraining:
         return loop.state, summary(loop.total, "train")
 
     def test(self, state: RetrainState, key: jax.Array, begin: Begin) -> dict:
-        """test_loss and test_accuracy over all test images, by running statistics."""
+        """test_loss and test_accuracy over all test images, with running statistics."""
         size, batch_size = self.sizes[1], self.config.retrain.batch_size
         batch = self._feed.testing(batch_size)
         loop = begin("test", state, Metrics.zero(), math.ceil(size / batch_size), batch_size)

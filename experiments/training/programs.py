@@ -1,6 +1,6 @@
-"""The programs of a step, compiled side by side.
+"""Compiles the programs of a step in parallel.
 
-XLA compiles each on one thread, and XLA:CPU reads several small ones from its cache sooner than a large one.
+XLA compiles each program on one thread, and XLA:CPU loads several small programs from its cache faster than a large one.
 """
 
 import concurrent.futures
@@ -17,13 +17,13 @@ from darts_pt_jax.devices import Devices, Program
 class Programs:
     """Makes jitted functions for some devices.
 
-    While `compiling` is entered, a call of one of them computes nothing: the program for its arguments is compiled in
-    another thread, and the call returns the shapes of its results. So a function of several programs is called once with
-    its arguments to compile them all.
+    Inside the context `compiling`, a call of such a function computes nothing. It starts to compile the program for its
+    arguments in another thread, and returns the shapes of the results. So one call of a function that uses several
+    programs compiles them all.
     """
 
     def __init__(self, devices: Devices):
-        """Has compiled nothing."""
+        """Compiles nothing yet."""
         self._devices, self._ahead = devices, None
 
     def __call__(self, function: Callable, **options) -> Callable:
@@ -39,7 +39,7 @@ class Programs:
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
-        """Compiles, or reads from the cache, all programs that are called within; at the end all are ready."""
+        """Compiles, or loads from the cache, all programs that are called inside; at the end all are ready."""
         with concurrent.futures.ThreadPoolExecutor() as pool:
             self._ahead = _Ahead(pool)
             try:
@@ -50,13 +50,13 @@ class Programs:
 
 
 class _Ahead:
-    """Programs that are being compiled."""
+    """Programs in compilation."""
 
     def __init__(self, pool: concurrent.futures.Executor):
         self._pool, self._compiled, self._shapes = pool, [], {}
 
     def shapes(self, jitted: Program, args: tuple) -> Any:
-        """The shapes of the results; begins to compile the program, unless it has been called with such arguments."""
+        """The shapes of the results; starts to compile the program for the first arguments of these shapes."""
         leaves, structure = jax.tree.flatten(args)
         key = jitted, structure, *((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves)
         if key not in self._shapes:
@@ -66,6 +66,6 @@ class _Ahead:
         return self._shapes[key]
 
     def wait(self):
-        """Until all are compiled; raises what compiling raised."""
+        """Waits until all are compiled; raises what a compilation raised."""
         for program in self._compiled:
             program.result()

@@ -1,4 +1,4 @@
-"""Bilevel steps of a supernet: which programs they consist of, and how an epoch goes through them."""
+"""Bilevel steps of a supernet: the programs of a step, and how an epoch runs them."""
 
 import functools
 from collections.abc import Callable
@@ -23,14 +23,14 @@ from experiments.training.programs import Programs
 
 @flax.struct.dataclass
 class Epoch:
-    """The data and settings of an epoch's steps.
+    """The inputs of an epoch's steps.
 
     Attributes:
       train, valid: the halves of the training set, for weights and for alphas.
       train_indices, valid_indices: int [steps, B], the images of every step.
-      key: of all that is drawn.
-      learning_rate: of the weights.
-      level: of the sampler's schedule.
+      key: key for all random numbers of the epoch.
+      learning_rate: learning rate of the weights.
+      level: level of the sampler's schedule.
     """
 
     train: Dataset
@@ -50,10 +50,10 @@ class Updates(NamedTuple):
 
 
 class Steps:
-    """The programs of a step. Each is compiled by itself, or the whole epoch is one program.
+    """The programs of a step, compiled separately, or a single program for a whole epoch.
 
     Attributes:
-      scans: whether the epoch is one program.
+      scans: whether it is a single program.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class Steps:
 
         Args:
           net: the supernet.
-          sampler: makes edge weights of alphas.
-          penalty: the alphas' regulariser, `penalty(alphas)`, or None.
+          sampler: makes edge weights from alphas.
+          penalty: regulariser of the alphas, `penalty(alphas)`, or None.
           search: section `search` of the config.
-          devices: where steps are computed.
-          optimizers: of weights and alphas.
+          devices: the devices that compute the steps.
+          optimizers: the optimisers of weights and alphas.
           scans: whether an epoch is one program.
-          donated: arguments that an update consumes.
+          donated: positions of the arguments that an update consumes.
         """
         self._sampler, self._devices, self.scans = sampler, devices, scans
         self._programs, self._compiled = Programs(devices), set()
-        program = (lambda function, **_: function) if scans else self._programs
+        program = _uncompiled if scans else self._programs
         weight_optimizer, alpha_optimizer = optimizers
 
         @functools.cache
@@ -121,8 +121,8 @@ class Steps:
         weights = self._edge_weights(state, batch, sample_key, epoch.level)
         state, total = updates.weights(state, total, *self._gradient(state, batch, weights), epoch.learning_rate)
         if self._sampler.update_state is not None:
-            own = self._sampler.update_state(state.sampler, state.alphas, sample_key, epoch.level)
-            state = state.replace(sampler=own)
+            sampler_state = self._sampler.update_state(state.sampler, state.alphas, sample_key, epoch.level)
+            state = state.replace(sampler=sampler_state)
         return state, total
 
     def _scanned(self, state, total, epoch: Epoch):
@@ -151,6 +151,11 @@ class Steps:
         return [named for half in found for named in zip(("the training loss", "the gradient"), half, strict=True)]
 
 
+def _uncompiled(function: Callable, **_) -> Callable:
+    """The function itself, to become a part of a larger program."""
+    return function
+
+
 def _batch(dataset: Dataset, indices: jax.Array, i, key: jax.Array) -> Batch:
     augment_key, noise_key = jax.random.split(key)
     return Batch(*batches.batch(dataset, indices[i], augment_key), noise_key)
@@ -159,7 +164,7 @@ def _batch(dataset: Dataset, indices: jax.Array, i, key: jax.Array) -> Batch:
 def _training_weights(
     net: Supernet, sampler: Sampler, program: Callable, scans: bool
 ) -> Callable[..., EdgeWeights | None]:
-    """`edge_weights(state, batch, key, level)` of a weight step; None: the mean, which a gradient takes by itself."""
+    """`edge_weights(state, batch, key, level)` for a weight step; it returns None if the gradient uses the mean."""
     if sampler.attack is not None:
 
         def loss(weights, state, batch: Batch):

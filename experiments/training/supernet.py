@@ -1,4 +1,4 @@
-"""The supernet in training: its data, its programs, and epochs of steps, shared by search and tuning."""
+"""Training of the supernet: its data, its programs, and epochs of steps, for search and tuning."""
 
 import copy
 import dataclasses
@@ -30,13 +30,13 @@ from experiments.training.steps import Epoch, Steps
 
 @dataclasses.dataclass(frozen=True)
 class Regime:
-    """The settings of an epoch's steps.
+    """The settings of an epoch.
 
     Attributes:
-      learning_rate: of the weights.
-      sampling: how the training half is drawn; the validation half is always drawn independently.
-      batch_size: images of a batch of each half.
-      progress: how far the search's schedule is, from 0 to 1, for the sampler.
+      learning_rate: learning rate of the weights.
+      sampling: how to draw from the training half; the validation half is always drawn independently.
+      batch_size: images in a batch of each half.
+      progress: position in the schedule of the search, from 0 to 1, for the sampler.
     """
 
     learning_rate: float
@@ -46,23 +46,23 @@ class Regime:
 
 
 class Training:
-    """A supernet with its two halves of data and its compiled programs; the state is passed in and out.
+    """A supernet with its two halves of data and its compiled programs; callers hold the state.
 
     Attributes:
-      config: the run's config.
-      devices: where everything is computed.
+      config: the config of the run.
+      devices: the devices that compute everything.
       space: the search space.
-      net: the supernet, of `space` or, restricted, of a smaller one.
-      sampler: makes edge weights of alphas.
+      net: the supernet of `space`, or of a restricted one.
+      sampler: makes edge weights from alphas.
       train, valid: the halves of the training set.
       image_shape: (H, W, C).
       weight_optimizer, alpha_optimizer: the optimisers.
-      steps: how many steps an epoch of the search has.
+      steps: number of steps in an epoch of the search.
       programs: the programs of a step.
     """
 
     def __init__(self, config, images: Images, devices: Devices | None = None):
-        """Builds the supernet for the images, on a host's first device unless others are given; compiles nothing yet."""
+        """Builds the supernet for the images, by default on the host's first device; compiles nothing yet."""
         search = config.search
         self.config, self.devices = config, devices or Devices.here(1)
         self.space = SPACES[config.space]
@@ -113,12 +113,12 @@ class Training:
         return lambda alphas: search.alpha_regulariser_weight * regulariser(self.space, alphas)
 
     def _scans(self) -> bool:
-        if self.config.debug_nans:  # which would stop at the scan
+        if self.config.debug_nans:  # with a scan, jax would name the scan rather than the operation
             return False
         return {"auto": self.devices.platform == "tpu", "on": True, "off": False}[self.config.search.scan]
 
     def restricted(self, decisions: Decisions) -> "Training":
-        """The same data with a supernet without the candidates that `decisions` exclude."""
+        """The same data with a smaller supernet, without the candidates that `decisions` exclude."""
         smaller = copy.copy(self)
         smaller._use(self.net.clone(space=self.space.restricted(decisions.candidates(self.space))))
         return smaller
@@ -137,7 +137,7 @@ class Training:
     def indices(
         self, key: jax.Array, dataset: Dataset, sampling: str, steps: int, batch_size: int | None = None
     ) -> jax.Array:
-        """int32 [steps, B], the images of an epoch's batches; B is by default the config's."""
+        """int32 [steps, B], the images of an epoch's batches; B defaults to search.batch_size."""
         return self._draw[sampling](key, dataset.size, steps, batch_size or self.config.search.batch_size)
 
     def _scorer(self, kind: str):
@@ -154,7 +154,7 @@ class Training:
         return devices.jit(scoring.make_scorer(evaluate, kind, criteria), place=place)
 
     def for_scoring(self, kind: str) -> Devices:
-        """The devices as they are arranged for a call of a kind's scorer."""
+        """The devices, arranged for the scorer of a cell kind."""
         return self.devices.for_scoring(self._masks_of_call(kind), self.config.search.batch_size)
 
     def _masks_of_call(self, kind: str) -> int:
@@ -162,9 +162,9 @@ class Training:
         return min(self.config.select.mask_batch or every, every)
 
     def masks(self, kind: str) -> int:
-        """M, how many masks a call of a kind's scorer evaluates: by default all of an edge and the unmasked supernet.
+        """M, the number of masks in a call of a kind's scorer, by default those of an edge and the unmasked supernet.
 
-        On several devices it may be more, so that all get the same number.
+        On several devices M may be rounded up, so that each device has the same number of masks.
         """
         return self.for_scoring(kind).filled(self._masks_of_call(kind))
 
@@ -172,9 +172,9 @@ class Training:
         """One epoch of bilevel steps: alphas on the validation half (if they learn), then weights on the training half.
 
         Args:
-          state: consumed; its buffers are reused.
-          key: decides images, augmentation and noise of the whole epoch.
-          regime: the settings of its steps.
+          state: the search state; consumed, its buffers are reused.
+          key: key for images, augmentation and noise of the whole epoch.
+          regime: the settings of the epoch.
           begin: begins the loop over the steps.
 
         Returns:
@@ -201,11 +201,11 @@ class Training:
         return loop.state, summary(loop.total, "train")
 
     def validate(self, state: SearchState, key: jax.Array, begin: Begin) -> dict:
-        """valid_loss and valid_accuracy on the validation half: running statistics, no augmentation.
+        """valid_loss and valid_accuracy on the validation half, with running statistics and without augmentation.
 
         Args:
           state: the search state.
-          key: of operations that draw.
+          key: key for the random numbers of operations.
           begin: begins the loop over the batches.
         """
         batch_size = self.config.search.batch_size
@@ -217,9 +217,12 @@ class Training:
         return summary(loop.total, "valid")
 
     def curvature(self, state: SearchState, key: jax.Array, images: int) -> float | None:
-        """Largest eigenvalue of the Hessian in the alphas of the mean loss over the first images of the validation half.
+        """Largest eigenvalue of the Hessian of the mean loss in the alphas.
 
-        Takes `images` of them, unaugmented, in batches, each with its own statistics; `key` is as in `validate`.
+        Args:
+          state: the search state.
+          key: key for the random numbers of operations.
+          images: number of images, the first of the validation half, unaugmented; each batch has its own statistics.
         """
         batch_size = self.config.search.batch_size
         count = images // batch_size
