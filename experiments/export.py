@@ -9,22 +9,19 @@ with nothing but jax:
 Exit codes: 0 done, 2 there is no network.
 """
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
 
 from darts_pt_jax import record
 from darts_pt_jax.interop.export import TrainedNetwork, plugins_of
+from experiments import commands
 from experiments.config import plugins
-from experiments.config.settings import fail
 
 
 def main(argv: Sequence[str]) -> int:
     """Carries out one command and returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = commands.parser("export", __doc__)
     parser.add_argument("run", type=pathlib.Path, metavar="RUN_DIR", help="of a run that has retrained")
     plugins.add_option(parser)
     asked = parser.parse_args(argv)
@@ -35,9 +32,9 @@ def main(argv: Sequence[str]) -> int:
         network = TrainedNetwork.load(asked.run)
         record.write_bytes(file, network.stablehlo())
     except ValueError as error:
-        return fail(error, 2)
+        return commands.fail(error, 2)
     except record.WriteError as error:
-        return fail(error, 1)
+        return commands.fail(error, 1)
     epoch = "" if network.epoch is None else f"weights after epoch {network.epoch}, "
     print(f"{file}: {epoch}takes uint8 images [n, {', '.join(map(str, network.image_shape))}]")
     return 0

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from configs import darts_c10, retrain_imagenet
 from darts_pt_jax import network
 from darts_pt_jax.interop import export, from_torch, published, torch_checkpoints
-from experiments.config.settings import fail
+from experiments import commands
 
 _CIFAR, _IMAGENET = darts_c10.get_config().data, retrain_imagenet.get_config().data
 DEFAULTS = {
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
             raise ValueError(f"--to {asked.to} holds a network already: name another directory")
         trained.save(asked.to)
     except (ValueError, OSError) as error:
-        return fail(error, 2)
+        return commands.fail(error, 2)
     net, count = trained.net, network.parameters(trained.variables["params"])
     print(f"{asked.to}: network.safetensors, network.json: {net.form} network of {net.cells} cells, {net.channels} channels, "
           f"{net.classes} classes, {count:,} parameters")  # fmt: skip
@@ -43,21 +43,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.import_network", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("checkpoint", type=pathlib.Path, metavar="CHECKPOINT")
-    parser.add_argument("--genotype", required=True, help="a published name, a file, or the text itself")
-    parser.add_argument("--to", required=True, type=pathlib.Path, metavar="DIR", help="where the network is written")
-    parser.add_argument("--form", default="auto", choices=("auto", *network.FORMS), help="default: by the tensors")
-    parser.add_argument(
-        "--cells", type=int, help="depth; of nasbench201, cells of each stage (default: 20, 14 or 5 by form)"
-    )
-    parser.add_argument("--size", type=int, help="height and width of images (default: 32, or 224 for imagenet)")
-    for name, what in (("mean", "means"), ("std", "standard deviations")):
-        parser.add_argument(f"--{name}", type=_numbers, metavar="A,B,C",
-                            help=f"{what} of the channels of pixels in [0, 1] (default: CIFAR-10's, or ImageNet's)")  # fmt: skip
+    parser = commands.parser("import_network", __doc__)
+    add = parser.add_argument
+    add("checkpoint", type=pathlib.Path, metavar="CHECKPOINT")
+    add("--genotype", required=True, help="a published name, a file, or the text itself")
+    add("--to", required=True, type=pathlib.Path, metavar="DIR", help="where the network is written")
+    add("--form", default="auto", choices=("auto", *network.FORMS), help="default: by the tensors")
+    add("--cells", type=int, help="depth; of nasbench201, cells of each stage (default: 20, 14 or 5 by form)")
+    add("--size", type=int, help="height and width of images (default: 32, or 224 for imagenet)")
+    of_channels = "of the channels of pixels in [0, 1] (default: CIFAR-10's, or ImageNet's)"
+    add("--mean", type=_numbers, metavar="A,B,C", help=f"means {of_channels}")
+    add("--std", type=_numbers, metavar="A,B,C", help=f"standard deviations {of_channels}")
     return parser.parse_args(argv)
 
 

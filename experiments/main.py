@@ -28,6 +28,7 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
     from darts_pt_jax.checkpoints import DamagedError
     from darts_pt_jax.data.images import DataError
     from darts_pt_jax.record import RecordError, WriteError
+    from experiments import commands
     from experiments.config import settings
     from experiments.engine.execute import execute
     from experiments.errors import ConfigError, RunError
@@ -45,9 +46,9 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
             settings.join(asked)
             execute(asked, units, report.write, stop)
     except (ConfigError, DataError) as error:
-        return settings.fail(error, 2)
+        return commands.fail(error, 2)
     except (RunError, DamagedError, RecordError, WriteError) as error:
-        return settings.fail(error, 1)
+        return commands.fail(error, 1)
     except Exception as error:
         details = ""
         if asked and not asked.plan and (asked.workdir / "run.json").exists():
@@ -58,7 +59,7 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
         if hosts.several():
             details += "; if another host has ended, what it said is the reason"
         message = str(error)[:300] or f"without a message, in {traceback.extract_tb(error.__traceback__)[-1].name}"
-        return settings.fail(f"{type(error).__name__}: {message}{details}", 1)
+        return commands.fail(f"{type(error).__name__}: {message}{details}", 1)
     return 0
 
 

@@ -21,22 +21,19 @@ from collections.abc import Sequence
 from darts_pt_jax.data import nasbench201_files
 from darts_pt_jax.interop.published import find
 from darts_pt_jax.nasbench201 import SUMMARY, Table
+from experiments import commands
 
 
 def main(argv: Sequence[str]) -> int:
     """Carries out one command and returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.nasbench201",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = commands.parser("nasbench201", __doc__)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--table", default="data/nasbench201.npz", metavar="NPZ", help="default: data/nasbench201.npz")
-    commands = parser.add_subparsers(dest="command", required=True)
+    works = parser.add_subparsers(dest="command", required=True)
     for name in ("query", "rank"):
-        commands.add_parser(name, parents=[shared]).add_argument("arch", metavar="ARCH|INDEX")
-    commands.add_parser("random", parents=[shared])
-    commands.add_parser("import", parents=[shared]).add_argument("file", type=pathlib.Path)
+        works.add_parser(name, parents=[shared]).add_argument("arch", metavar="ARCH|INDEX")
+    works.add_parser("random", parents=[shared])
+    works.add_parser("import", parents=[shared]).add_argument("file", type=pathlib.Path)
     asked = parser.parse_args(argv)
     try:
         if asked.command == "import":
@@ -45,8 +42,7 @@ def main(argv: Sequence[str]) -> int:
         else:
             {"query": _query, "rank": _rank, "random": _random}[asked.command](Table(asked.table), asked)
     except ValueError as error:
-        print("error:", error, file=sys.stderr)
-        return 2
+        return commands.fail(error, 2)
     return 0
 
 

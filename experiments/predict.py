@@ -9,7 +9,6 @@ with data.crop, the middle of a picture is cut out as in its tests.
 Exit codes: 0 done, 2 a setting or a file is wrong.
 """
 
-import argparse
 import dataclasses
 import functools
 import json
@@ -25,15 +24,13 @@ import numpy as np
 from darts_pt_jax.data import pictures, sources
 from darts_pt_jax.data.images import DataError
 from darts_pt_jax.interop.export import TrainedNetwork, plugins_of
+from experiments import commands
 from experiments.config import plugins
-from experiments.config.settings import fail
 
 
 def main(argv: Sequence[str]) -> int:
     """Carries out one command and returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = commands.parser("predict", __doc__)
     parser.add_argument("network", type=pathlib.Path, metavar="NETWORK", help="a run directory, or a StableHLO file")
     parser.add_argument("files", type=pathlib.Path, nargs="+", metavar="FILE", help="an npz, or images")
     parser.add_argument("--batch", type=int, default=100, help="images at once (default: 100)")
@@ -50,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
             else:
                 print(json.dumps({"file": str(file), **classify(network, file)}))
     except ValueError as error:
-        return fail(error, 2)
+        return commands.fail(error, 2)
     return 0
 
 

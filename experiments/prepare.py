@@ -17,7 +17,7 @@ import numpy as np
 from darts_pt_jax.data import from_tfds, official, sources
 from darts_pt_jax.data.images import ARRAYS, DataError, Images
 from darts_pt_jax.naming import guess
-from experiments.config.settings import fail
+from experiments import commands
 
 
 def main(argv: list[str]) -> int:
@@ -29,11 +29,11 @@ def main(argv: list[str]) -> int:
         made = write(images, output)
         _show(asked.name, images, origin, output, made)
     except DataError as error:
-        return fail(error, 2)
+        return commands.fail(error, 2)
     except KeyboardInterrupt:
-        return fail("interrupted: nothing was made", 130)
+        return commands.fail("interrupted: nothing was made", 130)
     except Exception as error:
-        return fail(f"{type(error).__name__}: {str(error)[:300]}", 1)
+        return commands.fail(f"{type(error).__name__}: {str(error)[:300]}", 1)
     return 0
 
 
@@ -122,13 +122,12 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = _Parser("python -m experiments.prepare", description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("name", help=f"{', '.join(official.RELEASES)}, or a name of tensorflow-datasets")
-    parser.add_argument(
-        "--dir", default="", help="where the data are: prepared by tensorflow-datasets, or as published"
-    )
-    parser.add_argument("--output", default="", help="the npz to make (data/NAME.npz)")
-    parser.add_argument("--download", action="store_true", help="let tensorflow-datasets download what is not there")
-    parser.add_argument("--checksums", default="", help="lines of sha256sum or md5sum, used instead of published ones")
+    add = parser.add_argument
+    add("name", help=f"{', '.join(official.RELEASES)}, or a name of tensorflow-datasets")
+    add("--dir", default="", help="where the data are: prepared by tensorflow-datasets, or as published")
+    add("--output", default="", help="the npz to make (data/NAME.npz)")
+    add("--download", action="store_true", help="let tensorflow-datasets download what is not there")
+    add("--checksums", default="", help="lines of sha256sum or md5sum, used instead of published ones")
     return parser.parse_args(argv)
 
 

@@ -19,7 +19,8 @@ import jax
 from darts_pt_jax import record
 from darts_pt_jax.nasbench201 import TableError
 from darts_pt_jax.record import RecordError
-from experiments.config import plugins, settings
+from experiments import commands
+from experiments.config import plugins
 from experiments.errors import ConfigError, RunError
 from experiments.reporting import comparison, page, serving
 from experiments.reporting.records import RunRecords, config_of, read_run
@@ -38,23 +39,18 @@ def main(argv: Sequence[str]) -> int:
         print(f"the page is in {file}", flush=True)
         if asked.serve:
             serving.serve(make, asked.port, lambda address: print(f"and at {address}, until Ctrl-C", flush=True))
-    except (ConfigError, TableError) as error:
-        return settings.fail(error, 2)
+    except (ConfigError, TableError, OverflowError) as error:  # the last from --port
+        return commands.fail(error, 2)
     except (RunError, RecordError, OSError) as error:
-        return settings.fail(error, 1)
-    except OverflowError as error:  # from --port
-        return settings.fail(error, 2)
+        return commands.fail(error, 1)
     return 0
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    prog, look = "python -m experiments.report", argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=look)
+    parser = commands.parser("report", __doc__)
     add = parser.add_argument
     add("runs", nargs="+", type=pathlib.Path, metavar="RUN_DIR")
-    add(
-        "--out", type=pathlib.Path, metavar="FILE", help="default: RUN_DIR/report.html; of several runs comparison.html"
-    )
+    add("--out", type=pathlib.Path, metavar="FILE", help="default: RUN_DIR/report.html, or comparison.html for several")
     add("--nasbench201", default="", metavar="NPZ", help="table of accuracies, if not the run's own")
     add("--serve", action="store_true", help="show the page, made anew each time, to this machine alone")
     add("--port", type=int, default=0, help="of --serve; default: any free one")

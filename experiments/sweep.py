@@ -19,6 +19,7 @@ import jax
 
 from darts_pt_jax.data.images import DataError
 from darts_pt_jax.interop import published
+from experiments import commands
 from experiments.config import settings
 from experiments.config.settings import Settings
 from experiments.engine import execute, locks
@@ -51,9 +52,9 @@ def _sweep(argv: Sequence[str], stop: Interrupts, say: Callable[[str], None]) ->
         with locks.locked(asked.workdir / "lock"):
             _carry_out(asked, todo, stop, say)
     except (ConfigError, DataError, LauncherError) as error:
-        return settings.fail(error, 2)
+        return commands.fail(error, 2)
     except (RunError, OSError) as error:
-        return settings.fail(error, 1)
+        return commands.fail(error, 1)
     return 0
 
 
@@ -159,8 +160,7 @@ def _launching(args: argparse.Namespace) -> tuple[str, dict[str, Any], int]:
 
 
 def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    prog, look = "python -m experiments.sweep", argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=look, allow_abbrev=False)
+    parser = commands.parser("sweep", __doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--config", required=True, metavar="FILE[:ARGUMENT]", help="as experiments.main takes it")
     add("--seeds", default="0,1,2,3", metavar="N,N,...", help="of the runs (default: 0,1,2,3)")

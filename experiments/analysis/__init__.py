@@ -27,10 +27,7 @@ class Analysis:
 
 ANALYSES = {
     "strength": Analysis(
-        "Figures 1, 2, 7",
-        "Alphas against the accuracy that discretising to an operation leads to.",
-        strength.run,
-        strength.OPTIONS,
+        "Figures 1, 2, 7", "Alphas against accuracy after discretising to an operation.", strength.run, strength.OPTIONS
     ),
     "shuffle": Analysis(
         "Table 1", "Test accuracy after edges, or layers, have changed places.", shuffle.run, shuffle.OPTIONS
@@ -42,10 +39,7 @@ ANALYSES = {
     "cells": Analysis("Figures 5, 10 to 24", "The cells of both selections from one supernet.", selections.cells),
     "tuning": Analysis("Figure 6", "Accuracy through the selection of operations, by both.", selections.tuning),
     "interval": Analysis(
-        "Figure 9",
-        "Epochs of tuning between decisions against the result.",
-        selections.interval,
-        selections.INTERVAL_OPTIONS,
+        "Figure 9", "Epochs of tuning between decisions against the result.", selections.interval, selections.INTERVALS
     ),
     "variance": Analysis(
         "Proposition 1", "Optimal alphas from measured variances, against the learned.", variance.run, variance.OPTIONS

@@ -18,6 +18,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from experiments import commands
 from experiments.engine.interrupts import Interrupts, exit_code
 from experiments.engine.large_pages import use_large_pages
 
@@ -35,7 +36,7 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
     from darts_pt_jax.record import RecordError
     from experiments import analysis
     from experiments.analysis.subject import Subject
-    from experiments.config import plugins, settings
+    from experiments.config import plugins
     from experiments.engine import failures, locks, machine
     from experiments.errors import ConfigError, RunError
 
@@ -60,13 +61,13 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
             result = chosen.run(runs if chosen.several else subject, asked)
             _write(out, {"analysis": asked.name, "paper": chosen.paper, "runs": asked.run}, result)
     except (RunError, DamagedError, RecordError, FloatingPointError, OSError) as error:
-        return settings.fail(error, 1)
+        return commands.fail(error, 1)
     except ValueError as error:  # ConfigError, DataError, TableError
-        return settings.fail(error, 2)
+        return commands.fail(error, 2)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if failures.out_of_memory(error):
-            return settings.fail(f"{asked.name}: out of memory: name fewer --images, or a run with fewer channels", 1)
-        return settings.fail(f"{type(error).__name__}: {str(error)[:300]}", 1)
+            return commands.fail(f"{asked.name}: out of memory: name fewer --images, or a run with fewer channels", 1)
+        return commands.fail(f"{type(error).__name__}: {str(error)[:300]}", 1)
     print(result.says)
     print(f"the numbers and {', '.join(f'{name}.svg' for name in result.figures)} are in {out}")
     return 0
@@ -75,11 +76,10 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
 def _arguments(argv: Sequence[str], analyses: dict) -> argparse.Namespace:
     from experiments.config import plugins
 
-    prog, look = "python -m experiments.analysis", argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=look)
-    commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    parser = commands.parser("analysis", __doc__)
+    names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, one in analyses.items():
-        command = commands.add_parser(name, help=f"{one.paper}: {one.about}", description=one.about)
+        command = names.add_parser(name, help=f"{one.paper}: {one.about}", description=one.about)
         command.add_argument("--run", required=True, nargs="+", metavar="RUN_DIR", help="whose search is finished")
         command.add_argument("--out", metavar="DIR", help=f"default: RUN_DIR-analysis/{name}")
         plugins.add_option(command)

@@ -35,14 +35,13 @@ def gap(space: SearchSpace, edge_weights: dict) -> float | None:
 def run(subject: Subject, options: Options) -> Result:
     """Over the epochs of the search that were validated."""
     subject.require_alphas()
+    space = subject.space
     rows = [
-        {"epoch": m["epoch"], "gap": gap(subject.space, m["edge_weights"]), "valid_accuracy": m["valid_accuracy"]}
+        {"epoch": m["epoch"], "gap": gap(space, m["edge_weights"]), "valid_accuracy": m["valid_accuracy"]}
         for m in subject.recorded("edge_weights", "valid_accuracy")
     ]
     if rows[0]["gap"] is None:
-        raise ConfigError(
-            f"--run {subject.directory}: no edge of {subject.space.name} has skip_connect and a convolution"
-        )
+        raise ConfigError(f"--run {subject.directory}: no edge of {space.name} has skip_connect and a convolution")
     gaps, accuracies = ([row[name] for row in rows] for name in ("gap", "valid_accuracy"))
     numbers = {"epochs": len(rows), **correlation(gaps, accuracies)}
     figure, (axes,) = figures.panels(subject.name, [("epoch", "skip_connect less convolutions, mean weight")])

@@ -3,17 +3,15 @@
 See RobustDARTS, section 4, and the paper, section 2.
 """
 
+import functools
+
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
 from experiments.errors import ConfigError
 from experiments.reporting.measures import correlation
 
 OPTIONS = {
-    "images": {
-        "type": int,
-        "default": 0,
-        "help": "validation images of a look at the supernets kept (default: curvature.images)",
-    }
+    "images": {"type": int, "default": 0, "help": "validation images for each supernet (default: curvature.images)"}
 }
 
 
@@ -32,11 +30,11 @@ def run(subject: Subject, options: Options) -> Result:
         images = images // batch_size * batch_size
         measured = subject.measured(images=images)
         for epoch in subject.kept:
-            found[epoch] = measured(epoch, lambda epoch=epoch: _of_snapshot(subject, epoch, images))
+            found[epoch] = measured(epoch, functools.partial(_of_snapshot, subject, epoch, images))
     rows = [
         {"epoch": epoch, "eigenvalue": value, "valid_accuracy": lines[epoch].get("valid_accuracy")}
         for epoch, value in sorted(found.items())
-    ]  # fmt: skip
+    ]
     known = [(row["epoch"], row["eigenvalue"]) for row in rows if row["eigenvalue"] is not None]
     if not known:
         raise ConfigError(f"--run {subject.directory}: Lanczos' method converged at no epoch: raise curvature.images")

@@ -6,18 +6,15 @@ Each has a run directory within that of the analysis, such as `perturbation-epoc
 import pathlib
 
 from darts_pt_jax import draw, nasbench201, record
-from darts_pt_jax.genotype import Genotype
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result, Subject
 from experiments.errors import ConfigError
 from experiments.reporting.lines import end_of_search
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.measures import plain_kinds, without_parameters
-from experiments.reporting.records import learns_alphas, read_genotype
+from experiments.reporting.records import learns_alphas, magnitude_genotype, read_genotype
 
-INTERVAL_OPTIONS = {
-    "intervals": {"default": "0,1,2,5", "help": "epochs of tuning between decisions, by commas (default: 0,1,2,5)"},
-}
+INTERVALS = {"intervals": {"default": "0,1,2,5", "help": "epochs of tuning between decisions (default: 0,1,2,5)"}}
 METRICS = {"c10_test": "CIFAR-10", "c100_test": "CIFAR-100", "in16_test": "ImageNet16-120"}
 assert tuple(METRICS) == nasbench201.SUMMARY
 
@@ -26,10 +23,11 @@ def trajectory(subject: Subject, options: Options) -> Result:
     """Perturbation from each supernet kept, magnitude after each epoch if alphas learn, in the table (Figures 4, 8)."""
     medians, rows = subject.medians, []
     for line in subject.recorded("edge_weights") if learns_alphas(subject.config) else ():
-        rows.append({"epoch": line["epoch"], "selection": "magnitude", **_named(subject, subject.magnitude(line))})
+        by_magnitude = magnitude_genotype(subject.space, line["edge_weights"])
+        rows.append({"epoch": line["epoch"], "selection": "magnitude", **subject.looked_up(by_magnitude)})
     for epoch in subject.kept:
         place = subject.carry_out(subject.selection(f"perturbation-epoch{epoch}", epoch, select__method="perturbation"))
-        rows.append({"epoch": epoch, "selection": "perturbation", **_named(subject, read_genotype(place))})
+        rows.append({"epoch": epoch, "selection": "perturbation", **subject.looked_up(read_genotype(place))})
     figure, axes = figures.panels(subject.name, [("epoch", f"{name}, test accuracy, %") for name in METRICS.values()])
     for one, name in zip(axes, METRICS, strict=True):
         for colour, selection in zip(figures.COLOURS, ("magnitude", "perturbation"), strict=False):
@@ -49,7 +47,7 @@ def trajectory(subject: Subject, options: Options) -> Result:
 def cells(subject: Subject, options: Options) -> Result:
     """The cells that magnitude and perturbation choose from one supernet (Figures 5, 10 to 24)."""
     subject.require_alphas()
-    by_magnitude = subject.magnitude(end_of_search(subject.recorded("edge_weights")))
+    by_magnitude = magnitude_genotype(subject.space, end_of_search(subject.recorded("edge_weights"))["edge_weights"])
     finished = _finished(subject, "perturbation")
     place = finished or subject.carry_out(subject.selection("perturbation", select__method="perturbation"))
     chosen = {"magnitude": by_magnitude, "perturbation": read_genotype(place)}
@@ -65,10 +63,8 @@ def cells(subject: Subject, options: Options) -> Result:
         selection: {kind: without_parameters(genotype, kind) for kind in plain_kinds(subject.space)}
         for selection, genotype in chosen.items()
     }
-    numbers = {
-        "genotypes": {selection: g.text(subject.space.notation) for selection, g in chosen.items()},
-        "operations_without_parameters": free,
-    }
+    texts = {selection: genotype.text(subject.space.notation) for selection, genotype in chosen.items()}
+    numbers = {"genotypes": texts, "operations_without_parameters": free}
     says = "; ".join(
         f"by {selection}: {', '.join(f'{count} in the {kind} cell' for kind, count in counts.items())}"
         for selection, counts in free.items()
@@ -82,9 +78,7 @@ def tuning(subject: Subject, options: Options) -> Result:
     if not subject.config.select.interval:
         raise ConfigError(f"--run {subject.directory}: its select.interval is 0, so that nothing is tuned")
     methods = {"perturbation": "perturbation", "magnitude": "magnitude_tuned"}
-    checked = {
-        name: subject.selection(method, select__method=method, eval__every=1) for name, method in methods.items()
-    }
+    checked = {name: subject.selection(by, select__method=by, eval__every=1) for name, by in methods.items()}
     start = end_of_search(subject.metrics).get("valid_accuracy")
     start = subject.accuracy(subject.state) if start is None else start
     rows, places = [], {}
@@ -120,7 +114,7 @@ def interval(subject: Subject, options: Options) -> Result:
     for epochs in map(int, asked):
         keys = {"select__method": "perturbation", "select__interval": epochs}
         place = subject.carry_out(subject.selection(f"interval{epochs}", **keys))
-        rows.append({"interval": epochs, **_named(subject, read_genotype(place))})
+        rows.append({"interval": epochs, **subject.looked_up(read_genotype(place))})
     figure, axes = figures.panels(subject.name, [("epochs of tuning", f"{name}, %") for name in METRICS.values()])
     for one, name in zip(axes, METRICS, strict=True):
         one.plot([row["interval"] for row in rows], [row[name] for row in rows], "o-", color=figures.COLOURS[0])
@@ -136,7 +130,3 @@ def _finished(subject: Subject, method: str) -> pathlib.Path | None:
     select = subject.config.select
     there = (subject.directory / "genotype.json").exists()
     return subject.directory if there and select.method == method and select.orders == 1 else None
-
-
-def _named(subject: Subject, genotype: Genotype) -> dict:
-    return {"genotype": genotype.text("nasbench201"), **subject.looked_up(genotype)}

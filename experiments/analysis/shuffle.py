@@ -4,6 +4,8 @@ An edge takes its operations and their weights along. The cells of a kind share 
 drawn for each kind and swapped in all its cells; the two have the same stride and candidates.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,30 +45,24 @@ def run(subject: Subject, options: Options) -> Result:
     asked = {"draws": options.draws, "epochs": epochs, "layers": options.layers}
     measured = subject.measured(**asked)
     rows = []
-    plain = {
-        name: measured(name, lambda name=name: _plain(subject, name == "ResNet", options, epochs))
-        for name in ("VGG", "ResNet")
-    }
-    for name, found in {**plain, "supernet": measured("supernet", lambda: _supernet(subject, options.draws))}.items():
+    tests = {name: functools.partial(_plain, subject, name == "ResNet", options, epochs) for name in ("VGG", "ResNet")}
+    for name, test in {**tests, "supernet": functools.partial(_supernet, subject, options.draws)}.items():
+        found = measured(name, test)
         rows += [{"network": name, "swapped": swapped, "test_accuracy": value} for swapped, value in found]
     numbers, lines = {**asked, "test_images": _steps(subject) * subject.config.search.batch_size, "networks": {}}, []
-    for name, of_paper in PAPER.items():
+    figure, (axes,) = figures.panels(f"{subject.name}; plain networks: {epochs} epochs", [("", "test accuracy, %")])
+    for i, (name, of_paper) in enumerate(PAPER.items()):
         before, *after = [row["test_accuracy"] for row in rows if row["network"] == name]
         mean, deviation = spread(after)
         found = {"before": before, "after": mean, "after_sd": deviation}
         numbers["networks"][name] = {**found, "paper": dict(zip(found, of_paper, strict=True))}
         sd = "" if deviation is None else f" ± {deviation:.2f}"
-        lines.append(
-            table_row(name, f"{before:.2f}", f"{found['after']:.2f}{sd}", of_paper[0], f"{of_paper[1]} ± {of_paper[2]}")
-        )
+        in_paper = of_paper[0], f"{of_paper[1]} ± {of_paper[2]}"
+        lines.append(table_row(name, f"{before:.2f}", f"{mean:.2f}{sd}", *in_paper))
+        labels = ("before", "after a swap") if i == 0 else (None, None)
+        axes.plot([i - 0.1], [before], "o", color=figures.COLOURS[0], label=labels[0])
+        axes.plot([i + 0.1] * len(after), after, "x", color=figures.COLOURS[1], label=labels[1])
     head = table_head("", "test accuracy, %", f"after {options.draws} swaps", "paper, before", "paper, after")
-    figure, (axes,) = figures.panels(f"{subject.name}; plain networks: {epochs} epochs", [("", "test accuracy, %")])
-    for i, name in enumerate(PAPER):
-        before, *after = [row["test_accuracy"] for row in rows if row["network"] == name]
-        axes.plot([i - 0.1], [before], "o", color=figures.COLOURS[0], label="before" if i == 0 else None)
-        axes.plot(
-            [i + 0.1] * len(after), after, "x", color=figures.COLOURS[1], label="after a swap" if i == 0 else None
-        )
     axes.set_xticks(range(len(PAPER)), list(PAPER))
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=7)

@@ -4,6 +4,8 @@ An edge is discretised to one of its candidates, all other edges stay mixtures, 
 decisions of a selection. Its validation accuracy after that is the candidate's strength (section 3.1).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,10 +29,8 @@ def edges(subject: Subject, text: str) -> list[tuple[str, int]]:
     Raises:
       ConfigError: it names none.
     """
-    space, every = (
-        subject.space,
-        [(kind, e) for kind, graph in subject.space.cells.items() for e in range(len(graph.edges))],
-    )
+    space = subject.space
+    every = [(kind, e) for kind, graph in space.cells.items() for e in range(len(graph.edges))]
     if text.isdecimal() and 1 <= int(text) <= len(every):
         drawn = np.random.RandomState(subject.config.seed).permutation(len(every))[: int(text)]
         return [every[i] for i in sorted(drawn)]
@@ -53,24 +53,20 @@ def run(subject: Subject, options: Options) -> Result:
     rows = []
     for kind, e in chosen:
         for o, name in subject.space.cells[kind].edges[e].operations:
-            found = measured(
-                [kind, e, name], lambda kind=kind, e=e, o=o: _discretised(subject, kind, e, o, options.epochs)
-            )
+            measure = functools.partial(_discretised, subject, kind, e, o, options.epochs)
+            found = measured([kind, e, name], measure)
             rows.append({"kind": kind, "edge": e, "operation": name, "weight": float(weights[kind][e, o]), **found})
     summary = summarise(rows)
-    figure, axes = figures.panels(
-        f"{subject.name}; {options.epochs} epochs of tuning",
-        [("weight of the operation", "accuracy after discretising, %")] * len(chosen),
-    )
+    labels = [("weight of the operation", "accuracy after discretising, %")] * len(chosen)
+    figure, axes = figures.panels(f"{subject.name}; {options.epochs} epochs of tuning", labels)
     for one, edge in zip(axes, chosen, strict=True):
         of_edge = [row for row in rows if (row["kind"], row["edge"]) == edge]
         one.set_title(f"{edge[0]} edge {edge[1]}", fontsize=8)
         for row in of_edge:
             colour = figures.COLOURS[0] if ops.is_convolution(row["operation"]) else figures.GREY
-            one.plot(row["weight"], row["accuracy"], "o", color=colour, markersize=4)
-            one.annotate(
-                row["operation"], (row["weight"], row["accuracy"]), (3, 3), textcoords="offset points", fontsize=6
-            )
+            point = row["weight"], row["accuracy"]
+            one.plot(*point, "o", color=colour, markersize=4)
+            one.annotate(row["operation"], point, (3, 3), textcoords="offset points", fontsize=6)
         one.margins(0.25)
         figures.few_ticks(one)
     agree, count = summary["edges_agreeing"], len(chosen)
@@ -115,10 +111,8 @@ def _discretised(subject: Subject, kind: str, edge: int, operation: int, epochs:
     """Validation accuracy with an edge discretised, before and after tuning with the same batches and crops for all."""
     training, search = subject.training, subject.config.search
     state = jax.tree.map(jnp.copy, subject.state)  # a step consumes it
-    state = state.replace(
-        decisions=state.decisions.choose(kind, edge, operation),
-        weight_optimizer=training.weight_optimizer.init(state.params),
-    )
+    decisions = state.decisions.choose(kind, edge, operation)
+    state = state.replace(decisions=decisions, weight_optimizer=training.weight_optimizer.init(state.params))
     before = subject.accuracy(state)
     rate = search.learning_rate * subject.config.select.tune_lr_factor
     for epoch in range(epochs):

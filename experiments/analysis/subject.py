@@ -26,7 +26,7 @@ from experiments.engine.interrupts import Interrupts
 from experiments.engine.sources import Source
 from experiments.errors import ConfigError, RunError
 from experiments.reporting.lines import ended
-from experiments.reporting.records import config_of, learns_alphas, magnitude_genotype, read_run
+from experiments.reporting.records import config_of, learns_alphas, read_run
 from experiments.stages.pipeline import pipeline
 from experiments.training.supernet import Training
 
@@ -52,7 +52,7 @@ class Result:
 
 
 class _Checked(Loop):
-    """A loop that refuses a loss that is not finite when it is over."""
+    """A loop that raises at its end if the loss is not finite."""
 
     def __init__(self, name: str, *args):
         super().__init__(name, *args)
@@ -221,10 +221,6 @@ class Subject:
         execute.execute(selection, pipeline(selection.config), lambda _: None, self.stop)
         return selection.workdir
 
-    def magnitude(self, line: dict) -> Genotype:
-        """The architecture that magnitude selects after the epoch of a line of metrics."""
-        return magnitude_genotype(self.space, line["edge_weights"])
-
     @functools.cached_property
     def table(self) -> nasbench201.Table:
         """The accuracies of NAS-Bench-201.
@@ -243,8 +239,9 @@ class Subject:
         """The medians of all architectures in the table, by metric."""
         return {name: self.table.random_choice(name)["median"] for name in nasbench201.SUMMARY}
 
-    def looked_up(self, genotype: Genotype) -> dict[str, float]:
-        """Accuracies and rank of an architecture in the table."""
+    def looked_up(self, genotype: Genotype) -> dict:
+        """An architecture as text, with its accuracies and its rank in the table."""
         arch = genotype.text("nasbench201")
         found = self.table.accuracies(arch)
-        return {name: found[name] for name in nasbench201.SUMMARY} | {"rank": self.table.rank(arch)}
+        accuracies = {name: found[name] for name in nasbench201.SUMMARY}
+        return {"genotype": arch, **accuracies, "rank": self.table.rank(arch)}

@@ -86,7 +86,7 @@ def cells_of(config: Config, genotype: Genotype | None = None) -> list[Cell]:
 
 
 def differing(config: Config, cell: Cell, looked_up: bool = False) -> list[str]:
-    """The keys by which a run leaves a cell's full protocol.
+    """The keys in which a run differs from a cell's full protocol.
 
     Only keys that decide its result count; those of retraining do not decide that of a run that is `looked_up`.
     """
@@ -121,7 +121,7 @@ def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
 
 
 Found = tuple[int, float, list[str]]
-"""Of a run: its seed, its test error in percent, and the keys by which it leaves the full protocol."""
+"""Of a run: its seed, its test error in percent, and the keys in which it differs from the full protocol."""
 
 
 def _found(workdirs: Sequence[pathlib.Path], table: str | None) -> tuple[dict[Cell, list[Found]], list[str]]:
@@ -153,9 +153,8 @@ def _drawn(rows: Sequence[dict]) -> Figure:
         if row["runs"]:
             axes.plot(row["ours"], i, "x", color=figures.COLOURS[0], markersize=4)
     axes.plot([], [], "x", color=figures.COLOURS[0], markersize=4, label="ours")
-    axes.set_yticks(
-        range(len(rows)), [f"Table {r['table']}: {r['space']}, {r['data']}, {r['method']}" for r in rows], fontsize=5
-    )
+    names = [f"Table {row['table']}: {row['space']}, {row['data']}, {row['method']}" for row in rows]
+    axes.set_yticks(range(len(rows)), names, fontsize=5)
     axes.invert_yaxis()
     axes.legend(frameon=False, fontsize=7)
     return figure
@@ -165,9 +164,8 @@ def _runs(workdirs: Sequence[pathlib.Path]) -> list[pathlib.Path]:
     """Run directories, each once; a sweep stands for its own."""
     found = []
     for workdir in workdirs:
-        within = (
-            [workdir] if (workdir / "run.json").is_file() else [f.parent for f in sorted(workdir.glob("*/run.json"))]
-        )
+        of_sweep = [file.parent for file in sorted(workdir.glob("*/run.json"))]
+        within = [workdir] if (workdir / "run.json").is_file() else of_sweep
         if not within:
             raise ConfigError(f"--run {workdir}: neither a run directory nor a sweep's: it has no run.json")
         found += within

@@ -5,7 +5,6 @@ import inspect
 import json
 import pathlib
 import re
-import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -19,12 +18,6 @@ from experiments.config.rules import check
 from experiments.config.schema import KEYS, Config, frozen, renamed, seed_of
 from experiments.config.spelling import nearest
 from experiments.errors import ConfigError
-
-
-def fail(message, code: int) -> int:
-    """Says in one line on standard error what went wrong, and returns the exit code."""
-    print("error:", " ".join(str(message).split()), file=sys.stderr)
-    return code
 
 
 @dataclasses.dataclass(frozen=True)

@@ -159,11 +159,7 @@ def checkpoints_kept(config: Config) -> int:
 
 
 def bind(
-    settings: Settings,
-    before: dict | None,
-    source_sha256: str | None,
-    images: Images | Stream,
-    on: Devices,
+    settings: Settings, before: dict | None, source_sha256: str | None, images: Images | Stream, on: Devices
 ) -> str | None:
     """Ties the directory to the config and the images, and notes devices and versions.
 

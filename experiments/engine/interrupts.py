@@ -47,7 +47,7 @@ class Interrupts:
 
     def _receive(self, number: int, _):
         received = signal.Signals(number)
-        again, self.received = self.received, received  # even if the exception is lost, where Python ignores those
+        again, self.received = self.received, received  # also where Python ignores exceptions, so that this one is lost
         if not self.saves or again:
             raise Interrupted(received, "at once: the same command continues from the last checkpoint")
         notice = "\n" * sys.stderr.isatty()  # leaves the line of the progress bar

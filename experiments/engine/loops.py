@@ -1,7 +1,7 @@
 """Loops of a run: they continue where an earlier command stopped, and can save between two steps."""
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,13 +9,6 @@ import numpy as np
 from darts_pt_jax.loops import Loop
 from experiments.engine.timing import Stopwatch
 from experiments.training.loops import Diverged
-
-
-class Keeper(Protocol):
-    """Receives the steps of a loop, such as a `Run`."""
-
-    def step_done(self, loop: "RunLoop", watch: Stopwatch, done: int):
-        """Called after step `done` (from 1); shows it, and saves if that is due or requested."""
 
 
 class RunLoop(Loop):
@@ -28,16 +21,16 @@ class RunLoop(Loop):
       images: number of images that each step sends through the network.
     """
 
-    def __init__(self, keeper: Keeper, place: dict, name: str, state: Any, total: Any, steps: int, images: int = 0):
+    def __init__(self, step_done: Callable, place: dict, name: str, state: Any, total: Any, steps: int, images: int):
         """Begins or continues a loop.
 
         Args:
-          keeper: receives every step.
+          step_done: called as `step_done(loop, watch, done)` after step `done` (from 1); it may save.
           place: how far the loop is, a JSON value that the run keeps: the number of steps `done`, `of` how many, and `sums`.
           name, state, total, steps, images: as for `Loop`.
         """
         self.name, self.state, self.steps, self.images = name, state, steps, images
-        self._keeper, self._place, self._first = keeper, place, total
+        self._step_done, self._place, self._first = step_done, place, total
         sums = zip(place["sums"], jax.tree.leaves(total), strict=True)
         leaves = [np.asarray(values, like.dtype) for values, like in sums]
         self.total = jax.tree.unflatten(jax.tree.structure(total), leaves)
@@ -55,7 +48,7 @@ class RunLoop(Loop):
             self.check(i, previous)  # waits for the step before, so that at most two steps are in flight
             watch.images += self.images
             previous = self.total
-            self._keeper.step_done(self, watch, i + 1)
+            self._step_done(self, watch, i + 1)
         self.keep(self.steps)
 
     def check(self, step: int, total: Any):

@@ -41,12 +41,15 @@ from experiments.training.supernet import Regime, Training
 
 
 class Run:
-    """A run in progress, as its units see it: config, supernet and data, the supernet's source, records, loops."""
+    """A run in progress, as its units see it: config, supernet and data, the supernet's source, records, loops.
+
+    Attributes:
+      done: number of finished units, from `resume` on.
+    """
 
     def __init__(
         self, settings: Settings, images: Images | Stream, devices: Devices, training: Training | None,
-        source: Source | TorchSource | None, screen: Screen,
-        stop: Interrupts,
+        source: Source | TorchSource | None, screen: Screen, stop: Interrupts,
     ):  # fmt: skip
         """A run of `settings`; `training` is None if the config names an architecture, `source` if nothing is taken over."""
         self.config, self.directory, self._images, self._devices = settings.config, settings.workdir, images, devices
@@ -107,7 +110,7 @@ class Run:
                 f"{self._unit.name} stopped in {name} step {place['done']} of {place['of']}, but on this device it has "
                 f"{steps} steps (search.scan): continue on the device where it began until the unit is done"
             )
-        return RunLoop(self, place, name, state, total, steps, images)
+        return RunLoop(self.step_done, place, name, state, total, steps, images)
 
     def step_done(self, loop: RunLoop, watch: Stopwatch, done: int):
         """Shows a step of a loop; saves if that is due, or a signal asks to stop.
@@ -175,15 +178,15 @@ class Run:
             )
         position = directory.beginning() if newest is None else self._checkpoints.position(newest)
         self._number = -1 if newest is None else newest
-        self._done, self._within, records = position["units"], position["within"], position["records"]
-        if self._done or self._within:
+        self.done, self._within, records = position["units"], position["within"], position["records"]
+        if self.done or self._within:
             if position["restricted"]:
                 self._set_aside(position["restricted"])
-            self._retrains = units[self._done - (not self._within)].stage == "retrain"
+            self._retrains = units[self.done - (not self._within)].stage == "retrain"
             trainer = self.retraining if self._retrains else self.training
             state = self._checkpoints.restore(newest, trainer.abstract_state())
             steps = f" and {self._within[-1]['done']} steps" if self._within else ""
-            self._screen.say(f"continuing {self.directory} after {self._done} units{steps}")
+            self._screen.say(f"continuing {self.directory} after {self.done} units{steps}")
         else:
             stage, trainer = ("search", self.training) if self.training else ("retrain", self.retraining)
             state = trainer.initial_state(self.key(stage, "init"))
@@ -201,11 +204,6 @@ class Run:
             self._save(state)
         return state
 
-    @property
-    def done(self) -> int:
-        """Number of finished units."""
-        return self._done
-
     def _save(self, state: State):
         state = jax.device_get(state)  # once, for the check and for the file
         if what := not_finite([("the state", state)]):
@@ -215,7 +213,7 @@ class Run:
         if "genotype.json" in self._written:  # stage retrain reads it
             records["genotype.json"] = record.digest(self.directory / "genotype.json")
         self._number += 1
-        position = {"units": self._done, "records": records, "within": self._within, "restricted": self._excluded}
+        position = {"units": self.done, "records": records, "within": self._within, "restricted": self._excluded}
         self._checkpoints.save(self._number, state, position)
         self._saved = time.monotonic()
 
@@ -251,7 +249,7 @@ class Run:
                 raise
             self._time(unit, True)
             self._screen.end(self._watch)
-            self._done, self._within = self._done + 1, []
+            self.done, self._within = self.done + 1, []
             self._save(state)
             self._heed(self._asked(), "which is done")
         self._stop.saves = False

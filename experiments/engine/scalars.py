@@ -39,9 +39,8 @@ class Scalars:
         with record.writing(self._directory):
             for line in records:
                 for tag, value, step in _numbers(line):
-                    self._writer.write_event(
-                        Event(wall_time=time.time(), step=step, summary=summary.scalar(tag, value))
-                    )
+                    event = Event(wall_time=time.time(), step=step, summary=summary.scalar(tag, value))
+                    self._writer.write_event(event)
             self._writer.flush()
 
     def close(self):

@@ -1,7 +1,8 @@
 """Units of work: what a run consists of."""
 
 import dataclasses
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.supervised import RetrainState
@@ -9,11 +10,8 @@ from darts_pt_jax.supervised import RetrainState
 State = SearchState | RetrainState
 
 
-class Do(Protocol):
-    """Carries out a unit."""
-
-    def __call__(self, run: Any, state: State) -> State:
-        """Returns the state after the unit, and writes its records through `run` (`run.Run`)."""
+Do = Callable[[Any, State], State]
+"""Carries out a unit: `do(run, state)` returns the state after it, and writes its records through `run` (`run.Run`)."""
 
 
 @dataclasses.dataclass(frozen=True)

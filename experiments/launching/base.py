@@ -36,8 +36,8 @@ class Launcher(Protocol):
     """One way to carry out runs.
 
     Made as `Class(options, workdir, say)`: the values of --launcher-option by name, the directory of the sweep, and what
-    shows a line. What that raises becomes one line; a package that is missing is named with the extra of the
-    launcher's own name.
+    shows a line. An exception there becomes one line. If a package is missing, that line names the extra that is
+    called like the launcher.
 
     Attributes:
       about: what it does with a run, for `--help`.

@@ -65,7 +65,7 @@ def execute_remotely(run: Run, folder: str, began: Callable[[subprocess.Popen], 
 
 
 def _tie_to_worker():
-    """Before a run begins: it is killed with its worker, and of Slurm's signals leaves one, submitit's, to that."""
+    """Before a run begins: has it killed when its worker dies, and blocks submitit's signal, which is for the worker."""
     if sys.platform == "linux":
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGUSR2})

@@ -83,16 +83,14 @@ def lines(rows: Sequence[dict], x: str, y: str, series: str, height: int = 240, 
 def _lines(x: str, y: str, series: str, names: tuple[str, ...], ticks: tuple[int, ...], points: bool) -> dict:
     legend = alt.Legend(orient="bottom", columns=2)
     axis = alt.Axis(format="d", grid=False, **({"values": ticks} if ticks else {"tickMinStep": 1}))
+    tooltip = [alt.Tooltip(name, type="nominal") for name in (x, series)]
+    tooltip.append(alt.Tooltip(y, type="quantitative", format=".4"))
     chart = _ROWS.mark_line(point={"size": 28} if points else False)
     chart = chart.encode(
         x=alt.X(x, type="quantitative", axis=axis),
         y=alt.Y(y, type="quantitative", scale=alt.Scale(zero=False)),
         color=alt.Color(series, type="nominal", sort=names, title=None, legend=legend),
-        tooltip=[
-            alt.Tooltip(x, type="nominal"),
-            alt.Tooltip(series, type="nominal"),
-            alt.Tooltip(y, type="quantitative", format=".4"),
-        ],
+        tooltip=tooltip,
     )
     return _finished(chart)
 

@@ -13,11 +13,7 @@ from experiments.reporting.records import RunRecords, learns_alphas
 NAMED = ("search.alpha", "search.sampler", "search.unrolled", "select.method", "genotype", "space")
 """Keys that have columns of their own."""
 
-DECISIVE = (
-    "test accuracy after retraining, last epoch, %",
-    "c10_test, %",
-    "validation accuracy after selection, %",
-)
+DECISIVE = ("test accuracy after retraining, last epoch, %", "c10_test, %", "validation accuracy after selection, %")
 """The measures whose best group stands at the head of the page."""
 
 Values = Mapping[str, Mapping[str, float]]
@@ -90,7 +86,7 @@ def _shown(value: float) -> str:
 
 
 def _mean_and_deviation(numbers: Sequence[float]) -> str:
-    """Both in words, or the mean alone, or nothing, as far as there are numbers."""
+    """The mean ± the standard deviation; of one number the mean alone, of none nothing."""
     return " ± ".join(_shown(value) for value in spread(numbers) if value is not None)
 
 

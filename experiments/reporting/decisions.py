@@ -19,7 +19,7 @@ class Verdict:
 
     Attributes:
       choice: the operation kept, or the edge dropped.
-      runner_up: the next one; "" if nothing else was eligible, and then so are lead, error and unit.
+      runner_up: the next one; if nothing else was eligible, this, lead, error and unit are "".
       lead: by how much the choice is ahead.
       error: the paired standard error of the lead; "" if it was not recorded.
       unit: what the lead counts.
@@ -212,9 +212,8 @@ def leads(criterion: Criterion, decisions: Sequence[Decision]) -> Chart | None:
             name, images = decision.name + letter, contest.scores["images"]
             action = f"drops {verdict.choice}" if decision.record["type"] == "topology" else verdict.choice
             ratio = f"{contest.lead / contest.error:.1f}" if contest.error else ""
-            rows.append(
-                (name, decision.place, action, verdict.runner_up, verdict.lead, verdict.error, ratio, verdict.says)
-            )
+            ahead = verdict.runner_up, verdict.lead, verdict.error, ratio
+            rows.append((name, decision.place, action, *ahead, verdict.says))
             marks.append("doubt" if verdict.says == "within noise" else "")
             lead = criterion.shown(contest.lead, images)
             error = None if contest.error is None else criterion.shown(contest.error, images)

@@ -275,7 +275,7 @@ def _settings(found: RunRecords) -> tuple[Table, Table]:
     text = {key: json.dumps(value) for key, value in config.items()}
     rows = [
         (key, text[key], json.dumps(defaults[key]) if key in defaults else "no such key now")
-        for key in records.changed_keys(found.run)
+        for key in schema.not_default(schema.from_flat(config))
     ]
     changed = Table("Keys that differ from the defaults", ("key", "value", "default"), rows)
     return changed, Table("All keys", ("key", "value"), list(text.items()))

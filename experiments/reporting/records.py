@@ -133,13 +133,8 @@ def config_of(run: dict) -> Config:
 
 
 def learns_alphas(config: Config) -> bool:
-    """Whether the search trains the alphas (`Sampler.learns`, which only jax could tell)."""
+    """Whether the search trains the alphas: what `Sampler.learns` says, without an import of jax."""
     return config.search.alpha == "learned" and config.search.sampler != "fixed"
-
-
-def changed_keys(run: dict) -> dict:
-    """The keys of a run's config that differ from the defaults, with their values."""
-    return schema.not_default(schema.from_flat(run["config"]))
 
 
 def command(records: RunRecords) -> list[str]:

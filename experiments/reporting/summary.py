@@ -187,6 +187,6 @@ def times(records: RunRecords) -> str:
     """A table of the seconds and images of each phase."""
     lines = table_head("phase", "seconds", "of them compiling", "images", "images/s without compiling")
     for name, (seconds, compiling, images) in records.phases().items():
-        rate = f"{images / (seconds - compiling):.0f}" if images else ""
+        rate = f"{images / (seconds - compiling):.0f}" if images and seconds > compiling else ""
         lines.append(table_row(name, f"{seconds:.1f}", f"{compiling:.1f}", f"{images:,.0f}", rate))
     return "\n".join(lines)

@@ -25,15 +25,15 @@ def write(settings: Settings) -> str | None:
       The text for the screen, or None if nothing was written.
     """
     config, workdir = settings.config, settings.workdir
-    records, files = RunRecords.read(workdir, config), [workdir / name for name in ("report.html", "report.md")]
+    records = RunRecords.read(workdir, config)
     markdown, details = summary.build(config, records, _networks(settings, records))
-    texts = [page.build(config, records), f"{markdown}\n{details}"]
-    if all(file.exists() and file.read_text() == text for file, text in zip(files, texts, strict=True)):
+    texts = {workdir / "report.html": page.build(config, records), workdir / "report.md": f"{markdown}\n{details}"}
+    if all(file.exists() and file.read_text() == text for file, text in texts.items()):
         return None
     _draw(workdir / "drawings", records)
     if config.tensorboard:
         Scalars(workdir / "tensorboard", records.metrics + records.decisions).close()
-    for file, text in zip(files, texts, strict=True):
+    for file, text in texts.items():
         record.write_text(file, text)
     return f"{markdown}\n## Time\n\n{summary.times(records)}\n"
 

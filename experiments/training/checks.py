@@ -86,25 +86,23 @@ def split(config: Config, images: Images, devices: Devices) -> tuple[Dataset, Da
     Raises:
       DataError: a half has fewer images than a batch, or the settings do not fit the images.
     """
-    data, count = config.data, len(images.train_images)
-    border = math.ceil(data.train_fraction * count - 0.5)  # the nearest whole number; a half is rounded down
+    batch_size, count = config.search.batch_size, len(images.train_images)
+    border = math.ceil(config.data.train_fraction * count - 0.5)  # the nearest whole number; a half is rounded down
     smallest = min(border, count - border)
-    if smallest < config.search.batch_size:
-        raise DataError(
-            f"search.batch_size is {config.search.batch_size}, but a part of the training set has {smallest} images"
-        )
+    if smallest < batch_size:
+        raise DataError(f"search.batch_size is {batch_size}, but a part of the training set has {smallest} images")
     if METHODS[config.select.method].greedy:
         points = len(sgas.decision_points(SPACES[config.space]))
-        if smallest < (largest := config.search.batch_size + points * config.sgas.batch_increase):
+        if smallest < (largest := batch_size + points * config.sgas.batch_increase):
             raise DataError(
                 f"sgas.batch_increase is {config.sgas.batch_increase}, which leads to batches of {largest}, but a part of "
                 f"the training set has {smallest} images"
             )
     for key in ("select.images", "eval.images", *(["curvature.images"] if config.curvature.every else [])):
         wanted = value(config, key)
-        if wanted and not config.search.batch_size <= wanted <= count - border:
+        if wanted and not batch_size <= wanted <= count - border:
             raise DataError(
-                f"{key} is {wanted}, expected 0 or from search.batch_size ({config.search.batch_size}) to {count - border}"
+                f"{key} is {wanted}, expected 0 or from search.batch_size ({batch_size}) to {count - border}"
             )
     seen, needed = (set(labels.tolist()) for labels in np.split(images.train_labels, [border]))
     if missing := sorted(needed - seen):

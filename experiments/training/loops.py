@@ -42,11 +42,8 @@ def explained(tensors: Callable[[int, Any], list], batch_size: int, key: str) ->
     except Diverged as error:
         i = error.total.images.item() // batch_size
         named = tensors(i, error.state)
-        what = (
-            not_finite(named)
-            or too_long(named)
-            or "a loss or gradient was not finite, but it is finite when the step is repeated"
-        )
+        repeated = "a loss or gradient was not finite, but it is finite when the step is repeated"
+        what = not_finite(named) or too_long(named) or repeated
         raise FloatingPointError(f"training step {i + 1}: {what}: lower {key}, or look at the data") from error
 
 

@@ -110,9 +110,8 @@ class Retraining:
         jitter = tuple(retrain.jitter)
         self.recipe = recipe(config, images, images.sizes[0], cutout=retrain.cutout, jitter=jitter)
         self._feed = feeds.feed(images, self.recipe, self.devices)
-        self.net = discrete_network(config, genotype, images.classes).clone(
-            auxiliary=retrain.auxiliary > 0, remat=config.remat
-        )
+        net = discrete_network(config, genotype, images.classes)
+        self.net = net.clone(auxiliary=retrain.auxiliary > 0, remat=config.remat)
         self.optimizer = bilevel.weight_optimizer(retrain.momentum, retrain.weight_decay, retrain.clip)
         self.parameters, self.multiply_adds = network.size(self.net, self.image_shape)
         gradient = supervised.make_gradient(self.net, retrain.auxiliary, retrain.label_smoothing)

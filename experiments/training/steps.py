@@ -50,7 +50,11 @@ class Updates(NamedTuple):
 
 
 class Steps:
-    """The programs of a step, compiled separately, or a single program for a whole epoch (`scans`)."""
+    """The programs of a step, compiled separately, or a single program for a whole epoch.
+
+    Attributes:
+      scans: whether it is a single program.
+    """
 
     def __init__(
         self, net: Supernet, sampler: Sampler, penalty: Callable | None, search, devices: Devices,
@@ -68,19 +72,17 @@ class Steps:
           scans: whether an epoch is one program.
           donated: positions of the arguments that an update consumes.
         """
-        self._sampler, self._devices, self._scans = sampler, devices, scans
+        self._sampler, self._devices, self.scans = sampler, devices, scans
         self._programs, self._compiled = Programs(devices), set()
         program = _uncompiled if scans else self._programs
         weight_optimizer, alpha_optimizer = optimizers
 
         @functools.cache
-        def gradient(*names: str):
-            names = ("params", "alphas") if search.gradients == "shared" and sampler.learns else names
-            return made(names)
-
-        @functools.cache
         def made(names: tuple[str, ...]):
             return program(bilevel.make_gradient(net, names, sampler, penalty))
+
+        def gradient(*names: str):
+            return made(("params", "alphas") if search.gradients == "shared" and sampler.learns else names)
 
         self._batch = program(_batch, out=Batch(devices.batch, devices.batch, devices.whole))
         self._gradient = gradient("params")
@@ -90,20 +92,13 @@ class Steps:
         self._edge_weights = _training_weights(net, sampler, program, scans)
         alpha_update = bilevel.guarded(bilevel.make_alpha_update(alpha_optimizer), "alphas")
         weight_update = bilevel.guarded(bilevel.make_weight_update(weight_optimizer), "params")
-        self._updates = Updates(
-            program(alpha_update, donate_argnums=donated), program(weight_update, donate_argnums=donated)
-        )
+        self._updates = Updates(*(program(update, donate_argnums=donated) for update in (alpha_update, weight_update)))
         self._epoch = devices.jit(self._scanned, donate_argnums=donated)
-
-    @property
-    def scans(self) -> bool:
-        """Whether an epoch is one program."""
-        return self._scans
 
     def step(self, i, state: SearchState, total: Metrics, epoch: Epoch) -> tuple[SearchState, Metrics]:
         """Bilevel step `i` of an epoch; the first of a batch size compiles all its programs before it runs any."""
         batch_size = epoch.train_indices.shape[-1]
-        if not (batch_size in self._compiled or self._scans):
+        if not (batch_size in self._compiled or self.scans):
             with self._programs.compiling():
                 self._step(i, state, total, epoch, self._updates)
             self._compiled.add(batch_size)
@@ -152,7 +147,7 @@ class Steps:
             self._step(i, state, Metrics.zero(), epoch, Updates(recorder("alphas"), recorder("params")))
             return found
 
-        found = self._devices.jit(look)(state) if self._scans else look(state)
+        found = self._devices.jit(look)(state) if self.scans else look(state)
         return [named for half in found for named in zip(("the training loss", "the gradient"), half, strict=True)]
 
 
