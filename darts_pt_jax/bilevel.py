@@ -195,17 +195,6 @@ def make_gradient(
     return gradient
 
 
-def make_sample(space, sampler: Sampler) -> Callable[[SearchState, Draw], EdgeWeights]:
-    """`sample(state, draw)` draws the edge weights of a weight step; decided and removed edges keep their rows."""
-
-    def sample(state: SearchState, draw: Draw) -> EdgeWeights:
-        assert sampler.sample is not None
-        drawn = sampler.sample(space, state.alphas, draw.key, draw.level, state.sampler)
-        return architecture.decided(drawn, state.decisions)
-
-    return sample
-
-
 def guarded(update: Update, name: str) -> Callable[..., tuple[Any, Metrics]]:
     """An update that stops at numbers that are not finite: `guarded(state, total, gradients, metrics, stats, ...)`.
 

@@ -14,7 +14,7 @@ from darts_pt_jax.spaces import SPACES
 from experiments.config.rules import check
 from experiments.config.schema import Config
 from experiments.errors import ConfigError
-from experiments.training.steps import _training_weights
+from experiments.training.steps import _perturbation
 from tests import tiny
 
 EPSILON = 0.3
@@ -38,9 +38,7 @@ def searched():
 
 def perturbed(searched, name, epsilon=EPSILON, key=0):
     net, state, batch, _ = searched
-    return jax.device_get(
-        _training_weights(net, made(name), jax.jit, False)(state, batch, jax.random.key(key), epsilon)
-    )
+    return jax.device_get(_perturbation(net, made(name), jax.jit, False)(state, batch, jax.random.key(key), epsilon))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -108,8 +106,8 @@ def test_a_row_is_clipped_divided_by_its_sum_and_never_empty():
 
 def test_gaussian_noise_has_the_deviation_of_epsilon_on_the_alphas(searched):
     net, state, _, _ = searched
-    sample = bilevel.make_sample(net.space, made("sdarts_rs_gaussian"))
-    draw = jax.jit(lambda key: sample(state, Draw(key, EPSILON))["reduce"])
+    perturb = _perturbation(net, made("sdarts_rs_gaussian"), jax.jit, False)
+    draw = lambda key: perturb(state, None, key, EPSILON)["reduce"]  # noqa: E731
     weights = np.stack([draw(jax.random.key(i)) for i in range(300)])[:, 0]  # an open edge of two candidates
     gaps = np.log(weights[:, 0] / weights[:, 1])  # the difference of two alphas
     mean = float(state.alphas["reduce"][0, 0] - state.alphas["reduce"][0, 1])
@@ -131,7 +129,7 @@ def test_the_attack_raises_the_loss_more_than_noise_does(searched):
 
 def test_its_steps_in_a_scan_equal_those_of_a_loop(searched):
     net, state, batch, _ = searched
-    attack = _training_weights(net, made("sdarts_adv"), lambda f: f, True)
+    attack = _perturbation(net, made("sdarts_adv"), lambda f: f, True)
     scanned = jax.jit(lambda state: attack(state, batch, jax.random.key(0), EPSILON))
     for one, two in zip(
         jax.tree.leaves(scanned(state)), jax.tree.leaves(perturbed(searched, "sdarts_adv")), strict=True
@@ -142,7 +140,7 @@ def test_its_steps_in_a_scan_equal_those_of_a_loop(searched):
 def test_if_nothing_raises_the_loss_the_weights_stay(searched):
     net, state, batch, clean = searched
     flat = jax.tree.map(jnp.zeros_like, state.params)  # logits of zero, whatever the edge weights
-    attack = _training_weights(net, made("sdarts_adv"), jax.jit, False)
+    attack = _perturbation(net, made("sdarts_adv"), jax.jit, False)
     weights = attack(state.replace(params=flat), batch, jax.random.key(0), EPSILON)
     assert all(np.array_equal(weights[kind], clean[kind]) for kind in clean)
 
@@ -163,7 +161,7 @@ def test_a_sampler_may_draw_for_alpha_steps_too(searched):
     def halved(space, alphas, key, level, state):
         return architecture.mixtures(space, jax.tree.map(lambda row: level * row, alphas))
 
-    sampler = dataclasses.replace(SAMPLERS["darts"](), sample=halved, samples_alpha_steps=True)
+    sampler = dataclasses.replace(SAMPLERS["darts"](), sample=halved)
     drawn = bilevel.make_gradient(net, ("alphas",), sampler)(state, batch, None, Draw(jax.random.key(0), 0.5))
     scaled = state.replace(alphas=jax.tree.map(lambda row: 0.5 * row, state.alphas))
     plain = bilevel.make_gradient(net, ("alphas",))(scaled, batch)

@@ -26,13 +26,15 @@ class Sample(Protocol):
         """
 
 
-class Attack(Protocol):
-    """Makes edge weights that raise the training loss of a weight step (SDARTS-ADV)."""
+class Perturb(Protocol):
+    """Makes a function that perturbs the edge weights of a weight step (SDARTS)."""
 
     def __call__(
         self, space: SearchSpace, loss: Callable[..., jax.Array], program: Callable, scan: bool
     ) -> Callable[..., EdgeWeights]:
-        """Returns `attack(state, batch, key, level)`, which returns edge weights [E, O] by cell kind.
+        """Returns `perturb(state, batch, key, level)`, which returns edge weights [E, O] by cell kind.
+
+        Those of decided and removed edges are as the state's decisions say.
 
         Args:
           space: the search space.
@@ -58,10 +60,10 @@ class Sampler:
 
     Attributes:
       mean: `mean(space, alphas)` gives the edge weights [E, O] by cell kind of validation, scoring and magnitude.
-      sample: draws the edge weights of a weight step; None: use the mean.
-      samples_alpha_steps: whether alpha steps use a sample too, and differentiate through it.
-      attack: makes the edge weights of a weight step from the training loss, in place of `sample`.
-      schedule: `schedule(progress)` gives the level that `sample` and `attack` receive, such as SDARTS' epsilon or a
+      sample: draws the edge weights of alpha steps and weight steps; alpha steps differentiate through it. None: use the
+        mean.
+      perturb: perturbs the edge weights of weight steps alone, in place of `sample`.
+      schedule: `schedule(progress)` gives the level that `sample` and `perturb` receive, such as SDARTS' epsilon or a
         temperature; progress runs from 0 to 1 through the search.
       learns: whether the alphas are trained.
       init: `init(space, key, scale)` gives the alphas before the first step.
@@ -72,8 +74,7 @@ class Sampler:
 
     mean: Callable[[SearchSpace, Alphas], EdgeWeights] = architecture.mixtures
     sample: Sample | None = None
-    samples_alpha_steps: bool = False
-    attack: Attack | None = None
+    perturb: Perturb | None = None
     schedule: Callable[[float], float] = _constant
     learns: bool = True
     init: Callable[[SearchSpace, jax.Array, float], Alphas] = architecture.init_alphas

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from darts_pt_jax import architecture
-from darts_pt_jax.architecture import Alphas, EdgeWeights
+from darts_pt_jax.architecture import EdgeWeights
 from darts_pt_jax.samplers.base import Sampler
 from darts_pt_jax.spaces import SearchSpace
 
@@ -50,26 +50,39 @@ def _growing(epsilon: float, epsilon_first: float) -> Callable[[float], float]:
     return lambda progress: epsilon_first + (epsilon - epsilon_first) * progress
 
 
-def _uniform(space: SearchSpace, alphas: Alphas, key: jax.Array, epsilon, state) -> dict[str, jax.Array]:
-    return uniform_noise(space, architecture.mixtures(space, alphas), key, epsilon)
+def _around(space: SearchSpace, state, key: jax.Array, epsilon) -> tuple[dict, dict]:
+    """The mean edge weights, and the same with uniform noise on open edges."""
+    mean = architecture.edge_weights(space, state.alphas, state.decisions)
+    return mean, architecture.decided(uniform_noise(space, mean, key, epsilon), state.decisions)
 
 
-def _gaussian(space: SearchSpace, alphas: Alphas, key: jax.Array, epsilon, state) -> dict[str, jax.Array]:
-    keys = _split(key, alphas)
-    noisy = {kind: row + epsilon * jax.random.normal(keys[kind], row.shape) for kind, row in alphas.items()}
-    return architecture.mixtures(space, noisy)
+def _uniform(space: SearchSpace, loss: Callable, program: Callable, scan: bool) -> Callable:
+    @program
+    def noisy(state, key: jax.Array, epsilon):
+        return _around(space, state, key, epsilon)[1]
+
+    return lambda state, batch, key, epsilon: noisy(state, key, epsilon)
 
 
-def _ascent(space: SearchSpace, loss: Callable, program: Callable, scan: bool) -> Callable:
+def _gaussian(space: SearchSpace, loss: Callable, program: Callable, scan: bool) -> Callable:
+    @program
+    def noisy(state, key: jax.Array, epsilon):
+        keys = _split(key, state.alphas)
+        alphas = {kind: row + epsilon * jax.random.normal(keys[kind], row.shape) for kind, row in state.alphas.items()}
+        return architecture.edge_weights(space, alphas, state.decisions)
+
+    return lambda state, batch, key, epsilon: noisy(state, key, epsilon)
+
+
+def _adversarial(space: SearchSpace, loss: Callable, program: Callable, scan: bool) -> Callable:
     """Projected sign-gradient ascent of the training loss within epsilon of the mean, from a random start.
 
-    It reads running statistics and does not update them. If the loss does not rise, the attack returns the mean.
+    It reads running statistics and does not update them. If the loss does not rise, the mean is returned.
     """
 
     @program
     def start(state, key: jax.Array, epsilon):
-        clean = architecture.edge_weights(space, state.alphas, state.decisions)
-        return clean, architecture.decided(uniform_noise(space, clean, key, epsilon), state.decisions)
+        return _around(space, state, key, epsilon)
 
     @program
     def ascend(weights, clean, state, batch, epsilon):
@@ -86,7 +99,7 @@ def _ascent(space: SearchSpace, loss: Callable, program: Callable, scan: bool) -
         raises = loss(weights, state, batch) > loss(clean, state, batch)
         return jax.tree.map(lambda row, begin: jnp.where(raises, row, begin), weights, clean)
 
-    def attack(state, batch, key: jax.Array, epsilon) -> EdgeWeights:
+    def perturb(state, batch, key: jax.Array, epsilon) -> EdgeWeights:
         clean, weights = start(state, key, epsilon)
 
         def step(weights, _):
@@ -99,19 +112,19 @@ def _ascent(space: SearchSpace, loss: Callable, program: Callable, scan: bool) -
                 weights, _ = step(weights, None)
         return worse(weights, clean, state, batch)
 
-    return attack
+    return perturb
 
 
 def sdarts_rs(epsilon: float, epsilon_first: float) -> Sampler:
     """SDARTS-RS as both reference codes run it: uniform noise on the softmax."""
-    return Sampler(sample=_uniform, schedule=_growing(epsilon, epsilon_first))
+    return Sampler(perturb=_uniform, schedule=_growing(epsilon, epsilon_first))
 
 
 def sdarts_rs_gaussian(epsilon: float, epsilon_first: float) -> Sampler:
     """SDARTS-RS as the paper writes it: Gaussian noise on the alphas, before the softmax."""
-    return Sampler(sample=_gaussian, schedule=_growing(epsilon, epsilon_first))
+    return Sampler(perturb=_gaussian, schedule=_growing(epsilon, epsilon_first))
 
 
 def sdarts_adv(epsilon: float, epsilon_first: float) -> Sampler:
     """SDARTS-ADV: projected sign-gradient ascent of the training loss."""
-    return Sampler(attack=_ascent, schedule=_growing(epsilon, epsilon_first))
+    return Sampler(perturb=_adversarial, schedule=_growing(epsilon, epsilon_first))

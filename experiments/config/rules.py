@@ -89,7 +89,7 @@ def _check_search(config: Config, space: SearchSpace):
             if (given := value(config, key)) != idle:
                 raise ConfigError(f"{key} is {given!r}, but {rest} trains no alphas")
     sampler = make_sampler(search.sampler, vars(search))
-    if (sampler.sample or sampler.attack) and search.gradients == "shared":
+    if (sampler.sample or sampler.perturb) and search.gradients == "shared":
         raise ConfigError(
             f"search.sampler is {search.sampler!r}, so that alphas and weights have no gradient in common: "
             "set search.gradients=separate"

@@ -89,7 +89,7 @@ class Steps:
         self._alpha_gradient = ALPHA_GRADIENTS[search.unrolled](
             gradient, program, momentum=search.momentum, weight_decay=search.weight_decay
         )
-        self._edge_weights = _training_weights(net, sampler, program, scans)
+        self._perturb = _perturbation(net, sampler, program, scans)
         alpha_update = bilevel.guarded(bilevel.make_alpha_update(alpha_optimizer), "alphas")
         weight_update = bilevel.guarded(bilevel.make_weight_update(weight_optimizer), "params")
         self._updates = Updates(*(program(update, donate_argnums=donated) for update in (alpha_update, weight_update)))
@@ -113,17 +113,20 @@ class Steps:
         batch = self._batch(epoch.train, epoch.train_indices, i, weight_key)
         if self._sampler.learns:
             valid = self._batch(epoch.valid, epoch.valid_indices, i, alpha_key)
-            draw = None
-            if self._sampler.samples_alpha_steps:
-                draw = Draw(jax.random.fold_in(sample_key, 1), epoch.level)
+            draw = self._draw(jax.random.fold_in(sample_key, 1), epoch)
             gradients, _, stats = self._alpha_gradient(state, batch, valid, epoch.learning_rate, draw)
             state, total = updates.alphas(state, total, gradients, Metrics.zero(), stats)
-        weights = self._edge_weights(state, batch, sample_key, epoch.level)
-        state, total = updates.weights(state, total, *self._gradient(state, batch, weights), epoch.learning_rate)
+        weights = self._perturb(state, batch, sample_key, epoch.level) if self._perturb else None
+        gradient = self._gradient(state, batch, weights, self._draw(sample_key, epoch))
+        state, total = updates.weights(state, total, *gradient, epoch.learning_rate)
         if self._sampler.update_state is not None:
             sampler_state = self._sampler.update_state(state.sampler, state.alphas, sample_key, epoch.level)
             state = state.replace(sampler=sampler_state)
         return state, total
+
+    def _draw(self, key: jax.Array, epoch: Epoch) -> Draw | None:
+        """What edge weights are drawn from; None for a sampler that draws none."""
+        return Draw(key, epoch.level) if self._sampler.sample else None
 
     def _scanned(self, state, total, epoch: Epoch):
         def body(carry, i):
@@ -161,18 +164,11 @@ def _batch(dataset: Dataset, indices: jax.Array, i, key: jax.Array) -> Batch:
     return Batch(*batches.batch(dataset, indices[i], augment_key), noise_key)
 
 
-def _training_weights(
-    net: Supernet, sampler: Sampler, program: Callable, scans: bool
-) -> Callable[..., EdgeWeights | None]:
-    """`edge_weights(state, batch, key, level)` for a weight step; it returns None if the gradient uses the mean."""
-    if sampler.attack is not None:
+def _perturbation(net: Supernet, sampler: Sampler, program: Callable, scans: bool) -> Callable[..., EdgeWeights] | None:
+    """`perturb(state, batch, key, level)` of the sampler, if it perturbs weight steps."""
 
-        def loss(weights, state, batch: Batch):
-            images, labels, noise_key = batch.images, batch.labels, batch.noise_key
-            return bilevel.forward(net, state.variables, weights, images, labels, noise_key, False)[0].loss
+    def loss(weights, state, batch: Batch):
+        images, labels, noise_key = batch.images, batch.labels, batch.noise_key
+        return bilevel.forward(net, state.variables, weights, images, labels, noise_key, False)[0].loss
 
-        return sampler.attack(net.space, loss, program, scans)
-    if sampler.sample is not None:
-        sample = program(bilevel.make_sample(net.space, sampler))
-        return lambda state, batch, key, level: sample(state, Draw(key, level))
-    return lambda state, batch, key, level: None
+    return sampler.perturb(net.space, loss, program, scans) if sampler.perturb else None
