@@ -95,7 +95,7 @@ RESTARTED = """
 import json, os, sys
 before = os.environ.get("SEEN")
 os.environ["SEEN"] = str(os.getpid())
-from experiments.large_pages import use_large_pages
+from experiments.engine.large_pages import use_large_pages
 use_large_pages()
 print(json.dumps([before, os.getpid(), sys.argv, os.environ.get("GLIBC_TUNABLES")]))
 """

@@ -138,7 +138,7 @@ def test_work_that_another_process_did_meanwhile_is_not_repeated(tmp_path, monke
 def test_a_snapshot_of_an_aborted_start_with_another_config_is_not_kept(tmp_path, monkeypatch):
     keys = {**CELL, "search.epochs": 1, "stages": "search"}
     with monkeypatch.context() as patch:  # interrupted between the snapshot and the checkpoint of the only epoch
-        patch.setattr("experiments.run.Run.say", lambda self, values: 1 / 0)
+        patch.setattr("experiments.engine.run.Run.say", lambda self, values: 1 / 0)
         assert run(tmp_path / "run", keys, **{"search.learning_rate": 0.2}) == 1
     assert run(tmp_path / "run", keys) == 0 and run(tmp_path / "clean", keys) == 0
     kept, clean = (Checkpoints(tmp_path / name / "snapshots", read_only=True).arrays(1) for name in ("run", "clean"))
