@@ -29,6 +29,8 @@ from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data.images import DataError
 from darts_pt_jax.loops import Loop
 from darts_pt_jax.metrics import Metrics
+from darts_pt_jax.selection.methods import METHODS
+from darts_pt_jax.selection.strategies import TOPOLOGIES
 from experiments.config import settings
 from experiments.engine import execute, large_pages, machine
 from experiments.engine.units import Unit
@@ -95,7 +97,7 @@ def calls(config, training: Training, units: Sequence[Unit]) -> Calls:
         elif unit.type == "decision":
             target = unit.do.keywords["target"]
             decided += target.type == "operation"
-            if config.select.method == "perturbation":
+            if METHODS[config.select.method].scores:
                 numbers["scoring"][target.kind, restricted] += batches * scorings(config, training, target)
         elif phase := PHASES.get(unit.type):
             numbers[phase]["step", restricted] += training.steps
@@ -111,7 +113,7 @@ def scorings(config, training: Training, target) -> int:
         masks = [len(graph.edges[target.number].candidates)]
     else:
         masks = range(len(graph.incoming(target.number)), training.space.inputs_per_node, -1)
-        masks = masks if config.select.topology == "leave_one_out" else masks[:1]
+        masks = masks if TOPOLOGIES[config.select.topology].rescores else masks[:1]
     return sum(math.ceil((n + 1) / size) for n in masks)
 
 

@@ -17,11 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from darts_pt_jax import kernels, ops
+from darts_pt_jax.architecture import EdgeWeights
 from darts_pt_jax.channels import AllChannels, MixedChannels
 from darts_pt_jax.spaces import RESIDUAL_BLOCK, CellGraph, Group, SearchSpace
-
-EdgeWeights = Mapping[str, jax.Array]
-"""float [E, O] by cell kind; entry [e, o] multiplies candidate o of edge e in every cell of the kind."""
 
 
 class Cell(nn.Module):
@@ -225,7 +223,7 @@ class Supernet(nn.Module):
         return None
 
     def edges_of(self, names: Sequence[str]) -> tuple[int, ...]:
-        """The edges that the rows of a variable belong to, given its path in the state; () where rows are no edges."""
+        """The edges that the rows of a variable belong to, given its path in the state; () if its rows do not belong to edges."""
         group = self.group_of(names)
         return group.edges if group and _by_edge(group) else ()
 

@@ -19,10 +19,13 @@ images = np.float32(pixels / 127.5 - 1)
 cell = dpt.dag(inputs=1, nodes=2, candidates=("skip_connect", "avg_pool_3x3", "nor_conv_1x1"))
 space = dpt.SearchSpace("small", {"normal": cell}, layout=lambda cells: ("normal",) * cells, stem_multiplier=1)
 net, key = dpt.Supernet(space, cells=1, channels=4, classes=2), jax.random.key(0)
-of_weights, of_alphas = dpt.weight_optimizer(), dpt.alpha_optimizer()
-state = dpt.init_state(net, key, (8, 8, 3), of_weights, of_alphas)
+weight_optimizer, alpha_optimizer = dpt.weight_optimizer(), dpt.alpha_optimizer()
+state = dpt.init_state(net, key, (8, 8, 3), weight_optimizer, alpha_optimizer)
 gradient = jax.jit(dpt.make_gradient(net, ("params", "alphas")))
-weight_step, alpha_step = jax.jit(dpt.make_weight_update(of_weights)), jax.jit(dpt.make_alpha_update(of_alphas))
+weight_step, alpha_step = (
+    jax.jit(dpt.make_weight_update(weight_optimizer)),
+    jax.jit(dpt.make_alpha_update(alpha_optimizer)),
+)
 
 for _ in range(20):  # weights learn from the first half of the images, alphas from the second
     gradients, _, stats = gradient(state, dpt.Batch(images[32:], labels[32:], key))

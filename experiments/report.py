@@ -1,6 +1,6 @@
 """The report page of a run, or a page that compares several, from their records alone.
 
-    python -m experiments.report RUN_DIR              writes RUN_DIR/report.html, also while the run goes on
+    python -m experiments.report RUN_DIR              writes RUN_DIR/report.html, also while it runs
     python -m experiments.report RUN_DIR RUN_DIR...   compares runs: methods, selections, mean and spread over seeds
     python -m experiments.report RUN_DIR --serve      also shows the page, as it is then, at an address of this machine
 

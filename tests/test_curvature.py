@@ -97,7 +97,7 @@ def test_a_stopped_search_ends_with_the_supernet_to_which_it_returns(tmp_path, m
             if d["type"] == "operation":
                 assert d["edge_weights"] == pytest.approx(weights[d["kind"]][d["edge"]], abs=1e-6)
         report = (tmp_path / name / "report.md").read_text()
-        assert f"stopped after epoch {last}" in report and f"went back to epoch {last - 1}" in report
+        assert f"stopped after epoch {last}" in report and f"returned to epoch {last - 1}" in report
         assert f"| {searched[-2]['valid_accuracy']:.2f} |" in report
         again = {**keys, "stages": "select,report"}
         assert run(tmp_path / f"{name}-again", again, init_from=tmp_path / name) == 0

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import itertools
 
@@ -71,6 +72,20 @@ def test_masks_in_several_calls_score_as_in_one():
     parts = score_all("tiny", "normal", masks, 2)
     np.testing.assert_array_equal(whole.correct, parts.correct)
     np.testing.assert_allclose(whole.loss, parts.loss, rtol=1e-6)
+
+
+def test_a_criterion_that_is_not_finite_is_named():
+    masks = strategies.without_operations(tiny.SPACE, "normal", 1)
+    net, state, weights, data = prepared("tiny")
+    ratio = dataclasses.replace(
+        CRITERIA["loss"], record="ratio", measure=lambda logits, labels, unmasked: 0 * logits.sum(-1) / 0
+    )
+    criteria = (*scoring.RECORDED, ratio)
+    scorer = scoring.make_scorer(make_evaluate(net, True, False), "normal", criteria)
+    bound = lambda m, batch, unmasked: scorer(state.variables, weights, m, batch, unmasked)  # noqa: E731
+    batch = (data, np.arange(16), jax.random.key(2))
+    with pytest.raises(FloatingPointError, match="criterion ratio is not finite"):
+        scoring.score_masks(bound, masks, len(masks), [batch], criteria)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])

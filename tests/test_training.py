@@ -9,6 +9,7 @@ from configs import quickstart
 from darts_pt_jax import architecture
 from darts_pt_jax.data import sources
 from darts_pt_jax.loops import Loop
+from darts_pt_jax.samplers import SAMPLERS, Sampler
 from darts_pt_jax.selection import scoring, strategies
 from experiments.config.schema import frozen
 from experiments.engine.timing import Stopwatch
@@ -65,6 +66,28 @@ def test_second_order_and_the_attack_give_the_same_in_one_program_as_in_steps():
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
     first = trained(**{**keys, "search.unrolled": "off", "search.sampler": "darts"})[0]
     assert abs(first.params["head"]["kernel"] - two.params["head"]["kernel"]).max() > 1e-3, "the methods do differ"
+
+
+@pytest.mark.parametrize("scan", ["on", "off"])
+def test_a_sampler_may_have_a_state_that_follows_each_step(scan, monkeypatch):
+    """This one counts its steps and adds the level of each; and where it perturbs, it does not draw."""
+
+    def unused(space, alphas, key, level, state):
+        raise AssertionError("a weight step draws although the sampler perturbs")
+
+    def unperturbed(space, loss, program, scan):
+        return lambda state, batch, key, level: architecture.edge_weights(space, state.alphas, state.decisions)
+
+    def counted(state, alphas, key, level):
+        return {"steps": state["steps"] + 1, "levels": state["levels"] + level}
+
+    sampler = Sampler(
+        sample=unused, perturb=unperturbed, learns=False, schedule=lambda progress: 10 * progress,
+        init_state=lambda space: {"steps": jnp.int32(0), "levels": jnp.float32(0)}, update_state=counted,
+    )  # fmt: skip
+    monkeypatch.setitem(SAMPLERS, "counting", lambda: sampler)
+    state, _ = trained(**{"search.sampler": "counting", "search.scan": scan})
+    assert (state.sampler["steps"], state.sampler["levels"]) == (3, 3)
 
 
 def test_only_activations_are_bfloat16():

@@ -61,6 +61,18 @@ def test_a_finished_run_of_an_earlier_format_is_read(copy, tmp_path, capsys):
 
 
 @pytest.mark.xdist_group("versions")
+def test_the_page_of_an_earlier_format_shows_the_keys_of_today(copy):
+    def perturbed(content):
+        earlier(content)
+        content["config"]["search.perturb"] = "uniform"
+
+    rewritten(copy, perturbed)
+    assert report.main([str(copy)]) == 0
+    page = (copy / "report.html").read_text()
+    assert "sdarts_rs" in page and "search.sampler" in page and "search.perturb" not in page
+
+
+@pytest.mark.xdist_group("versions")
 def test_an_unfinished_run_of_an_earlier_format_is_not_continued(tmp_path, capsys):
     workdir = tmp_path / "run"
     assert run(workdir, RANDOM, stages="search") == 0

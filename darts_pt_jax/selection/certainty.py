@@ -22,7 +22,7 @@ class Contest(NamedTuple):
       runner_up: position of the next best choice, or None if there was no other.
       lead: by how much the winner is ahead, in units of the criterion; 0 is a tie.
       error: paired standard error of `lead`, or None if it was not recorded.
-      unit: the smallest possible lead: one image, or 0 for a criterion that does not count.
+      smallest_lead: the smallest possible lead: one image, or 0 for a criterion that does not count.
     """
 
     scores: Mapping
@@ -30,7 +30,7 @@ class Contest(NamedTuple):
     runner_up: int | None
     lead: float
     error: float | None
-    unit: int
+    smallest_lead: int
 
     @property
     def within_noise(self) -> bool | None:
@@ -44,7 +44,7 @@ class Contest(NamedTuple):
         if self.error is None:
             return True if self.lead == 0 else None
         about_a_tie = (self.error**2 + self.lead**2 / self.scores["images"]) ** 0.5
-        return self.lead <= 0 or self.lead - self.unit < WITHIN_NOISE * about_a_tie
+        return self.lead <= 0 or self.lead - self.smallest_lead < WITHIN_NOISE * about_a_tie
 
 
 def excess(scores: Mapping, one: int | None, other: int | None, criterion: Criterion) -> tuple[float, float | None]:

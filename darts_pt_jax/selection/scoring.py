@@ -147,6 +147,9 @@ def score_masks(
             parts.append((sums, values))
         sums, values = jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(masks)], *jax.device_get(parts))
         loop.total = _added(loop.total, sums, {c.record: each for c, each in zip(criteria, values, strict=True)})
+    for name, values in loop.total.totals.items():
+        if not np.isfinite(values).all():
+            raise FloatingPointError(f"scoring: criterion {name} is not finite: look at it, or at the data")
     return loop.total
 
 

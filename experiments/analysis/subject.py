@@ -1,4 +1,4 @@
-"""What an analysis works on, a finished search that is only read, and what it leaves."""
+"""The subject of an analysis, a finished search, which is only read; and the result that an analysis leaves."""
 
 import dataclasses
 import functools
@@ -141,7 +141,7 @@ class Subject:
 
     @property
     def kept(self) -> list[int]:
-        """The epochs whose supernets are kept; of a stopped search, the epoch that it went back to is one."""
+        """The epochs whose supernets are kept; of a stopped search, also the epoch that it returned to."""
         return [epoch for epoch in self.source.kept if epoch in {m["epoch"] for m in self.searched}]
 
     def supernet(self, epoch: int) -> Source:

@@ -15,13 +15,14 @@ from configs import common, retrain_imagenet, table2, table3, table4
 from darts_pt_jax import nasbench201
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop.published import genotypes
+from darts_pt_jax.selection.methods import METHODS
 from experiments.analysis import figures
 from experiments.analysis.subject import Options, Result
 from experiments.config.schema import KEYS, Config, deciding, flatten, frozen, seed_of
 from experiments.errors import ConfigError, RunError
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.measures import spread
-from experiments.reporting.records import config_of, read_genotype, read_run
+from experiments.reporting.records import config_of, learns_alphas, read_genotype, read_run
 
 OPTIONS = {"table": {"metavar": "NPZ", "help": "accuracies of NAS-Bench-201"}}
 
@@ -65,8 +66,10 @@ def own_config(cell: Cell) -> Config:
 
 
 def _signature(config: Config) -> tuple:
+    """How a run searches and selects; `fixed` is `darts` whose alphas rest."""
     search = config.search
-    return search.alpha, search.sampler, search.unrolled, config.select.method
+    sampler = "darts" if search.sampler == "fixed" else search.sampler
+    return learns_alphas(config), sampler, search.unrolled, config.select.method
 
 
 def cells_of(config: Config, genotype: Genotype | None = None) -> list[Cell]:
@@ -96,7 +99,7 @@ def differing(config: Config, cell: Cell, looked_up: bool = False) -> list[str]:
         idle |= _keys("retrain.")
     if config.genotype:
         idle |= _keys("search.", "supernet.", "data.train_fraction", "curvature.", "select.", "sgas.")
-    elif config.select.method == "magnitude":
+    elif not METHODS[config.select.method].draws and METHODS[config.select.method].selector:
         idle |= _keys("select.", "sgas.")
     if not config.curvature.stop:
         idle |= _keys("curvature.every", "curvature.images", "curvature.window")

@@ -167,8 +167,9 @@ class Select:
         "Which removals are scored to decide on an edge's operation.",
     )  # fmt: skip
     criterion: str = _select(
-        "acc", one_of("darts_pt_jax.selection.criteria:CRITERIA"), "What a removal costs: acc (accuracy); loss."
-    )
+        "acc", one_of("darts_pt_jax.selection.criteria:CRITERIA"), "What a removal costs: acc (accuracy); loss.",
+        programs=True,
+    )  # fmt: skip
     order: str = _select(
         "random",
         ANYTHING,
@@ -209,7 +210,9 @@ class Sgas:
     They ignore select.order, pairing, topology and tune_lr_factor, and never choose none.
     """
 
-    criterion: int = _select(1, one_of(1, 2), "1: importance and certainty of an edge; 2: stability too.")
+    criterion: int = _select(
+        1, one_of("darts_pt_jax.selection.sgas:CRITERIA"), "1: importance and certainty of an edge; 2: stability too."
+    )
     batch_increase: int = _select(
         8, NOT_NEGATIVE, "Images that every decision point adds to a batch; each new size compiles anew."
     )

@@ -31,7 +31,7 @@ _adding: set[str] = set()
 """Real paths of imported files that have added rows."""
 
 _instead: list[str] = []
-"""What a command names by --config.plugins in place of what runs and networks name."""
+"""The plugins that a command names by --config.plugins; they replace those that runs and networks name."""
 
 
 def load(plugins: str) -> str:
@@ -71,7 +71,7 @@ def named_by(argv: Sequence[str]) -> str | None:
 
 
 def use(plugins: str | None):
-    """Sets what `load` imports from now on; None: what it is asked to."""
+    """Makes `load` import these plugins, whatever its argument; None: its argument again."""
     _instead[:] = [] if plugins is None else [plugins]
 
 
@@ -93,7 +93,7 @@ def of_config(path: str) -> str:
 
 
 def _load(name: str) -> str:
-    """Imports one plugin; returns how it is kept."""
+    """Imports one plugin; returns its name for run.json."""
     if name.endswith(".py") or os.sep in name:
         path = os.path.abspath(name)
         if not os.path.isfile(path):
@@ -155,7 +155,7 @@ def _private_name(path: str) -> str:
 
 
 def _rows() -> dict[str, dict]:
-    """Every table's rows now, by what they are rather than what they equal."""
+    """The rows of every table now, by identity, not equality."""
     tables = {name: table_named(name) for name in TABLES}
     return {
         name: {key: id(row) for key, row in table.items()} if isinstance(table, Mapping) else dict.fromkeys(table)

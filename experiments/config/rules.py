@@ -1,4 +1,4 @@
-"""What the keys of a config have to be together; each by itself is in keys.py."""
+"""Rules across keys. The rule of a single key is in keys.py."""
 
 from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.data import sources
@@ -161,7 +161,7 @@ def _check_sgas(config: Config, space: SearchSpace):
     epochs = (config.init_epoch or config.search.epochs) + config.select.interval * len(sgas.decision_points(space))
     if (schedule_epochs := config.search.schedule_epochs or config.search.epochs) < epochs:
         raise ConfigError(
-            f"search.schedule_epochs is {schedule_epochs}, but select.method={config.select.method!r} goes on to epoch "
+            f"search.schedule_epochs is {schedule_epochs}, but select.method={config.select.method!r} continues to epoch "
             f"{epochs}: set it to that"
         )
 

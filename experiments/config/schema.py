@@ -35,19 +35,18 @@ def flatten(config) -> dict:
     return flat
 
 
-def from_flat(values: Mapping, strict: bool = False) -> Config:
-    """The config of values by dotted name, such as those of run.json; keys that are missing have their defaults.
+def from_flat(values: Mapping) -> Config:
+    """The config of values by dotted name, such as those of run.json.
+
+    A missing key has its default; an unknown one, of another version, is ignored.
 
     Args:
       values: by name; earlier names of keys are understood.
-      strict: refuse unknown keys; else ignore them.
 
     Raises:
-      ConfigError: a key is unknown, or a value is of another type than its key's.
+      ConfigError: a value is of another type than its key's.
     """
     values = renamed(values)
-    for name in values.keys() - KEYS.keys() if strict else ():
-        raise ConfigError(f"unknown key {name}: {nearest(name, sorted(KEYS))}")
     try:
         return Config().changed({name: value for name, value in values.items() if name in KEYS})
     except TypeError as error:

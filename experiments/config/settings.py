@@ -1,4 +1,4 @@
-"""The command line: from arguments to a checked config. Nothing is computed before every value has been looked at."""
+"""The command line: from arguments to a checked config. Every value is checked before anything is computed."""
 
 import dataclasses
 import inspect
@@ -28,7 +28,7 @@ class Settings:
       config: all values, checked.
       workdir: the run directory.
       plan: whether only to describe the run.
-      hosts: what `hosts.join` is told, where the run is one of several processes.
+      hosts: arguments of `hosts.join`, if the run is one of several processes.
       argv: its arguments, without the program.
     """
 
@@ -117,7 +117,7 @@ def _renamed(override: str) -> str:
 
 
 def _options(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
-    """The options besides overrides, and what is none.
+    """The options other than overrides, and the remaining arguments.
 
     Raises:
       ConfigError: an option is unknown or malformed, or --config is missing.
@@ -220,10 +220,10 @@ def _hosts(values: flags.FlagValues) -> dict | None:
 
 
 def join(settings: Settings):
-    """Becomes one of several processes, if the command is.
+    """Joins the other processes, if the command is one of several.
 
     Raises:
-      ConfigError: it says not of which, and jax does not find out.
+      ConfigError: the command does not name the processes, and jax does not find them.
     """
     if settings.hosts is None:
         return

@@ -7,7 +7,7 @@ from darts_pt_jax import __version__
 from experiments.errors import ConfigError
 
 FORMAT = 2
-"""Of what this version writes. Format 1, of 0.1.0, has no number in run.json."""
+"""The format that this version writes. Format 1, of version 0.1.0, has no number in run.json."""
 
 
 def stamp() -> dict:

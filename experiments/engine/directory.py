@@ -93,7 +93,7 @@ def refuse_changes(settings: Settings, then: dict, free: Collection[str]):
     Raises:
       ConfigError: another key differs.
     """
-    now, then = flatten(settings.config), flatten(from_flat(then, strict=False))
+    now, then = flatten(settings.config), flatten(from_flat(then))
     if _same_source(now["init_from"], then["init_from"]):
         free = {*free, "init_from"}
     if changed := [k for k in differing(now, then) if k not in free]:

@@ -138,7 +138,7 @@ def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict 
     elif settings.config.genotype:
         _refuse_another_architecture(settings)
     directory.refuse_changes(settings, before["config"], free)
-    if done < goal(settings, pipeline, done) and done + begun != retraining:
+    if done < goal(settings, pipeline, done) and (done, begun) != (retraining, False):
         refuse_earlier(before, settings.workdir)
     return before, done
 

@@ -35,7 +35,7 @@ class Source:
         if not (directory / "run.json").is_file():
             raise ConfigError(f"init_from {directory}: not a run directory: it has no run.json")
         run = stored(directory)
-        theirs, ours = flatten(from_flat(run["config"], strict=False)), flatten(settings.config)
+        theirs, ours = flatten(from_flat(run["config"])), flatten(settings.config)
         self.data_sha256, self._epochs = run["data_sha256"], theirs["search.epochs"]
         if other := [key for key in differing(ours, theirs) if key in of_supernet()]:
             values = ", ".join(f"{key} is {theirs[key]!r} there and {ours[key]!r} here" for key in other)

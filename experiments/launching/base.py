@@ -53,7 +53,7 @@ class Launcher(Protocol):
         """Has a run carried out."""
 
     def outcome(self, run: Run) -> int | str | None:
-        """The exit code of a run, or what became of its worker; None while it goes on."""
+        """The exit code of a run, or what became of its worker; None while it runs."""
 
     def stop(self, run: Run):
         """Asks a run to save and end."""

@@ -36,7 +36,7 @@ class Ray(Launcher):
         self._refs[run] = self._task.remote(run, os.getcwd())
 
     def outcome(self, run: Run) -> int | str | None:
-        """Its exit code, or what Ray says of a task that ended without one; None while it goes on."""
+        """Its exit code, or what Ray says of a task that ended without one; None while it runs."""
         if not self._ray.wait([self._refs[run]], timeout=0)[0]:
             return None
         try:

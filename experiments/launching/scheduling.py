@@ -45,7 +45,7 @@ def carry_out(
         stop.saves = False
         queue.stop()  # after a second signal, or where the launcher failed, some still run
     if stop.received:
-        raise Interrupted(stop.received, "and so are its runs: the same command goes on from their last checkpoints")
+        raise Interrupted(stop.received, "and so are its runs: the same command continues from their last checkpoints")
     return queue.failed
 
 
@@ -97,7 +97,7 @@ class _Queue:
             self._launcher.stop(run)
 
     def wait(self):
-        """Waits until none runs."""
+        """Waits until no run is left."""
         while self.running:
             self.running = [run for run in self.running if self._launcher.outcome(run) is None]
             if self.running:

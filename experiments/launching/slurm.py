@@ -17,7 +17,7 @@ from experiments.launching.base import Launcher, LauncherError, Run
 from experiments.launching.process import execute_remotely
 
 DEFAULTS = {"timeout_min": 240}
-"""Of a job, which submitit would give five minutes. When they are over, the run is saved and the job requeued."""
+"""Options of a job. After `timeout_min` the run is saved and the job requeued; submitit's default is five minutes."""
 
 _LATE = 15.0
 """Seconds after which a file that another machine wrote is seen here."""
@@ -48,7 +48,7 @@ class Slurm(Launcher):
         self._given_up: dict[Run, float] = {}  # when, for runs that have ended without a result
 
     def submit(self, run: Run):
-        """Has it carried out as a job, or finds the job that an earlier sweep, which was killed, left.
+        """Submits the run as a job, or finds the job that a killed sweep left.
 
         Raises:
           LauncherError: Slurm refuses the first one, and so all.
@@ -75,7 +75,7 @@ class Slurm(Launcher):
         self._say(f"{run.workdir}: job {job.job_id}")
 
     def outcome(self, run: Run) -> int | str | None:
-        """Its exit code, or the state of a job that ended without one; None while it goes on."""
+        """Its exit code, or the state of a job that ended without one; None while it runs."""
         job = self._jobs[run]
         if isinstance(job, str):
             return job
@@ -103,7 +103,7 @@ class Slurm(Launcher):
                 os.kill(int(job.job_id), signal.SIGTERM)
 
     def _note(self, run: Run) -> pathlib.Path:
-        """The file that keeps the number of its job while it goes on."""
+        """The file that keeps the number of its job while the job runs."""
         return self._folder / f"{run.workdir.name}.job"
 
 

@@ -124,7 +124,7 @@ def _progress(config: Config, found: RunRecords) -> tuple[str, str]:
         if len(found.genotypes) < config.select.orders and not config.genotype:
             return text, f"order 1; {len(found.genotypes)} of {config.select.orders} orders are finished"
         if retrained and not found.retrained:
-            return text, f"retraining goes on: {retrained} of {config.retrain.epochs} epochs"
+            return text, f"retraining: {retrained} of {config.retrain.epochs} epochs"
         return text, "on the edges that are kept" + (", order 1" if len(found.genotypes) > 1 else "")
     if taken := len(found.decisions):
         in_all = decisions.in_all(SPACES[config.space], config.select.orders, found.decisions)
@@ -271,11 +271,8 @@ def _facts(config: Config, found: RunRecords) -> list[tuple[str, str]]:
 
 def _settings(found: RunRecords) -> tuple[Table, Table]:
     """The keys that were set, and all keys."""
-    defaults, config = schema.defaults(), found.run["config"]
-    text = {key: json.dumps(value) for key, value in config.items()}
-    rows = [
-        (key, text[key], json.dumps(defaults[key]) if key in defaults else "no such key now")
-        for key in schema.not_default(schema.from_flat(config))
-    ]
+    config, defaults = schema.from_flat(found.run["config"]), schema.defaults()
+    text = {key: json.dumps(value) for key, value in schema.flatten(config).items()}
+    rows = [(key, text[key], json.dumps(defaults[key])) for key in schema.not_default(config)]
     changed = Table("Keys that differ from the defaults", ("key", "value", "default"), rows)
     return changed, Table("All keys", ("key", "value"), list(text.items()))

@@ -1,4 +1,4 @@
-"""Reads what a run directory says of its run, also while the run goes on.
+"""Reads what a run directory says of its run, also while it runs.
 
 Nothing here writes, locks, looks at images, or imports jax.
 """
@@ -86,7 +86,7 @@ class RunRecords:
 
 
 def read_run(workdir: pathlib.Path) -> dict:
-    """The content of run.json. Earlier versions sealed it with no digest; theirs is taken as it is.
+    """The content of run.json. Early versions wrote no digest; such a file is not checked.
 
     Raises:
       ConfigError: the directory has none: it is not a run directory; or it is of a newer format.
@@ -120,21 +120,28 @@ def config_of(run: dict) -> Config:
     """The config in the content of run.json, its plugins imported; keys that are newer than the run have their defaults.
 
     Raises:
-      ConfigError: a plugin is missing or fails, or its space is not among `SPACES`.
+      ConfigError: a plugin is missing or fails, or a table lacks a name such as that of the space.
     """
     config = schema.from_flat(run["config"])
     config = config.changed({"plugins": plugins.load(config.plugins)})
-    if config.space not in SPACES:
-        raise ConfigError(
-            f"space is {config.space!r}, expected one of {', '.join(SPACES)}: it is defined elsewhere: name the file that "
-            "defines it by --config.plugins=FILE"
-        )
+    for name, key in schema.KEYS.items():
+        value = schema.value(config, name)
+        if key.rule.tables and not key.rule.holds(value):
+            raise ConfigError(
+                f"{name} is {value!r}, expected {key.rule.expected()}: it is defined elsewhere: name the file that "
+                "defines it by --config.plugins=FILE"
+            )
     return config
 
 
 def learns_alphas(config: Config) -> bool:
-    """Whether the search trains the alphas: what `Sampler.learns` says, without an import of jax."""
-    return config.search.alpha == "learned" and config.search.sampler != "fixed"
+    """Whether the search trains the alphas; only a sampler other than darts needs an import of jax for that."""
+    search = config.search
+    if search.alpha == "fixed" or search.sampler == "darts":
+        return search.alpha == "learned"
+    from darts_pt_jax.samplers import make_sampler
+
+    return make_sampler(search.sampler, vars(search)).learns
 
 
 def command(records: RunRecords) -> list[str]:

@@ -82,11 +82,11 @@ def _stopped(records: RunRecords) -> list[str]:
     stopped = next((m for m in records.metrics if "returned_to" in m), None)
     if not stopped:
         return []
-    went_back = end_of_search(records.metrics)["epoch"]
+    returned = end_of_search(records.metrics)["epoch"]
     return [
         "",
         f"The search was stopped after epoch {stopped['epoch']}, as the Hessian's largest eigenvalue in the alphas had "
-        f"grown to {stopped['curvature']:.4g}, and went back to epoch {went_back}.",
+        f"grown to {stopped['curvature']:.4g}, and returned to epoch {returned}.",
     ]
 
 

@@ -90,6 +90,7 @@ class Steps:
             gradient, program, momentum=search.momentum, weight_decay=search.weight_decay
         )
         self._perturb = _perturbation(net, sampler, program, scans)
+        self._update_sampler = program(_sampler_update(sampler)) if sampler.update_state else None
         alpha_update = bilevel.guarded(bilevel.make_alpha_update(alpha_optimizer), "alphas")
         weight_update = bilevel.guarded(bilevel.make_weight_update(weight_optimizer), "params")
         self._updates = Updates(*(program(update, donate_argnums=donated) for update in (alpha_update, weight_update)))
@@ -113,20 +114,18 @@ class Steps:
         batch = self._batch(epoch.train, epoch.train_indices, i, weight_key)
         if self._sampler.learns:
             valid = self._batch(epoch.valid, epoch.valid_indices, i, alpha_key)
-            draw = self._draw(jax.random.fold_in(sample_key, 1), epoch)
+            draw = Draw(jax.random.fold_in(sample_key, 1), epoch.level) if self._sampler.sample else None
             gradients, _, stats = self._alpha_gradient(state, batch, valid, epoch.learning_rate, draw)
             state, total = updates.alphas(state, total, gradients, Metrics.zero(), stats)
-        weights = self._perturb(state, batch, sample_key, epoch.level) if self._perturb else None
-        gradient = self._gradient(state, batch, weights, self._draw(sample_key, epoch))
-        state, total = updates.weights(state, total, *gradient, epoch.learning_rate)
-        if self._sampler.update_state is not None:
-            sampler_state = self._sampler.update_state(state.sampler, state.alphas, sample_key, epoch.level)
-            state = state.replace(sampler=sampler_state)
+        weights, draw = None, None
+        if self._perturb:
+            weights = self._perturb(state, batch, sample_key, epoch.level)
+        elif self._sampler.sample:
+            draw = Draw(sample_key, epoch.level)
+        state, total = updates.weights(state, total, *self._gradient(state, batch, weights, draw), epoch.learning_rate)
+        if self._update_sampler:
+            state = self._update_sampler(state, total, sample_key, epoch.level)
         return state, total
-
-    def _draw(self, key: jax.Array, epoch: Epoch) -> Draw | None:
-        """What edge weights are drawn from; None for a sampler that draws none."""
-        return Draw(key, epoch.level) if self._sampler.sample else None
 
     def _scanned(self, state, total, epoch: Epoch):
         def body(carry, i):
@@ -162,6 +161,17 @@ def _uncompiled(function: Callable, **_) -> Callable:
 def _batch(dataset: Dataset, indices: jax.Array, i, key: jax.Array) -> Batch:
     augment_key, noise_key = jax.random.split(key)
     return Batch(*batches.batch(dataset, indices[i], augment_key), noise_key)
+
+
+def _sampler_update(sampler: Sampler) -> Callable[..., SearchState]:
+    """`update(state, total, key, level)`: the sampler's state after a step, unless the step was not finite."""
+
+    def update(state: SearchState, total: Metrics, key: jax.Array, level) -> SearchState:
+        after = sampler.update_state(state.sampler, state.alphas, key, level)
+        kept = jax.tree.map(lambda new, old: jnp.where(jnp.isnan(total.loss), old, new), after, state.sampler)
+        return state.replace(sampler=kept)
+
+    return update
 
 
 def _perturbation(net: Supernet, sampler: Sampler, program: Callable, scans: bool) -> Callable[..., EdgeWeights] | None:
