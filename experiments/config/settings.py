@@ -178,7 +178,10 @@ def _overridden(config: Config, overrides: Sequence[str]) -> Config:
         config_flags.DEFINE_config_dict("config", changed, flag_values=values, sys_argv=arguments)
         values(arguments)
     except (flags.Error, TypeError, ValueError) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        said = " ".join(str(error).split())
+        if (wrong := re.match(r"flag --config\.([\w.]+)=(.*?): ", said)) and wrong[1] in KEYS:
+            said = f"{wrong[1]} is {wrong[2]!r}, expected a value like {KEYS[wrong[1]].default!r}"
+        raise ConfigError(said) from error
     return frozen(changed)
 
 

@@ -37,7 +37,7 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
     if "retrain" in settings.stages:
         _show_retraining(settings, images, devices)
     if "report" in settings.stages:
-        print("report         report.md, drawings")
+        print("report         report.md, report.html, drawings")
 
 
 def _show_supernet(
