@@ -124,8 +124,8 @@ def config_of(run: dict) -> Config:
     """
     config = schema.from_flat(run["config"])
     config = config.changed({"plugins": plugins.load(config.plugins)})
-    for name, key in schema.KEYS.items():
-        value = schema.value(config, name)
+    for name, value in schema.not_default(config).items():  # whose tables alone are imported
+        key = schema.KEYS[name]
         if key.rule.tables and not key.rule.holds(value):
             raise ConfigError(
                 f"{name} is {value!r}, expected {key.rule.expected()}: it is defined elsewhere: name the file that "
