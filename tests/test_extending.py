@@ -2,10 +2,7 @@
 
 import json
 import os
-import pathlib
 import re
-import shutil
-import subprocess
 import sys
 import types
 
@@ -26,11 +23,12 @@ from experiments.launching import launchers, scheduling
 from experiments.launching.base import Run
 from experiments.reporting import page, records
 from experiments.reporting.records import RunRecords
+from tests import project
 from tests.command import lines
 from tests.conftest import kept_tables
+from tests.project import ROOT
 from tests.test_kernels import normals, same_forms
 
-ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "extending.md").read_text()
 START, *_PARTS = re.split(r"^## ", TEXT, flags=re.MULTILINE)
 SECTIONS = {part.partition("\n")[0]: part for part in _PARTS}
@@ -200,19 +198,7 @@ def test_a_launcher(place, tmp_path):
 USES = """
 import contextlib, types
 from darts_pt_jax import bilevel
-from experiments.config import reference, schema, settings
-from experiments.engine import directory
-from experiments.errors import ConfigError
 from experiments.training.supernet import Training
-
-def parsed(*overrides):
-    return settings.parse(["main", "--config=configs/quickstart.py", *overrides])
-
-def refused(function, *arguments):
-    try:
-        function(*arguments)
-    except ConfigError as error:
-        return str(error)
 
 usual, wide = parsed(), parsed("{option}")
 assert refused(parsed, "--config.search.alpha_scale=-1") == "search.alpha_scale is -1.0, expected at least 0"
@@ -233,19 +219,14 @@ print("all follows")
 
 def test_a_key(tmp_path):
     entry, use = blocks("Key")
-    for folder in ("experiments", "configs"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    keys, supernet = (tmp_path / "experiments" / name for name in ("config/keys.py", "training/supernet.py"))
-    before, border, after = keys.read_text().partition("    alpha_init: str = key(")
-    keys.write_text(before + entry + border + after)
+    copy = project.copied(tmp_path)
+    project.insert(copy / "config" / "keys.py", "    alpha_init: str = key(", entry)
+    supernet = copy / "training" / "supernet.py"
     text, changes = re.subn(r"^        scale = 1e-3 if .*\n", use, supernet.read_text(), flags=re.MULTILINE)
-    assert border and changes == 1
+    assert changes == 1
     supernet.write_text(text)
     (option,) = options("Key")
-    done = subprocess.run(
-        [sys.executable, "-c", USES.replace("{option}", option)], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
-    )  # fmt: skip
+    done = project.executed(tmp_path, USES.replace("{option}", option))
     assert done.stdout == "all follows\n", done.stderr
 
 

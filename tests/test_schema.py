@@ -1,10 +1,7 @@
 """One entry for each key: default, rule, message, help, reference page, resume and comparison follow from it."""
 
 import dataclasses
-import os
-import pathlib
 import pickle
-import shutil
 import subprocess
 import sys
 
@@ -15,8 +12,8 @@ from darts_pt_jax.spaces import SPACES
 from experiments.config import reference, schema, settings
 from experiments.config.schema import KEYS, Config
 from experiments.errors import ConfigError
-
-ROOT = pathlib.Path(__file__).parents[1]
+from tests import project
+from tests.project import ROOT
 
 
 def parsed(*overrides, config="configs/quickstart.py"):
@@ -116,19 +113,7 @@ def test_a_row_of_a_table_is_a_value_at_once(monkeypatch):
 
 ENTRY = 'warmth: float = key(0.5, NOT_NEGATIVE, "How warm the search is.")\n    '
 USES = """
-from experiments.config import reference, schema, settings
-from experiments.engine import directory
-from experiments.errors import ConfigError
 from experiments.reporting import comparison
-
-def parsed(*overrides):
-    return settings.parse(["main", "--config=configs/quickstart.py", *overrides])
-
-def refused(function, *arguments):
-    try:
-        function(*arguments)
-    except ConfigError as error:
-        return str(error)
 
 usual, warm = parsed(), parsed("--config.search.warmth=2")
 assert (usual.config.search.warmth, warm.config.search.warmth) == (0.5, 2.0)
@@ -150,15 +135,8 @@ print("all follows")
 
 
 def test_a_new_key_is_one_entry(tmp_path):
-    for folder in ("experiments", "configs"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    file = tmp_path / "experiments" / "config" / "keys.py"
-    before, border, after = file.read_text().partition("momentum: float = key(")
-    file.write_text(before + ENTRY + border + after)
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    done = subprocess.run(
-        [sys.executable, "-c", USES], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    project.insert(project.copied(tmp_path) / "config" / "keys.py", "momentum: float = key(", ENTRY)
+    done = project.executed(tmp_path, USES)
     assert done.stdout == "all follows\n", done.stderr
 
 

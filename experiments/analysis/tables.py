@@ -99,7 +99,7 @@ def differing(config: Config, cell: Cell, looked_up: bool = False) -> list[str]:
         idle |= _keys("retrain.")
     if config.genotype:
         idle |= _keys("search.", "supernet.", "data.train_fraction", "curvature.", "select.", "sgas.")
-    elif not METHODS[config.select.method].draws and METHODS[config.select.method].selector:
+    elif (method := METHODS[config.select.method]).selector and not method.draws:
         idle |= _keys("select.", "sgas.")
     if not config.curvature.stop:
         idle |= _keys("curvature.every", "curvature.images", "curvature.window")

@@ -124,8 +124,12 @@ class Key:
         if self.type is float and type(value) is int:
             value = float(value)
         if type(value) is not type(self.default):
-            raise TypeError(f"{self.name} is {value!r}, expected a value like {self.default!r}")
+            raise TypeError(self.mismatch(value))
         return value
+
+    def mismatch(self, value) -> str:
+        """Says that a value is of another type."""
+        return f"{self.name} is {value!r}, expected a value like {self.default!r}"
 
 
 def key(default, rule: Rule, words: str, **more) -> Any:

@@ -180,7 +180,7 @@ def _overridden(config: Config, overrides: Sequence[str]) -> Config:
     except (flags.Error, TypeError, ValueError) as error:
         said = " ".join(str(error).split())
         if (wrong := re.match(r"flag --config\.([\w.]+)=(.*?): ", said)) and wrong[1] in KEYS:
-            said = f"{wrong[1]} is {wrong[2]!r}, expected a value like {KEYS[wrong[1]].default!r}"
+            said = KEYS[wrong[1]].mismatch(wrong[2])
         raise ConfigError(said) from error
     return frozen(changed)
 
