@@ -49,8 +49,8 @@ def close(one, two, **tolerance):
 ONE_STEP = {"data.examples": 130, "search.batch_size": 64}
 METHODS = {
     "first order": {},
-    "shared, scanned, rematerialised": {"search.gradients": "shared", "search.scan": "on", "remat": True},
-    "second order": {"search.unrolled": "exact"},
+    "shared, scanned, rematerialised": {"space": "cell", "search.gradients": "shared", "search.scan": "on", "remat": True},
+    "second order": {"space": "cell", "search.unrolled": "exact"},
 }  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def test_scoring_leaves_images_where_they_are(space, cells, on_cpu, monkeypatch)
 def test_a_checkpoint_moves_from_one_device_to_eight_and_on_to_two(tmp_path):
     checkpoints, states = Checkpoints(tmp_path / "c"), []
     for number, devices in enumerate((1, 8, 2)):
-        one = on(devices)
+        one = on(devices, space="cell")
         state = one.initial_state(jax.random.key(1))
         if number:
             state = checkpoints.restore(number - 1, one.abstract_state())

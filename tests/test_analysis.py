@@ -18,7 +18,7 @@ from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop import published
 from darts_pt_jax.spaces import SPACES, SearchSpace, dag
 from darts_pt_jax.supernet import Supernet
-from experiments.analysis import ANALYSES, alpha_gap, strength, swaps, tables, variance
+from experiments.analysis import ANALYSES, alpha_gap, collapse, figures, result, strength, swaps, tables, variance
 from experiments.analysis import __main__ as analysis
 from experiments.analysis.layered import Layer, LayeredNetwork
 from experiments.config.schema import flatten
@@ -303,6 +303,114 @@ def test_strength_is_the_accuracy_with_an_edge_discretised(searched, tmp_path):
         assert row["accuracy"] == pytest.approx(100 * correct / (32 * steps))
 
 
+def test_a_collapse_lasts_to_the_end():
+    def points(*counts):
+        return [{"step": 10 * (i + 1), "skip_edges": count, "edges": 6} for i, count in enumerate(counts)]
+
+    assert collapse.collapsed(points(1, 6, 6)) == 20
+    assert collapse.collapsed(points(6, 5, 6)) == 30
+    assert collapse.collapsed(points(6, 6, 5)) is None
+
+
+def test_edges_with_skip_connect_are_those_that_offer_something_else():
+    edges = [[0.1, 0.5, 0.2, 0.1, 0.1], [0.3, 0.2, 0.2, 0.2, 0.1]] * 3
+    assert collapse.skip_edges(SPACES["nasbench201"], {"normal": edges}) == (3, 6)
+    weights = {
+        kind: [[0.9, 0.1][: len(edge.candidates)] + [0.0] * 2 for edge in graph.edges]
+        for kind, graph in tiny.SPACE.cells.items()
+    }
+    # edges 0 to 3 and 5 to 8 begin with skip_connect, edge 4 with none; no edge of the reduction cell offers it
+    assert collapse.skip_edges(tiny.SPACE, weights) == (8, 9)
+
+
+@pytest.mark.xdist_group("analysis-bench")
+def test_collapse_compares_searches_of_any_settings(benched, tmp_path, capsys):
+    workdir, _, _ = benched
+    other = tmp_path / "other"
+    shutil.copytree(workdir, other)
+    content = record.unsealed((other / "run.json").read_bytes())
+    content["config"] |= {"search.alpha_learning_rate": 0.1, "seed": 7}
+    record.write_text(other / "run.json", record.sealed(content))
+    skips = {"normal": [[0.1, 0.6, 0.1, 0.1, 0.1]] * 6}
+    changed = [m | {"edge_weights": skips} if m.get("epoch") == 2 else m for m in lines(other, "metrics.jsonl")]
+    (other / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in changed))
+    assert analysis.main(["collapse", "--run", str(workdir), str(other), "--out", str(tmp_path / "out")]) == 0
+    steps = 130 // 2 // 32
+    assert f"| 0.1 | 7 | {2 * steps} | 6 of 6 | {2 * steps} |" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "numbers.json").read_text())
+    assert found["numbers"]["keys"] == ["search.alpha_learning_rate"]
+    assert [row["step"] for row in found["rows"]] == [steps, 2 * steps] * 2
+    space = SPACES["nasbench201"]
+    assert [row["skip_edges"] for row in found["rows"][:2]] == [
+        collapse.skip_edges(space, m["edge_weights"])[0] for m in lines(workdir, "metrics.jsonl") if m["stage"] == "search"
+    ]  # fmt: skip
+    assert (tmp_path / "out" / "collapse.svg").exists()
+
+
+def test_numbers_of_several_runs_are_summarised_by_name():
+    one, other = ({"a": {"b": value}, "same": 2, "text": "t", "yes": True} for value in (1.0, 4.0))
+    assert result.over_runs([one, {**other, "only here": 1}]) == {
+        "a.b": {"mean": 2.5, "sd": pytest.approx(4.5**0.5), "smallest": 1.0, "largest": 4.0},
+        "same": {"mean": 2, "sd": 0, "smallest": 2, "largest": 2},
+    }
+
+
+def test_a_curve_is_the_mean_with_a_band_over_the_runs():
+    _, (axes,) = figures.panels("", [("x", "y")])
+    line = figures.curve(axes, [[(1, 10), (2, 20)], [(2, 40), (1, 30), (3, 5)]], label="mean")
+    assert line.get_xydata().tolist() == [[1, 20], [2, 30], [3, 5]]
+    (band,) = axes.collections
+    assert {(1, 10), (1, 30), (2, 20), (2, 40), (3, 5)} == set(map(tuple, band.get_paths()[0].vertices[:-1].tolist()))
+    _, (axes,) = figures.panels("", [("x", "y")])
+    figures.curve(axes, [[(1, 10), (2, 20)]])
+    assert not axes.collections, "one run has no range"
+    assert figures.point(axes, [(1, 10), (3, 40)]) == (2, 25)
+
+
+@pytest.mark.xdist_group("analysis")
+def test_runs_that_differ_in_their_seeds_are_analysed_together(searched, tmp_path, capsys):
+    def copied(name, **keys):
+        workdir = tmp_path / name
+        shutil.copytree(searched, workdir)
+        content = record.unsealed((workdir / "run.json").read_bytes())
+        content["config"] |= {key.replace("__", "."): value for key, value in keys.items()}
+        record.write_text(workdir / "run.json", record.sealed(content))
+        raised = [
+            m | {"valid_accuracy": m["valid_accuracy"] + 10}
+            for m in lines(workdir, "metrics.jsonl")
+            if "valid_accuracy" in m
+        ]
+        (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in raised))
+        return workdir
+
+    second, out = copied("second", seed=1), tmp_path / "out"
+    assert analysis.main(["alpha_gap", "--run", str(searched), str(second), "--out", str(out)]) == 0
+    said, found = capsys.readouterr().out, json.loads((out / "numbers.json").read_text())
+    assert "run: gap" in said and "second: gap" in said
+    by_run = {name: [row for row in found["rows"] if row["run"] == name] for name in ("run", "second")}
+    for one, other in zip(*by_run.values(), strict=True):
+        assert (other["epoch"], other["gap"]) == (one["epoch"], one["gap"])
+        assert other["valid_accuracy"] == one["valid_accuracy"] + 10
+    assert found["numbers"]["over_runs"]["epochs"] == {"mean": 2, "sd": 0, "smallest": 2, "largest": 2}
+    assert found["numbers"]["by_run"]["second"]["epochs"] == 2
+    assert (out / "alpha_gap.svg").exists()
+    assert analysis.main(["alpha_gap", "--run", str(searched), str(second)]) == 0
+    assert (searched.parent / "run-and-1-more-analysis" / "alpha_gap" / "rows.csv").exists()
+    other = copied("other", search__learning_rate=0.1)
+    assert analysis.main(["alpha_gap", "--run", str(searched), str(other), "--out", str(out)]) == 2
+    assert f"{other}: differs from {searched} in search.learning_rate" in capsys.readouterr().err
+
+
+@pytest.mark.xdist_group("analysis")
+def test_selections_of_several_runs_have_a_folder_for_each_run(searched, tmp_path):
+    second, out = tmp_path / "second", tmp_path / "out"
+    shutil.copytree(searched, second)
+    assert analysis.main(["cells", "--run", str(searched), str(second), "--out", str(out)]) == 0
+    drawn = {file.stem for file in out.glob("*.svg")}
+    kinds = [f"{s}-{kind}" for s in ("magnitude", "perturbation") for kind in tiny.SPACE.cells]
+    assert drawn == {f"{name}-{kind}" for name in ("run", "second") for kind in kinds}
+
+
 def opened(workdir, tmp_path):
     from experiments.analysis.subject import Subject
     from experiments.engine.interrupts import Interrupts
@@ -476,8 +584,9 @@ def test_tables_mark_how_each_cell_was_run(benched, tmp_path, capsys):
         (["shuffle", "--run", "RUN"], "edges of tiny cannot change places"),
         (["variance", "--run", "RUN", "--images", "1"], "--images is 1, expected 2 to 65"),
         (["curvature", "--run", "RUN"], "--images is 256, expected 32 (search.batch_size) to 65, the validation images"),
+        (["collapse", "--run", "nowhere"], "nowhere: not a run directory: it has no run.json"),
         (["cells", "--run", "RUN", "--out", "RUN"], "is in a run, which is only read: name another"),
-        (["cells", "--run", "RUN", "RUN"], "--run names 2 runs, but cells is of one"),
+        (["cells", "--run", "RUN", "RUN"], "--run names two runs of one name: rename one"),
     ],
 )  # fmt: skip
 @pytest.mark.xdist_group("analysis")

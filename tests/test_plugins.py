@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from darts_pt_jax import record
+from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.spaces import SPACES
 from experiments import main, sweep
 from experiments.config import settings
@@ -116,6 +117,19 @@ def pictures(tmp_path):
     file = tmp_path / "pictures.npz"
     np.savez(file, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     return file
+
+
+@pytest.mark.xdist_group("own")
+def test_the_example_selects_by_its_own_method_and_by_others(custom, tmp_path):
+    assert "By sampled:" in (custom / "run" / "report.md").read_text()
+    chosen = Genotype.from_text((custom / "run" / "genotype.txt").read_text())
+    names = set(chosen.operations("normal") + chosen.operations("reduce"))
+    assert "gated_conv_1x1" in names and names <= {"skip_connect", "avg_pool_3x3", "gated_conv_1x1"}
+    keys = {**SMALL, "stages": "select,report", "init_from": custom / "run", "select.method": "perturbation"}
+    other = [f"--config.{key}={value}" for key, value in keys.items()]
+    done = plain(["experiments.main", f"--config={custom}/my_space.py", f"--workdir={tmp_path / 'again'}", *other])
+    assert done.returncode == 0, done.stderr
+    assert "By perturbation:" in (tmp_path / "again" / "report.md").read_text()
 
 
 @pytest.mark.xdist_group("own")

@@ -1,10 +1,10 @@
-"""The analyses of the paper, each on a finished search that is only read.
+"""The analyses of the paper, each on finished searches that are only read.
 
-    python -m experiments.analysis NAME --run RUN_DIR [--out DIR]
+    python -m experiments.analysis NAME --run RUN_DIR [RUN_DIR ...] [--out DIR]
 
-Leaves numbers.json, rows.csv, and figures as SVG and PNG in DIR (default: RUN_DIR-analysis/NAME). Measurements
-that take long are kept, and the same command again continues. `python -m experiments.analysis NAME --help` lists the
-options of an analysis.
+Leaves numbers.json, rows.csv, and figures as SVG and PNG in DIR (default: RUN_DIR-analysis/NAME, named after the first
+run). Several runs differ in their seeds alone; the figures show their mean and range. Measurements that take long are
+kept, and the same command again continues. `python -m experiments.analysis NAME --help` lists the options of an analysis.
 
 Exit codes: 0 done, 1 failed, 2 a setting or a file is wrong, 130 interrupted (Ctrl-C), 143 terminated.
 """
@@ -35,7 +35,8 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
     from darts_pt_jax.checkpoints import DamagedError
     from darts_pt_jax.record import RecordError
     from experiments import analysis
-    from experiments.analysis.subject import Subject
+    from experiments.analysis.result import joined
+    from experiments.analysis.subject import opened, title_of
     from experiments.config import plugins
     from experiments.engine import failures, locks, machine
     from experiments.errors import ConfigError, RunError
@@ -47,19 +48,21 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
         asked = _arguments(argv, analysis.ANALYSES)
         chosen = analysis.ANALYSES[asked.name]
         runs = [pathlib.Path(os.path.abspath(run_directory)) for run_directory in asked.run]
-        out = pathlib.Path(asked.out or runs[0].with_name(f"{runs[0].name}-analysis") / asked.name)
+        out = pathlib.Path(asked.out or runs[0].with_name(_beside(runs)) / asked.name)
         if any(one == out.resolve() or one in out.resolve().parents for one in runs):
             raise ConfigError(f"--out {out} is in a run, which is only read: name another")
-        if not chosen.several:
-            if len(runs) > 1:
-                raise ConfigError(f"--run names {len(runs)} runs, but {asked.name} is of one")
+        subjects = []
+        if not chosen.whole:
             keys = {"data.path": asked.data, "report.nasbench201": asked.table}
-            subject = Subject(runs[0], {key: value for key, value in keys.items() if value}, out, stop)
-            machine.prepare(subject.config)
+            subjects = opened(runs, {key: value for key, value in keys.items() if value}, out, stop)
+            machine.prepare(subjects[0].config)
         out.mkdir(parents=True, exist_ok=True)
         with locks.locked(out / "lock"):
-            result = chosen.run(runs if chosen.several else subject, asked)
-            _write(out, {"analysis": asked.name, "paper": chosen.paper, "runs": asked.run}, result)
+            title = title_of(subjects)
+            results = _carried_out(chosen, subjects, asked) if subjects else {"": chosen.run(runs, asked)}
+            result = joined(results) if len(results) > 1 else next(iter(results.values()))
+            drawn = {**result.figures, **chosen.draw(title, list(results.values()))}
+            _write(out, {"analysis": asked.name, "paper": chosen.paper, "runs": asked.run}, result, drawn)
     except (RunError, DamagedError, RecordError, FloatingPointError, OSError) as error:
         return commands.fail(error, 1)
     except ValueError as error:  # ConfigError, DataError, TableError
@@ -69,8 +72,28 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
             return commands.fail(f"{asked.name}: out of memory: name fewer --images, or a run with fewer channels", 1)
         return commands.fail(f"{type(error).__name__}: {str(error)[:300]}", 1)
     print(result.says)
-    print(f"the numbers and {', '.join(f'{name}.svg' for name in result.figures)} are in {out}")
+    print(f"the numbers and {', '.join(f'{name}.svg' for name in drawn)} are in {out}")
     return 0
+
+
+def _beside(runs: Sequence[pathlib.Path]) -> str:
+    """The name of the folder for the analyses of these runs."""
+    more = len(runs) - 1
+    return f"{runs[0].name}-and-{more}-more-analysis" if more else f"{runs[0].name}-analysis"
+
+
+def _carried_out(chosen, subjects: list, asked: argparse.Namespace) -> dict:
+    """The result of each run by its name; a run's images and programs are freed before the next."""
+    import jax
+
+    results = {}
+    while subjects:
+        subject = subjects.pop(0)
+        subject.out.mkdir(exist_ok=True)
+        results[subject.directory.name] = chosen.run(subject, asked)
+        if subjects:
+            jax.clear_caches()
+    return results
 
 
 def _arguments(argv: Sequence[str], analyses: dict) -> argparse.Namespace:
@@ -83,7 +106,7 @@ def _arguments(argv: Sequence[str], analyses: dict) -> argparse.Namespace:
         command.add_argument("--run", required=True, nargs="+", metavar="RUN_DIR", help="whose search is finished")
         command.add_argument("--out", metavar="DIR", help=f"default: RUN_DIR-analysis/{name}")
         plugins.add_option(command)
-        if not one.several:
+        if not one.whole:
             command.add_argument("--data", metavar="NPZ", help="where the run's images are now")
             command.add_argument("--table", metavar="NPZ", help="accuracies of NAS-Bench-201")
         for option, says in one.options.items():
@@ -91,7 +114,7 @@ def _arguments(argv: Sequence[str], analyses: dict) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _write(out: pathlib.Path, about: dict, result):
+def _write(out: pathlib.Path, about: dict, result, drawn: dict):
     from darts_pt_jax import draw, record
 
     rows = io.StringIO()
@@ -100,7 +123,7 @@ def _write(out: pathlib.Path, about: dict, result):
     writer.writeheader()
     writer.writerows(result.rows)
     record.write_text(out / "rows.csv", rows.getvalue())
-    for name, figure in result.figures.items():
+    for name, figure in drawn.items():
         draw.save(figure, out / name)
     numbers = {**about, "numbers": result.numbers, "rows": result.rows}
     record.write_text(out / "numbers.json", json.dumps(numbers, indent=1) + "\n")

@@ -1,11 +1,15 @@
 """How much the alphas prefer skip_connect to the convolutions, against the supernet's accuracy (paper, Figure 3)."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from matplotlib.figure import Figure
 
 from darts_pt_jax import ops
 from darts_pt_jax.spaces import SearchSpace
 from experiments.analysis import figures
-from experiments.analysis.subject import Options, Result, Subject
+from experiments.analysis.result import Result
+from experiments.analysis.subject import Options, Subject
 from experiments.errors import ConfigError
 from experiments.reporting.measures import correlation
 
@@ -44,19 +48,26 @@ def run(subject: Subject, options: Options) -> Result:
         raise ConfigError(f"--run {subject.directory}: no edge of {space.name} has skip_connect and a convolution")
     gaps, accuracies = ([row[name] for row in rows] for name in ("gap", "valid_accuracy"))
     numbers = {"epochs": len(rows), **correlation(gaps, accuracies)}
-    figure, (axes,) = figures.panels(subject.name, [("epoch", "skip_connect less convolutions, mean weight")])
-    epochs = [row["epoch"] for row in rows]
-    (one,) = axes.plot(epochs, gaps, ".-", color=figures.COLOURS[0], label="gap of the weights")
+    said = "not defined" if numbers["spearman"] is None else f"{numbers['spearman']:.2f}"
+    says = (
+        f"gap {gaps[0]:.4f} after epoch {rows[0]['epoch']}, {gaps[-1]:.4f} after epoch {rows[-1]['epoch']}; "
+        f"rank correlation with the supernet's accuracy over {len(rows)} epochs: {said}"
+    )
+    return Result(numbers, rows, says)
+
+
+def draw(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
+    """Gap and accuracy over the epochs."""
+    figure, (axes,) = figures.panels(title, [("epoch", "skip_connect less convolutions, mean weight")])
     other = axes.twinx()
     other.spines["top"].set_visible(False)
     other.tick_params(labelsize=7)
     other.set_ylabel("validation accuracy of the supernet, %", fontsize=8)
-    (two,) = other.plot(epochs, accuracies, ".--", color=figures.COLOURS[1], label="accuracy")
+    gaps, accuracies = (
+        [[(row["epoch"], row[name]) for row in run.rows] for run in runs] for name in ("gap", "valid_accuracy")
+    )
+    one = figures.curve(axes, gaps, color=figures.COLOURS[0], label="gap of the weights")
+    two = figures.curve(other, accuracies, ".--", color=figures.COLOURS[1], label="accuracy")
     figures.whole_numbers(axes)
     figure.legend(handles=[one, two], loc="outside lower center", ncols=2, frameon=False, fontsize=7)
-    said = "not defined" if numbers["spearman"] is None else f"{numbers['spearman']:.2f}"
-    says = (
-        f"gap {gaps[0]:.4f} after epoch {epochs[0]}, {gaps[-1]:.4f} after epoch {epochs[-1]}; rank correlation with the "
-        f"supernet's accuracy over {len(rows)} epochs: {said}"
-    )
-    return Result(numbers, rows, {"alpha_gap": figure}, says)
+    return {"alpha_gap": figure}

@@ -4,9 +4,13 @@ See RobustDARTS, section 4, and the paper, section 2.
 """
 
 import functools
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
 
 from experiments.analysis import figures
-from experiments.analysis.subject import Options, Result, Subject
+from experiments.analysis.result import Result
+from experiments.analysis.subject import Options, Subject
 from experiments.errors import ConfigError
 from experiments.reporting.measures import correlation
 
@@ -38,14 +42,20 @@ def run(subject: Subject, options: Options) -> Result:
     known = [(row["epoch"], row["eigenvalue"]) for row in rows if row["eigenvalue"] is not None]
     if not known:
         raise ConfigError(f"--run {subject.directory}: Lanczos' method converged at no epoch: raise curvature.images")
-    figure, (axes,) = figures.panels(subject.name, [("epoch", "largest eigenvalue of the Hessian in the alphas")])
-    axes.plot(*zip(*known, strict=True), ".-", color=figures.COLOURS[0])
-    figures.whole_numbers(axes)
     numbers = {"images": images, "not_converged": len(rows) - len(known)}
     numbers |= {"with_epoch": correlation(*map(list, zip(*known, strict=True)))}
     one = "; a search with curvature.every, or with checkpoint.snapshots, has more" * (len(known) == 1)
     says = f"{known[0][1]:.4g} after epoch {known[0][0]}, {known[-1][1]:.4g} after epoch {known[-1][0]}{one}"
-    return Result(numbers, rows, {"curvature": figure}, says)
+    return Result(numbers, rows, says)
+
+
+def draw(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
+    """The eigenvalue over the epochs at which Lanczos' method converged."""
+    figure, (axes,) = figures.panels(title, [("epoch", "largest eigenvalue of the Hessian in the alphas")])
+    known = [[(row["epoch"], row["eigenvalue"]) for row in run.rows if row["eigenvalue"] is not None] for run in runs]
+    figures.curve(axes, known, color=figures.COLOURS[0])
+    figures.whole_numbers(axes)
+    return {"curvature": figure}
 
 
 def _of_snapshot(subject: Subject, epoch: int, images: int) -> float | None:

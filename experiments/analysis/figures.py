@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from darts_pt_jax.draw import COLOURS, GREY, LIGHT
 
-__all__ = ["COLOURS", "GREY", "LIGHT", "few_ticks", "panels", "whole_numbers"]
+__all__ = ["COLOURS", "GREY", "LIGHT", "curve", "few_ticks", "panels", "point", "whole_numbers"]
 
 
 def panels(title: str, labels: Sequence[tuple[str, str]], height: float = 3.6) -> tuple[Figure, list[Axes]]:
@@ -33,6 +35,42 @@ def panels(title: str, labels: Sequence[tuple[str, str]], height: float = 3.6) -
     for empty in axes[len(labels) :]:
         empty.remove()
     return figure, axes[: len(labels)]
+
+
+Points = Sequence[tuple[float, float]]
+"""Pairs (x, y) of one run."""
+
+
+def curve(axes: Axes, runs: Sequence[Points], style: str = ".-", **how) -> Line2D:
+    """Draws the mean over the runs that have an x, and the range from the smallest to the largest value as a band.
+
+    Args:
+      axes: where.
+      runs: the points of each run.
+      style: of the line, as matplotlib's format.
+      how: color and label of the line; the band has the same colour.
+
+    Returns:
+      The line, for a legend.
+    """
+    values = {}
+    for x, y in (point for points in runs for point in points):
+        values.setdefault(x, []).append(y)
+    at = sorted(values)
+    (line,) = axes.plot(at, [np.mean(values[x]) for x in at], style, **how)
+    if len(runs) > 1:
+        low, high = ([best(values[x]) for x in at] for best in (min, max))
+        axes.fill_between(at, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+    return line
+
+
+def point(axes: Axes, points: Points, style: str = "o", **how) -> tuple[float, float]:
+    """Draws the mean of the points, with bars from the smallest to the largest x and y of several; returns the mean."""
+    mean = np.mean(points, 0)
+    bars = np.abs(np.stack([np.min(points, 0), np.max(points, 0)]) - mean) if len(points) > 1 else None
+    x_bar, y_bar = (None, None) if bars is None else (bars[:, :1], bars[:, 1:])
+    axes.errorbar(*mean, y_bar, x_bar, style, markersize=4, elinewidth=0.8, **how)
+    return float(mean[0]), float(mean[1])
 
 
 def few_ticks(axes: Axes):

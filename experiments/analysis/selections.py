@@ -4,10 +4,14 @@ Each has a run directory within that of the analysis, such as `perturbation-epoc
 """
 
 import pathlib
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
 
 from darts_pt_jax import draw, nasbench201, record
 from experiments.analysis import figures
-from experiments.analysis.subject import Options, Result, Subject
+from experiments.analysis.result import Result
+from experiments.analysis.subject import Options, Subject
 from experiments.errors import ConfigError
 from experiments.reporting.lines import end_of_search
 from experiments.reporting.markdown import table_head, table_row
@@ -28,20 +32,32 @@ def trajectory(subject: Subject, options: Options) -> Result:
     for epoch in subject.kept:
         place = subject.carry_out(subject.selection(f"perturbation-epoch{epoch}", epoch, select__method="perturbation"))
         rows.append({"epoch": epoch, "selection": "perturbation", **subject.looked_up(read_genotype(place))})
-    figure, axes = figures.panels(subject.name, [("epoch", f"{name}, test accuracy, %") for name in METRICS.values()])
-    for one, name in zip(axes, METRICS, strict=True):
-        for colour, selection in zip(figures.COLOURS, ("magnitude", "perturbation"), strict=False):
-            points = [(row["epoch"], row[name]) for row in rows if row["selection"] == selection]
-            if points:
-                one.plot(*zip(*points, strict=True), ".-", color=colour, label=f"by {selection}")
-        one.axhline(medians[name], color=figures.LIGHT, linewidth=0.8, label="median of all")
-        figures.whole_numbers(one)
-    axes[0].legend(frameon=False, fontsize=6.5)
     end = end_of_search(subject.metrics)["epoch"]
     last = {row["selection"]: row["c10_test"] for row in rows if row["epoch"] == end}
     numbers = {"at_the_end_of_the_search": last, "median": medians}
+    if len(last) == 2:
+        numbers["perturbation_less_magnitude"] = last["perturbation"] - last["magnitude"]
     says = ", ".join(f"by {selection} {value:.2f} %" for selection, value in last.items())
-    return Result(numbers, rows, {"trajectory": figure}, f"at the end of the search, on CIFAR-10's test set: {says}")
+    return Result(numbers, rows, f"at the end of the search, on CIFAR-10's test set: {says}")
+
+
+def draw_trajectory(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
+    """The accuracies in the table over the epochs, by selection; a panel for each data set."""
+    figure, axes = figures.panels(title, [("epoch", f"{name}, test accuracy, %") for name in METRICS.values()])
+    for one, name in zip(axes, METRICS, strict=True):
+        for colour, selection in zip(figures.COLOURS, ("magnitude", "perturbation"), strict=False):
+            points = [[(row["epoch"], row[name]) for row in _of(run, selection)] for run in runs]
+            if any(points):
+                figures.curve(one, points, color=colour, label=f"by {selection}")
+        one.axhline(runs[0].numbers["median"][name], color=figures.LIGHT, linewidth=0.8, label="median of all")
+        figures.whole_numbers(one)
+    axes[0].legend(frameon=False, fontsize=6.5)
+    return {"trajectory": figure}
+
+
+def _of(run: Result, selection: str) -> list[dict]:
+    """The rows of a selection."""
+    return [row for row in run.rows if row["selection"] == selection]
 
 
 def cells(subject: Subject, options: Options) -> Result:
@@ -69,7 +85,7 @@ def cells(subject: Subject, options: Options) -> Result:
         f"by {selection}: {', '.join(f'{count} in the {kind} cell' for kind, count in counts.items())}"
         for selection, counts in free.items()
     )
-    return Result(numbers, rows, drawn, f"operations without parameters {says}")
+    return Result(numbers, rows, f"operations without parameters {says}", drawn)
 
 
 def tuning(subject: Subject, options: Options) -> Result:
@@ -92,17 +108,25 @@ def tuning(subject: Subject, options: Options) -> Result:
         for line in record.JsonLines(place / "metrics.jsonl").read():
             if line["stage"] == "select" and line["decisions"] <= operations:
                 rows.append({name: line[name] for name in rows[0] if name in line} | {"selection": selection})
-    figure, (axes,) = figures.panels(subject.name, [("operation decisions", "validation accuracy, %")])
-    for colour, selection in zip(figures.COLOURS, places, strict=False):
-        points = [(row["decisions"], row["valid_accuracy"]) for row in rows if row["selection"] == selection]
-        axes.plot(*zip(*points, strict=True), ".-", color=colour, label=f"by {selection}")
-    axes.legend(frameon=False, fontsize=7)
-    figures.whole_numbers(axes)
     last = {row["selection"]: row["valid_accuracy"] for row in rows}
-    numbers = {"at_the_end_of_the_search": start, "after_the_last_operation": last}
+    ahead = last["perturbation"] - last["magnitude"]
+    numbers = {
+        "at_the_end_of_the_search": start, "after_the_last_operation": last, "perturbation_less_magnitude": ahead,
+    }  # fmt: skip
     after = ", ".join(f"by {selection} {value:.2f} %" for selection, value in last.items())
     says = f"{start:.2f} % before any decision, after the last operation {after}"
-    return Result(numbers, rows, {"tuning": figure}, says)
+    return Result(numbers, rows, says)
+
+
+def draw_tuning(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
+    """Validation accuracy over the decisions, by selection."""
+    figure, (axes,) = figures.panels(title, [("operation decisions", "validation accuracy, %")])
+    for colour, selection in zip(figures.COLOURS, ("perturbation", "magnitude"), strict=False):
+        points = [[(row["decisions"], row["valid_accuracy"]) for row in _of(run, selection)] for run in runs]
+        figures.curve(axes, points, color=colour, label=f"by {selection}")
+    axes.legend(frameon=False, fontsize=7)
+    figures.whole_numbers(axes)
+    return {"tuning": figure}
 
 
 def interval(subject: Subject, options: Options) -> Result:
@@ -115,14 +139,21 @@ def interval(subject: Subject, options: Options) -> Result:
         keys = {"select__method": "perturbation", "select__interval": epochs}
         place = subject.carry_out(subject.selection(f"interval{epochs}", **keys))
         rows.append({"interval": epochs, **subject.looked_up(read_genotype(place))})
-    figure, axes = figures.panels(subject.name, [("epochs of tuning", f"{name}, %") for name in METRICS.values()])
-    for one, name in zip(axes, METRICS, strict=True):
-        one.plot([row["interval"] for row in rows], [row[name] for row in rows], "o-", color=figures.COLOURS[0])
-        one.axhline(medians[name], color=figures.LIGHT, linewidth=0.8)
-        figures.whole_numbers(one)
     lines = table_head("epochs of tuning", *METRICS.values())
     lines += [table_row(row["interval"], *(f"{row[name]:.2f}" for name in METRICS)) for row in rows]
-    return Result({"median": medians}, rows, {"interval": figure}, "\n".join(lines))
+    accuracies = {str(row["interval"]): row["c10_test"] for row in rows}
+    return Result({"median": medians, "c10_test_by_epochs": accuracies}, rows, "\n".join(lines))
+
+
+def draw_interval(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
+    """The accuracies in the table over the epochs of tuning; a panel for each data set."""
+    figure, axes = figures.panels(title, [("epochs of tuning", f"{name}, %") for name in METRICS.values()])
+    for one, name in zip(axes, METRICS, strict=True):
+        points = [[(row["interval"], row[name]) for row in run.rows] for run in runs]
+        figures.curve(one, points, "o-", color=figures.COLOURS[0])
+        one.axhline(runs[0].numbers["median"][name], color=figures.LIGHT, linewidth=0.8)
+        figures.whole_numbers(one)
+    return {"interval": figure}
 
 
 def _finished(subject: Subject, method: str) -> pathlib.Path | None:

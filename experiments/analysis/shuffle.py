@@ -5,18 +5,21 @@ drawn for each kind and swapped in all its cells; the two have the same stride a
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 from darts_pt_jax import architecture, bilevel, supervised
 from darts_pt_jax.data import batches
 from darts_pt_jax.metrics import Metrics
 from experiments.analysis import figures, swaps
 from experiments.analysis.layered import LayeredNetwork
-from experiments.analysis.subject import Options, Result, Subject
+from experiments.analysis.result import Result
+from experiments.analysis.subject import Options, Subject
 from experiments.errors import ConfigError, RunError
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.measures import spread
@@ -50,8 +53,7 @@ def run(subject: Subject, options: Options) -> Result:
         found = measured(name, test)
         rows += [{"network": name, "swapped": swapped, "test_accuracy": value} for swapped, value in found]
     numbers, lines = {**asked, "test_images": _steps(subject) * subject.config.search.batch_size, "networks": {}}, []
-    figure, (axes,) = figures.panels(f"{subject.name}; plain networks: {epochs} epochs", [("", "test accuracy, %")])
-    for i, (name, of_paper) in enumerate(PAPER.items()):
+    for name, of_paper in PAPER.items():
         before, *after = [row["test_accuracy"] for row in rows if row["network"] == name]
         mean, deviation = spread(after)
         found = {"before": before, "after": mean, "after_sd": deviation}
@@ -59,14 +61,24 @@ def run(subject: Subject, options: Options) -> Result:
         sd = "" if deviation is None else f" ± {deviation:.2f}"
         in_paper = of_paper[0], f"{of_paper[1]} ± {of_paper[2]}"
         lines.append(table_row(name, f"{before:.2f}", f"{mean:.2f}{sd}", *in_paper))
-        labels = ("before", "after a swap") if i == 0 else (None, None)
-        axes.plot([i - 0.1], [before], "o", color=figures.COLOURS[0], label=labels[0])
-        axes.plot([i + 0.1] * len(after), after, "x", color=figures.COLOURS[1], label=labels[1])
     head = table_head("", "test accuracy, %", f"after {options.draws} swaps", "paper, before", "paper, after")
+    return Result(numbers, rows, "\n".join([*head, *lines]))
+
+
+def draw(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
+    """The accuracies of each network before and after, every swap of every run."""
+    epochs = runs[0].numbers["epochs"]
+    figure, (axes,) = figures.panels(f"{title}; plain networks: {epochs} epochs", [("", "test accuracy, %")])
+    for i, name in enumerate(PAPER):
+        values = [[row["test_accuracy"] for row in run.rows if row["network"] == name] for run in runs]
+        before, after = [one[0] for one in values], [value for one in values for value in one[1:]]
+        labels = (None, None) if i else ("before", "after a swap")
+        axes.plot([i - 0.1] * len(before), before, "o", color=figures.COLOURS[0], label=labels[0])
+        axes.plot([i + 0.1] * len(after), after, "x", color=figures.COLOURS[1], label=labels[1])
     axes.set_xticks(range(len(PAPER)), list(PAPER))
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=7)
-    return Result(numbers, rows, {"shuffle": figure}, "\n".join([*head, *lines]))
+    return {"shuffle": figure}
 
 
 def _steps(subject: Subject) -> int:

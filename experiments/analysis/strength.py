@@ -5,20 +5,26 @@ decisions of a selection. Its validation accuracy after that is the candidate's 
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
 from darts_pt_jax import architecture, ops
 from experiments.analysis import figures
-from experiments.analysis.subject import Options, Result, Subject
+from experiments.analysis.result import Result
+from experiments.analysis.subject import Options, Subject
 from experiments.errors import ConfigError
 from experiments.reporting.measures import correlation
 from experiments.training.supernet import Regime
 
 OPTIONS = {
-    "edges": {"default": "3", "help": "how many edges are drawn, or KIND:EDGE,EDGE,... or KIND:all (default: 3)"},
+    "edges": {
+        "default": "3",
+        "help": "how many edges are drawn, the same for all runs, or KIND:EDGE,EDGE,... or KIND:all (default: 3)",
+    },
     "epochs": {"type": int, "default": 5, "help": "of tuning after an edge is discretised (default: 5)"},
 }
 
@@ -32,7 +38,7 @@ def edges(subject: Subject, text: str) -> list[tuple[str, int]]:
     space = subject.space
     every = [(kind, e) for kind, graph in space.cells.items() for e in range(len(graph.edges))]
     if text.isdecimal() and 1 <= int(text) <= len(every):
-        drawn = np.random.RandomState(subject.config.seed).permutation(len(every))[: int(text)]
+        drawn = np.random.RandomState(0).permutation(len(every))[: int(text)]
         return [every[i] for i in sorted(drawn)]
     kind, _, numbers = text.partition(":")
     of_kind = [edge for edge in every if edge[0] == kind]
@@ -57,23 +63,30 @@ def run(subject: Subject, options: Options) -> Result:
             found = measured([kind, e, name], measure)
             rows.append({"kind": kind, "edge": e, "operation": name, "weight": float(weights[kind][e, o]), **found})
     summary = summarise(rows)
-    labels = [("weight of the operation", "accuracy after discretising, %")] * len(chosen)
-    figure, axes = figures.panels(f"{subject.name}; {options.epochs} epochs of tuning", labels)
-    for one, edge in zip(axes, chosen, strict=True):
-        of_edge = [row for row in rows if (row["kind"], row["edge"]) == edge]
-        one.set_title(f"{edge[0]} edge {edge[1]}", fontsize=8)
-        for row in of_edge:
-            colour = figures.COLOURS[0] if ops.is_convolution(row["operation"]) else figures.GREY
-            point = row["weight"], row["accuracy"]
-            one.plot(*point, "o", color=colour, markersize=4)
-            one.annotate(row["operation"], point, (3, 3), textcoords="offset points", fontsize=6)
-        one.margins(0.25)
-        figures.few_ticks(one)
     agree, count = summary["edges_agreeing"], len(chosen)
     says = f"the operation with the largest weight is the strongest on {agree} of {count} edges"
     if summary["mean_spearman"] is not None:
         says += f"; rank correlation within an edge {summary['mean_spearman']:.2f} on average"
-    return Result({"epochs": options.epochs, **summary}, rows, {"strength": figure}, says)
+    return Result({"epochs": options.epochs, **summary}, rows, says)
+
+
+def draw(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
+    """A panel for each edge: accuracy over weight, a point for each operation; of several runs the mean and the range."""
+    places = {}
+    for row in (row for run in runs for row in run.rows):
+        points = places.setdefault((row["kind"], row["edge"]), {}).setdefault(row["operation"], [])
+        points.append((row["weight"], row["accuracy"]))
+    labels = [("weight of the operation", "accuracy after discretising, %")] * len(places)
+    figure, axes = figures.panels(f"{title}; {runs[0].numbers['epochs']} epochs of tuning", labels)
+    for one, ((kind, edge), operations) in zip(axes, places.items(), strict=True):
+        one.set_title(f"{kind} edge {edge}", fontsize=8)
+        for name, points in operations.items():
+            colour = figures.COLOURS[0] if ops.is_convolution(name) else figures.GREY
+            mean = figures.point(one, points, color=colour)
+            one.annotate(name, mean, (3, 3), textcoords="offset points", fontsize=6)
+        one.margins(0.25)
+        figures.few_ticks(one)
+    return {"strength": figure}
 
 
 def summarise(rows: list[dict]) -> dict:

@@ -1,14 +1,12 @@
-"""The subject of an analysis, a finished search, which is only read; and the result that an analysis leaves."""
+"""The subject of an analysis: a finished search, which is only read."""
 
-import dataclasses
 import functools
 import pathlib
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 from darts_pt_jax import nasbench201, record
 from darts_pt_jax.bilevel import SearchState
@@ -19,7 +17,7 @@ from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.spaces import SPACES
 from experiments.analysis.measured import Measured
 from experiments.config.rules import check
-from experiments.config.schema import Config, seed_of
+from experiments.config.schema import Config, deciding, differing, seed_of
 from experiments.config.settings import Settings
 from experiments.engine import execute
 from experiments.engine.interrupts import Interrupts
@@ -34,21 +32,31 @@ Options = types.SimpleNamespace
 """The values of an analysis' options, by name."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What an analysis found.
+def opened(runs: Sequence[pathlib.Path], keys: dict, out: pathlib.Path, stop: Interrupts) -> list["Subject"]:
+    """The runs of one analysis; of several, each has a folder of its own in `out`.
 
-    Attributes:
-      numbers: what holds for the whole, as a JSON value.
-      rows: what was measured, all rows with the same keys.
-      figures: by file name without suffix.
-      says: for the screen, a sentence or a Markdown table.
+    Raises:
+      ConfigError: a run cannot be opened, or differs from the first in more than its seeds, or two have one name.
     """
+    places = [out / run.name for run in runs] if len(runs) > 1 else [out]
+    if len(set(places)) < len(places):
+        raise ConfigError("--run names two runs of one name: rename one, since results are kept by the name of the run")
+    subjects = [Subject(run, keys, place, stop) for run, place in zip(runs, places, strict=True)]
+    for subject in subjects[1:]:
+        if keys_of_both := differing([subjects[0].config, subject.config], deciding()):
+            raise ConfigError(
+                f"--run {subject.directory}: differs from {subjects[0].directory} in {', '.join(keys_of_both)}: the runs of "
+                f"this analysis may differ in their seeds only"
+            )
+    return subjects
 
-    numbers: dict
-    rows: list[dict]
-    figures: dict[str, Figure]
-    says: str
+
+def title_of(subjects: Sequence["Subject"]) -> str:
+    """What figures call the runs."""
+    if not subjects:
+        return ""
+    seeds = ", ".join(str(subject.seed) for subject in subjects)
+    return f"{subjects[0].about}, seed{'s' if len(subjects) > 1 else ''} {seeds}"
 
 
 class _Checked(Loop):
@@ -97,11 +105,15 @@ class Subject:
             )
 
     @property
-    def name(self) -> str:
-        """What figures call the run."""
-        config = self.config
-        alphas = "" if learns_alphas(config) else ", alphas fixed"
-        return f"{config.space}, {config.search.epochs} epochs{alphas}, seed {seed_of(config, 'search')}"
+    def about(self) -> str:
+        """What figures call the run, without its seed."""
+        alphas = "" if learns_alphas(self.config) else ", alphas fixed"
+        return f"{self.config.space}, {self.config.search.epochs} epochs{alphas}"
+
+    @property
+    def seed(self) -> int:
+        """The seed of the search."""
+        return seed_of(self.config, "search")
 
     @property
     def searched(self) -> list[dict]:

@@ -17,7 +17,8 @@ from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop.published import genotypes
 from darts_pt_jax.selection.methods import METHODS
 from experiments.analysis import figures
-from experiments.analysis.subject import Options, Result
+from experiments.analysis.result import Result
+from experiments.analysis.subject import Options
 from experiments.config.schema import KEYS, Config, deciding, flatten, frozen, seed_of
 from experiments.errors import ConfigError, RunError
 from experiments.reporting.markdown import table_head, table_row
@@ -120,7 +121,7 @@ def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
         ours, best = ("" if row["ours"] is None else f"{row[name]:.2f}" for name in ("ours", "best"))
         cells = (row[name] for name in ("table", "space", "data", "method", "paper"))
         lines.append(table_row(*cells, ours + sd, best, f"{row['runs']}, {row['seeds']}", row["protocol"]))
-    return Result({"left_out": left_out}, rows, {"tables": _drawn(rows)}, "\n".join([*lines, "", *left_out]))
+    return Result({"left_out": left_out}, rows, "\n".join([*lines, "", *left_out]))
 
 
 Found = tuple[int, float, list[str]]
@@ -146,8 +147,9 @@ def _found(workdirs: Sequence[pathlib.Path], table: str | None) -> tuple[dict[Ce
     return found, left_out
 
 
-def _drawn(rows: Sequence[dict]) -> Figure:
+def draw(_: str, results: Sequence[Result]) -> dict[str, Figure]:
     """The paper's errors and ours, a line for each cell."""
+    rows = results[0].rows
     figure, (axes,) = figures.panels(
         "test error of the paper, and ours", [("test error, %", "")], height=0.13 * len(rows) + 1
     )
@@ -160,7 +162,7 @@ def _drawn(rows: Sequence[dict]) -> Figure:
     axes.set_yticks(range(len(rows)), names, fontsize=5)
     axes.invert_yaxis()
     axes.legend(frameon=False, fontsize=7)
-    return figure
+    return {"tables": figure}
 
 
 def _runs(workdirs: Sequence[pathlib.Path]) -> list[pathlib.Path]:

@@ -11,6 +11,8 @@ where Cov is the covariance of o - m* and x - m*, and Z the sum of both numerato
 logarithm does not exist: theta is outside of 0 to 1, and there are no optimal alphas.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,8 @@ from darts_pt_jax import architecture
 from darts_pt_jax.data import batches
 from darts_pt_jax.spaces import CellGraph
 from experiments.analysis import figures
-from experiments.analysis.subject import Options, Result, Subject
+from experiments.analysis.result import Result
+from experiments.analysis.subject import Options, Subject
 from experiments.errors import ConfigError
 from experiments.reporting.measures import correlation, plain_kinds
 
@@ -63,11 +66,16 @@ def run(subject: Subject, options: Options) -> Result:
         f"learned weight on {numbers['learned_prefers_skip']}; {numbers['without_optimal_alphas']} have no optimal alphas; "
         f"rank correlation {'not defined' if said is None else f'{said:.2f}'}"
     )
-    return Result(numbers, rows, {"variance": _drawn(subject.name, kinds, rows)}, says)
+    return Result(numbers, rows, says)
 
 
-def _drawn(title: str, kinds: list[str], rows: list[dict]) -> Figure:
-    """Learned against optimal weights of skip_connect: a colour for each kind, crosses without optimal alphas."""
+def draw(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
+    """Learned against optimal weights of skip_connect, every edge of every run.
+
+    A kind of cell has a colour; a cross is an edge without optimal alphas.
+    """
+    rows = [row for run in runs for row in run.rows]
+    kinds = dict.fromkeys(row["kind"] for row in rows)
     labels = "optimal weight of skip_connect", "learned weight of skip_connect"
     figure, (axes,) = figures.panels(title, [labels])
     for colour, kind in zip(figures.COLOURS, kinds, strict=False):
@@ -77,7 +85,7 @@ def _drawn(title: str, kinds: list[str], rows: list[dict]) -> Figure:
             axes.plot(*points, marker, color=colour, markersize=4, label=f"{kind}, {words}")
     axes.plot((0, 1), (0, 1), color=figures.LIGHT, linewidth=0.8, zorder=0)
     axes.legend(frameon=False, fontsize=6.5)
-    return figure
+    return {"variance": figure}
 
 
 def _outputs(subject: Subject, count: int, cells: list[int]) -> tuple[dict, dict]:

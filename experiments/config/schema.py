@@ -8,7 +8,7 @@ The core of a run gets a `Config`; command line and config files build it (setti
 
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from ml_collections import ConfigDict
 
@@ -114,6 +114,11 @@ def of_supernet() -> frozenset[str]:
 def compared() -> frozenset[str]:
     """Keys by which runs are of different settings; the others are seeds, or free."""
     return frozenset(name for name, key in KEYS.items() if key.affects != "seed" and not key.free)
+
+
+def differing(configs: Sequence[Config], keys: Collection[str]) -> list[str]:
+    """Those of the keys in which some of the configs differ, sorted."""
+    return [key for key in sorted(keys) if len({str(value(config, key)) for config in configs}) > 1]
 
 
 def deciding() -> frozenset[str]:

@@ -68,14 +68,9 @@ def method_of(config: Config) -> str:
 
 def _groups(configs: Mapping[str, Config]) -> dict[Group, list[str]]:
     """The runs that differ in seeds alone, by space, method, selection, and the settings in which groups differ."""
-    flat = {name: schema.flatten(config) for name, config in configs.items()}
-    keys = sorted(schema.compared())
-    texts = {name: {key: str(values[key]) for key in keys} for name, values in flat.items()}
-    unnamed = [key for key in keys if key not in NAMED]
-    differing = [key for key in unnamed if len({values[key] for values in texts.values()}) > 1]
-    groups = {}
+    keys, groups = schema.differing(list(configs.values()), schema.compared() - set(NAMED)), {}
     for name, config in configs.items():
-        settings = ", ".join(f"{key}={texts[name][key]}" for key in differing)
+        settings = ", ".join(f"{key}={schema.value(config, key)}" for key in keys)
         space, selection = ("", config.genotype) if config.genotype else (config.space, config.select.method)
         groups.setdefault((space, method_of(config), selection, settings), []).append(name)
     return {Group(str(n), *group): names for n, (group, names) in enumerate(groups.items(), 1)}
