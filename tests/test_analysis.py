@@ -256,8 +256,10 @@ def analysed(name, workdir, out, *more):
         table = list(csv.DictReader(file))
     told = [{k: "" if v is None else str(v) for k, v in row.items()} for row in found["rows"]]
     assert table == told
-    figures = list(out.glob("*.svg"))
-    assert figures and all(figure.with_suffix(".png").stat().st_size > 1000 for figure in figures)
+    drawn = list(out.glob("*.svg"))
+    assert drawn and all(figure.with_suffix(".png").stat().st_size > 1000 for figure in drawn)
+    one = result.Result(found["numbers"], found["rows"], "")
+    ANALYSES[name].draw("of two runs", [one, one])
     return found["numbers"], found["rows"]
 
 
@@ -329,22 +331,30 @@ def test_collapse_compares_searches_of_any_settings(benched, tmp_path, capsys):
     other = tmp_path / "other"
     shutil.copytree(workdir, other)
     content = record.unsealed((other / "run.json").read_bytes())
-    content["config"] |= {"search.alpha_learning_rate": 0.1, "seed": 7}
+    content["config"] |= {"search.alpha_learning_rate": 0.1, "seed": 7, "data.examples": 0}
     record.write_text(other / "run.json", record.sealed(content))
     skips = {"normal": [[0.1, 0.6, 0.1, 0.1, 0.1]] * 6}
     changed = [m | {"edge_weights": skips} if m.get("epoch") == 2 else m for m in lines(other, "metrics.jsonl")]
     (other / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in changed))
     assert analysis.main(["collapse", "--run", str(workdir), str(other), "--out", str(tmp_path / "out")]) == 0
     steps = 130 // 2 // 32
-    assert f"| 0.1 | 7 | {2 * steps} | 6 of 6 | {2 * steps} |" in capsys.readouterr().out
+    assert f"| other | 0 | 0.1 | 7 | {2 * steps} | 6 of 6 | {2 * steps} |" in capsys.readouterr().out
     found = json.loads((tmp_path / "out" / "numbers.json").read_text())
-    assert found["numbers"]["keys"] == ["search.alpha_learning_rate"]
+    assert found["numbers"]["keys"] == ["data.examples", "search.alpha_learning_rate"]
     assert [row["step"] for row in found["rows"]] == [steps, 2 * steps] * 2
     space = SPACES["nasbench201"]
     assert [row["skip_edges"] for row in found["rows"][:2]] == [
         collapse.skip_edges(space, m["edge_weights"])[0] for m in lines(workdir, "metrics.jsonl") if m["stage"] == "search"
     ]  # fmt: skip
     assert (tmp_path / "out" / "collapse.svg").exists()
+    del content["images"]
+    record.write_text(other / "run.json", record.sealed(content))
+    assert analysis.main(["collapse", "--run", str(other), "--out", str(tmp_path / "out")]) == 2
+    assert f"--run {other}: an early version wrote it, without its number of images" in capsys.readouterr().err
+    shutil.copytree(workdir, tmp_path / "copy")
+    again = ["collapse", "--run", str(workdir), str(tmp_path / "copy"), "--out", str(tmp_path / "out")]
+    assert analysis.main(again) == 2
+    assert f"{tmp_path / 'copy'}: the same search as {workdir}" in capsys.readouterr().err
 
 
 def test_numbers_of_several_runs_are_summarised_by_name():
@@ -357,14 +367,25 @@ def test_numbers_of_several_runs_are_summarised_by_name():
 
 def test_a_curve_is_the_mean_with_a_band_over_the_runs():
     _, (axes,) = figures.panels("", [("x", "y")])
-    line = figures.curve(axes, [[(1, 10), (2, 20)], [(2, 40), (1, 30), (3, 5)]], label="mean")
-    assert line.get_xydata().tolist() == [[1, 20], [2, 30], [3, 5]]
+    line = figures.curve(axes, [[(1, 10), (2, 20)], [], [(2, 40), (1, 30), (3, 5)]], label="mean")
+    assert line.get_xydata().tolist() == [[1, 20], [2, 30]], "a run has no 3, another has no point"
     (band,) = axes.collections
-    assert {(1, 10), (1, 30), (2, 20), (2, 40), (3, 5)} == set(map(tuple, band.get_paths()[0].vertices[:-1].tolist()))
+    assert {(1, 10), (1, 30), (2, 20), (2, 40)} == set(map(tuple, band.get_paths()[0].vertices[:-1].tolist()))
     _, (axes,) = figures.panels("", [("x", "y")])
-    figures.curve(axes, [[(1, 10), (2, 20)]])
+    line = figures.curve(axes, [[(1, 10), (2, 20), (2, 30)]])
+    assert line.get_xydata().tolist() == [[1, 10], [2, 20], [2, 30]], "both points at 2"
     assert not axes.collections, "one run has no range"
     assert figures.point(axes, [(1, 10), (3, 40)]) == (2, 25)
+    (bars,) = axes.containers
+    ends = [line.get_segments()[0].tolist() for line in bars[2]]
+    assert sorted(ends) == [[[1, 25], [3, 25]], [[2, 10], [2, 40]]]
+
+
+def test_a_lone_point_has_a_bar_over_the_runs():
+    _, (axes,) = figures.panels("", [("x", "y")])
+    figures.curve(axes, [[(5, 60)], [(5, 93)]])
+    (bars,) = axes.containers
+    np.testing.assert_allclose(bars[2][0].get_segments()[0], [[5, 60], [5, 93]])
 
 
 @pytest.mark.xdist_group("analysis")
@@ -394,18 +415,34 @@ def test_runs_that_differ_in_their_seeds_are_analysed_together(searched, tmp_pat
     assert found["numbers"]["over_runs"]["epochs"] == {"mean": 2, "sd": 0, "smallest": 2, "largest": 2}
     assert found["numbers"]["by_run"]["second"]["epochs"] == 2
     assert (out / "alpha_gap.svg").exists()
-    assert analysis.main(["alpha_gap", "--run", str(searched), str(second)]) == 0
-    assert (searched.parent / "run-and-1-more-analysis" / "alpha_gap" / "rows.csv").exists()
-    other = copied("other", search__learning_rate=0.1)
-    assert analysis.main(["alpha_gap", "--run", str(searched), str(other), "--out", str(out)]) == 2
-    assert f"{other}: differs from {searched} in search.learning_rate" in capsys.readouterr().err
+    for other, place, message in (
+        (
+            copied("other", search__learning_rate=0.1, seed=1),
+            out,
+            f"other: differs from {searched} in search.learning_rate: the",
+        ),
+        (copied("same"), out, f"same: the same search as {searched}: name one of them"),
+        (second, "", "--out is missing: name a folder for what alpha_gap finds in 2 runs"),
+        (second, tmp_path, f"--out {tmp_path} writes into a run, which is only read"),
+    ):
+        assert analysis.main(["alpha_gap", "--run", str(searched), str(other), "--out", str(place)]) == 2
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.xdist_group("analysis")
 def test_selections_of_several_runs_have_a_folder_for_each_run(searched, tmp_path):
     second, out = tmp_path / "second", tmp_path / "out"
     shutil.copytree(searched, second)
+    (second / "genotype.json").unlink()
+    content = record.unsealed((second / "run.json").read_bytes())
+    content["config"]["seed"] = 1
+    record.write_text(second / "run.json", record.sealed(content))
     assert analysis.main(["cells", "--run", str(searched), str(second), "--out", str(out)]) == 0
+    assert not (out / "run" / "perturbation").exists(), "the run has selected by perturbation"
+    chosen = Genotype.from_json((out / "second" / "perturbation" / "genotype.json").read_text())
+    rows = json.loads((out / "numbers.json").read_text())["rows"]
+    ours = [r["operation"] for r in rows if (r["run"], r["selection"]) == ("second", "perturbation")]
+    assert ours == [o for kind in chosen.cells for o in chosen.operations(kind)]
     drawn = {file.stem for file in out.glob("*.svg")}
     kinds = [f"{s}-{kind}" for s in ("magnitude", "perturbation") for kind in tiny.SPACE.cells]
     assert drawn == {f"{name}-{kind}" for name in ("run", "second") for kind in kinds}
@@ -585,8 +622,8 @@ def test_tables_mark_how_each_cell_was_run(benched, tmp_path, capsys):
         (["variance", "--run", "RUN", "--images", "1"], "--images is 1, expected 2 to 65"),
         (["curvature", "--run", "RUN"], "--images is 256, expected 32 (search.batch_size) to 65, the validation images"),
         (["collapse", "--run", "nowhere"], "nowhere: not a run directory: it has no run.json"),
-        (["cells", "--run", "RUN", "--out", "RUN"], "is in a run, which is only read: name another"),
-        (["cells", "--run", "RUN", "RUN"], "--run names two runs of one name: rename one"),
+        (["cells", "--run", "RUN", "--out", "RUN"], "writes into a run, which is only read: name another"),
+        (["cells", "--run", "RUN", "RUN"], "--run names two runs of one name, under which their results are kept"),
     ],
 )  # fmt: skip
 @pytest.mark.xdist_group("analysis")

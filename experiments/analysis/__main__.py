@@ -1,16 +1,17 @@
-"""The analyses of the paper, each on finished searches that are only read.
+"""The analyses of the paper. They only read the runs.
 
     python -m experiments.analysis NAME --run RUN_DIR [RUN_DIR ...] [--out DIR]
 
-Leaves numbers.json, rows.csv, and figures as SVG and PNG in DIR (default: RUN_DIR-analysis/NAME, named after the first
-run). Several runs differ in their seeds alone; the figures show their mean and range. Measurements that take long are
-kept, and the same command again continues. `python -m experiments.analysis NAME --help` lists the options of an analysis.
+Leaves numbers.json, rows.csv, and figures as SVG and PNG in DIR (default: RUN_DIR-analysis/NAME). Several runs differ in
+their seeds only (tables and collapse take any), and need --out. Measurements that take long are kept, and the same command
+again continues, also with more runs. `python -m experiments.analysis NAME --help` lists the options of an analysis.
 
 Exit codes: 0 done, 1 failed, 2 a setting or a file is wrong, 130 interrupted (Ctrl-C), 143 terminated.
 """
 
 import argparse
 import csv
+import gc
 import io
 import json
 import os
@@ -48,9 +49,13 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
         asked = _arguments(argv, analysis.ANALYSES)
         chosen = analysis.ANALYSES[asked.name]
         runs = [pathlib.Path(os.path.abspath(run_directory)) for run_directory in asked.run]
-        out = pathlib.Path(asked.out or runs[0].with_name(_beside(runs)) / asked.name)
-        if any(one == out.resolve() or one in out.resolve().parents for one in runs):
-            raise ConfigError(f"--out {out} is in a run, which is only read: name another")
+        several = len(runs) > 1 and not chosen.whole
+        if several and not asked.out:
+            raise ConfigError(f"--out is missing: name a folder for what {asked.name} finds in {len(runs)} runs")
+        out = pathlib.Path(asked.out or runs[0].with_name(f"{runs[0].name}-analysis") / asked.name)
+        for place in (out / run.name for run in runs) if several else (out,):
+            if any(run.resolve() in (place.resolve(), *place.resolve().parents) for run in runs):
+                raise ConfigError(f"--out {out} writes into a run, which is only read: name another")
         subjects = []
         if not chosen.whole:
             keys = {"data.path": asked.data, "report.nasbench201": asked.table}
@@ -76,12 +81,6 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
     return 0
 
 
-def _beside(runs: Sequence[pathlib.Path]) -> str:
-    """The name of the folder for the analyses of these runs."""
-    more = len(runs) - 1
-    return f"{runs[0].name}-and-{more}-more-analysis" if more else f"{runs[0].name}-analysis"
-
-
 def _carried_out(chosen, subjects: list, asked: argparse.Namespace) -> dict:
     """The result of each run by its name; a run's images and programs are freed before the next."""
     import jax
@@ -92,6 +91,8 @@ def _carried_out(chosen, subjects: list, asked: argparse.Namespace) -> dict:
         subject.out.mkdir(exist_ok=True)
         results[subject.directory.name] = chosen.run(subject, asked)
         if subjects:
+            del subject
+            gc.collect()  # a `Training` refers to itself
             jax.clear_caches()
     return results
 
@@ -103,7 +104,13 @@ def _arguments(argv: Sequence[str], analyses: dict) -> argparse.Namespace:
     names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, one in analyses.items():
         command = names.add_parser(name, help=f"{one.paper}: {one.about}", description=one.about)
-        command.add_argument("--run", required=True, nargs="+", metavar="RUN_DIR", help="whose search is finished")
+        command.add_argument(
+            "--run",
+            required=True,
+            nargs="+",
+            metavar="RUN_DIR",
+            help="runs, unless said otherwise with a finished search",
+        )
         command.add_argument("--out", metavar="DIR", help=f"default: RUN_DIR-analysis/{name}")
         plugins.add_option(command)
         if not one.whole:

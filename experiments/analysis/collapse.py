@@ -5,7 +5,8 @@ It compares searches of different settings, and reads only their records.
 
 import math
 import pathlib
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -17,10 +18,11 @@ from darts_pt_jax import record
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.analysis import figures
 from experiments.analysis.result import Result
-from experiments.analysis.subject import Options
+from experiments.analysis.subject import Options, refuse_repeated
 from experiments.config import schema
 from experiments.config.schema import Config
 from experiments.errors import ConfigError
+from experiments.reporting.lines import end_of_search
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.records import config_of, learns_alphas, read_run
 
@@ -29,47 +31,64 @@ SKIP = "skip_connect"
 
 def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
     """The edges with skip_connect at each epoch, and the step from which skip_connect keeps them all."""
-    opened = [read_run(workdir) for workdir in workdirs]
-    configs = [config_of(one) for one in opened]
-    keys = schema.differing(configs, schema.deciding() & schema.of_supernet())
+    opened = {workdir: read_run(workdir) for workdir in workdirs}
+    configs = {workdir: config_of(one) for workdir, one in opened.items()}
+    searches = _searches(opened, configs)
+    refuse_repeated({workdir: tuple(map(str, search.values())) for workdir, search in searches.items()})
     rows, ends = [], []
-    for workdir, one, config in zip(workdirs, opened, configs, strict=True):
-        points = _points(workdir, config, _steps(workdir, one, config))
-        settings = {key: schema.value(config, key) for key in keys}
-        of_run = {"run": workdir.name, **settings, "seed": schema.seed_of(config, "search")}
-        rows += [{**of_run, **point} for point in points]
-        last = points[-1]
-        ends.append({**of_run, "collapsed_at_step": collapsed(points), **last})
-    lines = table_head(*keys, "seed", "skip_connect on all edges from step", "edges at the end", "steps")
+    for workdir, search in searches.items():
+        points = _points(workdir, configs[workdir], _steps(workdir, opened[workdir], configs[workdir]))
+        rows += [{"run": workdir.name, **search, **point} for point in points]
+        ends.append({"run": workdir.name, **search, "collapsed_at_step": collapsed(points), **points[-1]})
+    *keys, _ = next(iter(searches.values()))
+    lines = table_head("run", *keys, "seed", "skip_connect on all edges from step", "edges at the end", "steps")
     for end in ends:
         found = "never" if end["collapsed_at_step"] is None else end["collapsed_at_step"]
+        settings = (str(end[key]) for key in keys)
         edges = f"{end['skip_edges']} of {end['edges']}"
-        lines.append(table_row(*(str(end[key]) for key in keys), end["seed"], found, edges, end["step"]))
+        lines.append(table_row(end["run"], *settings, end["seed"], found, edges, end["step"]))
     return Result({"keys": keys, "runs": ends}, rows, "\n".join(lines))
 
 
 def draw(_: str, results: Sequence[Result]) -> dict[str, Figure]:
-    """A band for each setting: the share of edges with skip_connect over the steps, mean over seeds."""
+    """A band for each setting: the share of edges with skip_connect, mean over seeds, up to the shortest search."""
     (result,) = results
     keys, bands = result.numbers["keys"], {}
     for row in result.rows:
-        band = bands.setdefault(", ".join(str(row[key]) for key in keys), {})
-        band.setdefault(row["step"], []).append(row["skip_edges"] / row["edges"])
+        runs = bands.setdefault(", ".join(str(row[key]) for key in keys), {})
+        runs.setdefault(row["run"], {})[row["step"]] = row["skip_edges"] / row["edges"]
     title = "share of the edges on which skip_connect has the largest alpha"
     if keys:
-        title += f"; rows: {', '.join(keys)}"
-    figure, (axes,) = figures.panels(title, [("steps of the search", "")], height=1.2 + 0.25 * len(bands))
+        title += "\n" + textwrap.fill(f"rows: {', '.join(keys)}", 90)
+    figure, (axes,) = figures.panels(title, [("steps of the search", "")], height=1.4 + 0.25 * len(bands))
     colours = matplotlib.colormaps["Blues"]
-    for place, band in enumerate(bands.values()):
+    for place, runs in enumerate(bands.values()):
         start = 0
-        for step, shares in sorted(band.items()):
-            axes.barh(place, step - start, left=start, color=colours(float(np.mean(shares))), height=0.8)
+        for step in sorted(set.intersection(*map(set, runs.values()))):
+            share = np.mean([of_run[step] for of_run in runs.values()])
+            axes.barh(place, step - start, left=start, color=colours(float(share)), height=0.8)
             start = step
     axes.set_yticks(range(len(bands)), list(bands))
     axes.invert_yaxis()
     bar = figure.colorbar(ScalarMappable(cmap=colours), ax=axes, format=PercentFormatter(1, 0))
     bar.ax.tick_params(labelsize=7)
     return {"collapse": figure}
+
+
+def _searches(opened: Mapping[pathlib.Path, dict], configs: Mapping[pathlib.Path, Config]) -> dict[pathlib.Path, dict]:
+    """Settings in which the searches differ, and the seed last, of each run."""
+    deciding = schema.deciding() & schema.of_supernet()
+    if not any(config.curvature.stop for config in configs.values()):
+        deciding = {key for key in deciding if not key.startswith("curvature.")}
+    keys = schema.varying(list(configs.values()), deciding)
+    images = {workdir: one["data_sha256"][:8] for workdir, one in opened.items()}
+    searches = {}
+    for workdir, config in configs.items():
+        settings = {key: schema.value(config, key) for key in keys}
+        if len(set(images.values())) > 1:
+            settings["images"] = images[workdir]
+        searches[workdir] = {**settings, "seed": schema.seed_of(config, "search")}
+    return searches
 
 
 def collapsed(points: Sequence[dict]) -> int | None:
@@ -102,7 +121,8 @@ def _points(workdir: pathlib.Path, config: Config, steps: int) -> list[dict]:
     """Step and edges after each epoch of the search."""
     space = SPACES[config.space]
     metrics = record.JsonLines(workdir / "metrics.jsonl").read()
-    lines = [m for m in metrics if m["stage"] == "search" and "edge_weights" in m]
+    last = end_of_search(metrics)["epoch"] if any(m["stage"] == "search" for m in metrics) else 0
+    lines = [m for m in metrics if m["stage"] == "search" and "edge_weights" in m and m["epoch"] <= last]
     if not lines or not learns_alphas(config):
         raise ConfigError(f"--run {workdir}: no epoch of a search whose alphas learn is recorded: take another run")
     points = []

@@ -1,5 +1,6 @@
 """The parts that the analyses' figures share."""
 
+import collections
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,26 +43,40 @@ Points = Sequence[tuple[float, float]]
 
 
 def curve(axes: Axes, runs: Sequence[Points], style: str = ".-", **how) -> Line2D:
-    """Draws the mean over the runs that have an x, and the range from the smallest to the largest value as a band.
+    """Draws the mean over the runs, and the range from the smallest to the largest value.
+
+    It leaves out an x that some run lacks; runs without any point do not count. If a run has an x several times, its
+    n-th point there belongs to the n-th of the other runs.
 
     Args:
       axes: where.
       runs: the points of each run.
       style: of the line, as matplotlib's format.
-      how: color and label of the line; the band has the same colour.
+      how: color and label of the line; the range has the same colour.
 
     Returns:
       The line, for a legend.
     """
-    values = {}
-    for x, y in (point for points in runs for point in points):
-        values.setdefault(x, []).append(y)
-    at = sorted(values)
-    (line,) = axes.plot(at, [np.mean(values[x]) for x in at], style, **how)
-    if len(runs) > 1:
-        low, high = ([best(values[x]) for x in at] for best in (min, max))
-        axes.fill_between(at, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+    found = [_numbered(points) for points in runs if points]
+    places = sorted(set.intersection(*map(set, found)))
+    values = np.array([[one[place] for place in places] for one in found])
+    at, mean = [x for x, _ in places], values.mean(0)
+    (line,) = axes.plot(at, mean, style, **how)
+    if len(at) == 1:
+        low, high = values.min(0), values.max(0)
+        axes.errorbar(at, mean, [mean - low, high - mean], fmt="none", color=line.get_color(), elinewidth=0.8)
+    elif len(found) > 1:
+        axes.fill_between(at, values.min(0), values.max(0), color=line.get_color(), alpha=0.18, linewidth=0)
     return line
+
+
+def _numbered(points: Points) -> dict[tuple[float, int], float]:
+    """y by x and the number of earlier points at that x."""
+    found, count = {}, collections.Counter()
+    for x, y in points:
+        found[x, count[x]] = y
+        count[x] += 1
+    return found
 
 
 def point(axes: Axes, points: Points, style: str = "o", **how) -> tuple[float, float]:

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.reporting.measures import spread
@@ -59,6 +58,6 @@ def _flat(numbers: Mapping) -> dict[str, float]:
     for name, value in numbers.items():
         if isinstance(value, Mapping):
             found |= {f"{name}.{inner}": number for inner, number in _flat(value).items()}
-        elif isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        elif isinstance(value, int | float) and not isinstance(value, bool):
             found[name] = value
     return found

@@ -3,7 +3,7 @@
 import functools
 import pathlib
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.spaces import SPACES
 from experiments.analysis.measured import Measured
 from experiments.config.rules import check
-from experiments.config.schema import Config, deciding, differing, seed_of
+from experiments.config.schema import Config, compared, seed_of, varying
 from experiments.config.settings import Settings
 from experiments.engine import execute
 from experiments.engine.interrupts import Interrupts
@@ -36,19 +36,37 @@ def opened(runs: Sequence[pathlib.Path], keys: dict, out: pathlib.Path, stop: In
     """The runs of one analysis; of several, each has a folder of its own in `out`.
 
     Raises:
-      ConfigError: a run cannot be opened, or differs from the first in more than its seeds, or two have one name.
+      ConfigError: a run cannot be opened; or of several, two have one name or one seed, or they differ otherwise.
     """
     places = [out / run.name for run in runs] if len(runs) > 1 else [out]
     if len(set(places)) < len(places):
-        raise ConfigError("--run names two runs of one name: rename one, since results are kept by the name of the run")
+        raise ConfigError("--run names two runs of one name, under which their results are kept: rename one")
     subjects = [Subject(run, keys, place, stop) for run, place in zip(runs, places, strict=True)]
+    first = subjects[0]
     for subject in subjects[1:]:
-        if keys_of_both := differing([subjects[0].config, subject.config], deciding()):
+        differs = varying([first.config, subject.config], compared())
+        if subject.data_sha256 != first.data_sha256:
+            differs.append("the images")
+        if differs:
             raise ConfigError(
-                f"--run {subject.directory}: differs from {subjects[0].directory} in {', '.join(keys_of_both)}: the runs of "
-                f"this analysis may differ in their seeds only"
+                f"--run {subject.directory}: differs from {first.directory} in {', '.join(differs)}: the runs of this "
+                "analysis may differ in their seeds only"
             )
+    refuse_repeated({subject.directory: subject.seed for subject in subjects})
     return subjects
+
+
+def refuse_repeated(searches: Mapping[pathlib.Path, Hashable]):
+    """Refuses runs of one search, which would count twice; `searches` has what identifies each run's search.
+
+    Raises:
+      ConfigError: two are equal.
+    """
+    seen = {}
+    for run, search in searches.items():
+        if search in seen:
+            raise ConfigError(f"--run {run}: the same search as {seen[search]}: name one of them")
+        seen[search] = run
 
 
 def title_of(subjects: Sequence["Subject"]) -> str:
@@ -109,6 +127,11 @@ class Subject:
         """What figures call the run, without its seed."""
         alphas = "" if learns_alphas(self.config) else ", alphas fixed"
         return f"{self.config.space}, {self.config.search.epochs} epochs{alphas}"
+
+    @property
+    def data_sha256(self) -> str:
+        """The fingerprint of the run's images."""
+        return self._run["data_sha256"]
 
     @property
     def seed(self) -> int:
@@ -180,7 +203,7 @@ class Subject:
           ConfigError, DataError: they are not there, or are others.
         """
         images = execute.load_images(self.config)
-        if images.fingerprint() != self._run["data_sha256"]:
+        if images.fingerprint() != self.data_sha256:
             raise ConfigError(f"data: the images are not those of {self.directory} (SHA-256 differs)")
         return images
 

@@ -116,7 +116,7 @@ def compared() -> frozenset[str]:
     return frozenset(name for name, key in KEYS.items() if key.affects != "seed" and not key.free)
 
 
-def differing(configs: Sequence[Config], keys: Collection[str]) -> list[str]:
+def varying(configs: Sequence[Config], keys: Collection[str]) -> list[str]:
     """Those of the keys in which some of the configs differ, sorted."""
     return [key for key in sorted(keys) if len({str(value(config, key)) for config in configs}) > 1]
 

@@ -68,7 +68,7 @@ def method_of(config: Config) -> str:
 
 def _groups(configs: Mapping[str, Config]) -> dict[Group, list[str]]:
     """The runs that differ in seeds alone, by space, method, selection, and the settings in which groups differ."""
-    keys, groups = schema.differing(list(configs.values()), schema.compared() - set(NAMED)), {}
+    keys, groups = schema.varying(list(configs.values()), schema.compared() - set(NAMED)), {}
     for name, config in configs.items():
         settings = ", ".join(f"{key}={schema.value(config, key)}" for key in keys)
         space, selection = ("", config.genotype) if config.genotype else (config.space, config.select.method)
