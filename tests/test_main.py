@@ -218,8 +218,9 @@ def test_the_alphas_move_only_if_they_are_learned(tmp_path):
         (["--config.data.size=3"], "images are 3x3, too small for 2 reductions: expected at least 4x4"),
         (["--config.search.batch_size=800"], "search.batch_size is 800, but a part of the training set has 718"),
         (["--config.select.images=20"], "select.images is 20, expected 0 or from search.batch_size (32) to 719"),
-        (["--confg=2"], "Unknown command line flag 'confg'"),
-        (["--search.epochs=2"], "keys look like --config.search.epochs=2"),
+        (["--confg=2"], "unknown option --confg: did you mean --config?\n"),
+        (["--search.epochs=2"], "unknown option --search.epochs: did you mean --config.search.epochs?\n"),
+        (["--epochs=2"], "unknown option --epochs: keys look like --config.search.epochs=2\n"),
         (["extra"], "unexpected argument 'extra'"),
     ],
 )

@@ -81,14 +81,12 @@ def _searches(opened: Mapping[pathlib.Path, dict], configs: Mapping[pathlib.Path
     if not any(config.curvature.stop for config in configs.values()):
         deciding = {key for key in deciding if not key.startswith("curvature.")}
     keys = schema.varying(list(configs.values()), deciding)
+    settings = {workdir: {key: schema.value(config, key) for key in keys} for workdir, config in configs.items()}
     images = {workdir: one["data_sha256"][:8] for workdir, one in opened.items()}
-    searches = {}
-    for workdir, config in configs.items():
-        settings = {key: schema.value(config, key) for key in keys}
-        if len(set(images.values())) > 1:
-            settings["images"] = images[workdir]
-        searches[workdir] = {**settings, "seed": schema.seed_of(config, "search")}
-    return searches
+    with_images = {(str(settings[workdir]), images[workdir]) for workdir in opened}
+    if len(with_images) > len({text for text, _ in with_images}):
+        settings = {workdir: {**one, "images": images[workdir]} for workdir, one in settings.items()}
+    return {workdir: {**one, "seed": schema.seed_of(configs[workdir], "search")} for workdir, one in settings.items()}
 
 
 def collapsed(points: Sequence[dict]) -> int | None:

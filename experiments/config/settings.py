@@ -1,6 +1,7 @@
 """The command line: from arguments to a checked config. Every value is checked before anything is computed."""
 
 import dataclasses
+import difflib
 import inspect
 import json
 import pathlib
@@ -133,9 +134,13 @@ def _options(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     flags.DEFINE_bool("help", False, "Print this.", short_name="h", flag_values=values)
     try:
         rest = values(list(arguments))
+    except flags.UnrecognizedFlagError as error:
+        name = error.flagname
+        near = [f"config.{name}"] if name in KEYS else difflib.get_close_matches(name, list(values), 1, 0.7)
+        hint = f"did you mean --{near[0]}?" if near else "keys look like --config.search.epochs=2"
+        raise ConfigError(f"unknown option --{name}: {hint}") from error
     except flags.Error as error:
-        hint = ": keys look like --config.search.epochs=2" if isinstance(error, flags.UnrecognizedFlagError) else ""
-        raise ConfigError(f"{' '.join(str(error).split())}{hint}") from error
+        raise ConfigError(" ".join(str(error).split())) from error
     if values.help:
         print(reference.help_text())
         raise SystemExit(0)
