@@ -74,8 +74,10 @@ def test_a_config_is_a_value():
     assert schema.value(config, "search.epochs") == 3 and Config().search.epochs == 50
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.search.epochs = 4
-    with pytest.raises(TypeError, match=r"search.epochs is 2.5, expected a value like 50"):
+    with pytest.raises(TypeError, match=r"search.epochs is 2.5, expected a whole number, such as 50"):
         config.changed({"search.epochs": 2.5})
+    assert schema.KEYS["data.mean"].mismatch("x") == "data.mean is 'x', expected a tuple of numbers"
+    assert all(key.mismatch(None).startswith(f"{key.name} is None, expected ") for key in schema.KEYS.values())
 
 
 def changed_config_dict(config):

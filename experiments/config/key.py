@@ -129,7 +129,15 @@ class Key:
 
     def mismatch(self, value) -> str:
         """Says that a value is of another type."""
-        return f"{self.name} is {value!r}, expected a value like {self.default!r}"
+        kinds = {
+            bool: "True or False",
+            int: "a whole number",
+            float: "a number",
+            str: "text",
+            tuple: "a tuple of numbers",
+        }
+        such_as = "" if type(self.default) in (bool, tuple) else f", such as {self.default!r}"
+        return f"{self.name} is {value!r}, expected {kinds[type(self.default)]}{such_as}"
 
 
 def key(default, rule: Rule, words: str, **more) -> Any:
