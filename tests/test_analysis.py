@@ -245,6 +245,14 @@ def benched(tmp_path_factory):
     return workdir, table, dict(zip(archs, metrics[:, 0].tolist(), strict=True))
 
 
+def reconfigured(workdir, keys):
+    """Changes keys of the config in run.json, and returns the file's content."""
+    content = record.unsealed((workdir / "run.json").read_bytes())
+    content["config"] |= keys
+    record.write_text(workdir / "run.json", record.sealed(content))
+    return content
+
+
 def analysed(name, workdir, out, *more):
     """Runs an analysis and returns its results; checks the promises of all analyses."""
     before = digests(workdir)
@@ -330,9 +338,7 @@ def test_collapse_compares_searches_of_any_settings(benched, tmp_path, capsys):
     workdir, _, _ = benched
     other = tmp_path / "other"
     shutil.copytree(workdir, other)
-    content = record.unsealed((other / "run.json").read_bytes())
-    content["config"] |= {"search.alpha_learning_rate": 0.1, "seed": 7, "data.examples": 0}
-    record.write_text(other / "run.json", record.sealed(content))
+    content = reconfigured(other, {"search.alpha_learning_rate": 0.1, "seed": 7, "data.examples": 0})
     skips = {"normal": [[0.1, 0.6, 0.1, 0.1, 0.1]] * 6}
     changed = [m | {"edge_weights": skips} if m.get("epoch") == 2 else m for m in lines(other, "metrics.jsonl")]
     (other / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in changed))
@@ -393,9 +399,7 @@ def test_runs_that_differ_in_their_seeds_are_analysed_together(searched, tmp_pat
     def copied(name, **keys):
         workdir = tmp_path / name
         shutil.copytree(searched, workdir)
-        content = record.unsealed((workdir / "run.json").read_bytes())
-        content["config"] |= {key.replace("__", "."): value for key, value in keys.items()}
-        record.write_text(workdir / "run.json", record.sealed(content))
+        reconfigured(workdir, {key.replace("__", "."): value for key, value in keys.items()})
         raised = [
             m | {"valid_accuracy": m["valid_accuracy"] + 10}
             for m in lines(workdir, "metrics.jsonl")
@@ -434,9 +438,7 @@ def test_selections_of_several_runs_have_a_folder_for_each_run(searched, tmp_pat
     second, out = tmp_path / "second", tmp_path / "out"
     shutil.copytree(searched, second)
     (second / "genotype.json").unlink()
-    content = record.unsealed((second / "run.json").read_bytes())
-    content["config"]["seed"] = 1
-    record.write_text(second / "run.json", record.sealed(content))
+    reconfigured(second, {"seed": 1})
     assert analysis.main(["cells", "--run", str(searched), str(second), "--out", str(out)]) == 0
     assert not (out / "run" / "perturbation").exists(), "the run has selected by perturbation"
     chosen = Genotype.from_json((out / "second" / "perturbation" / "genotype.json").read_text())
@@ -543,11 +545,9 @@ def test_all_selections_are_checked_before_the_first_begins(searched, tmp_path, 
     """If "none" may not be chosen, perturbation can still select, but magnitude cannot."""
     workdir = tmp_path / "run"
     shutil.copytree(searched, workdir)
-    content = record.unsealed((workdir / "run.json").read_bytes())
-    content["config"] |= {"select.none_is_candidate": False, "space": "s5"}
+    reconfigured(workdir, {"select.none_is_candidate": False, "space": "s5"})
     space = dataclasses.replace(tiny.SPACE, name="s5", magnitude_ignores=())
     monkeypatch.setitem(SPACES, "s5", space)
-    record.write_text(workdir / "run.json", record.sealed(content))
     monkeypatch.setattr("experiments.analysis.subject.execute.execute", None)
     assert analysis.main(["tuning", "--run", str(workdir), "--out", str(tmp_path / "out")]) == 2
     assert "select.none_is_candidate=False is for perturbation" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 It compares searches of different settings, and reads only their records.
 """
 
-import math
 import pathlib
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from experiments.errors import ConfigError
 from experiments.reporting.lines import end_of_search
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.records import config_of, learns_alphas, read_run
+from experiments.training.checks import weight_images
 
 SKIP = "skip_connect"
 
@@ -56,7 +56,7 @@ def draw(_: str, results: Sequence[Result]) -> dict[str, Figure]:
     keys, bands = result.numbers["keys"], {}
     for row in result.rows:
         runs = bands.setdefault(", ".join(str(row[key]) for key in keys), {})
-        runs.setdefault(row["run"], {})[row["step"]] = row["skip_edges"] / row["edges"]
+        runs.setdefault(row["seed"], {})[row["step"]] = row["skip_edges"] / row["edges"]
     title = "share of the edges on which skip_connect has the largest alpha"
     if keys:
         title += "\n" + textwrap.fill(f"rows: {', '.join(keys)}", 90)
@@ -119,12 +119,11 @@ def _points(workdir: pathlib.Path, config: Config, steps: int) -> list[dict]:
     """Step and edges after each epoch of the search."""
     space = SPACES[config.space]
     metrics = record.JsonLines(workdir / "metrics.jsonl").read()
-    last = end_of_search(metrics)["epoch"] if any(m["stage"] == "search" for m in metrics) else 0
-    lines = [m for m in metrics if m["stage"] == "search" and "edge_weights" in m and m["epoch"] <= last]
+    lines = [m for m in metrics if m["stage"] == "search" and "edge_weights" in m]
     if not lines or not learns_alphas(config):
         raise ConfigError(f"--run {workdir}: no epoch of a search whose alphas learn is recorded: take another run")
-    points = []
-    for line in lines:
+    last, points = end_of_search(metrics)["epoch"], []
+    for line in (line for line in lines if line["epoch"] <= last):
         largest, edges = skip_edges(space, line["edge_weights"])
         points.append({"epoch": line["epoch"], "step": line["epoch"] * steps, "skip_edges": largest, "edges": edges})
     if not points[0]["edges"]:
@@ -137,4 +136,4 @@ def _steps(workdir: pathlib.Path, run: dict, config: Config) -> int:
     count = run["images"][0] if "images" in run else config.data.examples
     if not count:
         raise ConfigError(f"--run {workdir}: an early version wrote it, without its number of images: take another run")
-    return math.ceil(config.data.train_fraction * count - 0.5) // config.search.batch_size
+    return weight_images(config, count) // config.search.batch_size

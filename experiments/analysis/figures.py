@@ -62,11 +62,11 @@ def curve(axes: Axes, runs: Sequence[Points], style: str = ".-", **how) -> Line2
     values = np.array([[one[place] for place in places] for one in found])
     at, mean = [x for x, _ in places], values.mean(0)
     (line,) = axes.plot(at, mean, style, **how)
-    if len(at) == 1:
-        low, high = values.min(0), values.max(0)
-        axes.errorbar(at, mean, [mean - low, high - mean], fmt="none", color=line.get_color(), elinewidth=0.8)
-    elif len(found) > 1:
-        axes.fill_between(at, values.min(0), values.max(0), color=line.get_color(), alpha=0.18, linewidth=0)
+    low, high, colour = values.min(0), values.max(0), line.get_color()
+    if len(found) > 1 and len(at) > 1:
+        axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
+    elif len(found) > 1:  # a band would have no width
+        axes.errorbar(at, mean, [mean - low, high - mean], fmt="none", color=colour, elinewidth=0.8)
     return line
 
 

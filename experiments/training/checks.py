@@ -80,6 +80,11 @@ def check_channels(config: Config, images: Images | Stream):
         raise DataError(f"data.mean and data.std need one number per channel, the images have {channels}")
 
 
+def weight_images(config: Config, count: int) -> int:
+    """How many of `count` training images, the first ones, train the weights; the others train alphas and score."""
+    return math.ceil(config.data.train_fraction * count - 0.5)  # the nearest whole number; a half is rounded down
+
+
 def split(config: Config, images: Images, devices: Devices) -> tuple[Dataset, Dataset]:
     """Splits the training set, in its order: one half for the weights, one for alphas and scores (DARTS, section 3.1).
 
@@ -87,7 +92,7 @@ def split(config: Config, images: Images, devices: Devices) -> tuple[Dataset, Da
       DataError: a half has fewer images than a batch, or the settings do not fit the images.
     """
     batch_size, count = config.search.batch_size, len(images.train_images)
-    border = math.ceil(config.data.train_fraction * count - 0.5)  # the nearest whole number; a half is rounded down
+    border = weight_images(config, count)
     smallest = min(border, count - border)
     if smallest < batch_size:
         raise DataError(f"search.batch_size is {batch_size}, but a part of the training set has {smallest} images")
