@@ -13,7 +13,7 @@ from darts_pt_jax.spaces import SearchSpace
 UNDECIDED = -1
 
 Alphas = dict[str, jax.Array]
-"""float32 [E, O] by cell kind; entries without a candidate are never used."""
+"""float32 [E, O] by cell kind; entries without a candidate are never used. A sampler may add columns."""
 
 EdgeWeights = Mapping[str, jax.Array]
 """float [E, O] by cell kind; entry [e, o] multiplies candidate o of edge e in every cell of the kind."""

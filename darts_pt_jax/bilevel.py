@@ -157,7 +157,6 @@ def make_gradient(
     net: Supernet,
     names: tuple[str, ...],
     sampler: Sampler = Sampler(),  # noqa: B008
-    penalty: Callable[[Alphas], jax.Array] | None = None,
 ) -> Gradient:
     """The gradient of the mean loss over a batch: `gradient(state, batch, edge_weights=None, draw=None)`.
 
@@ -169,7 +168,6 @@ def make_gradient(
       net: the supernet.
       names: what to differentiate in: "params", "alphas", or both.
       sampler: makes edge weights from the alphas.
-      penalty: a regulariser of the alphas, added to the loss.
     """
 
     def gradient(state: SearchState, batch: Batch, edge_weights: EdgeWeights | None = None, draw: Draw | None = None):
@@ -177,16 +175,11 @@ def make_gradient(
             variables = {"params": values.get("params", state.params), "batch_stats": state.batch_stats}
             alphas, weights = values.get("alphas", state.alphas), edge_weights
             if draw is not None:
-                assert sampler.sample is not None
-                sample = sampler.sample(net.space, alphas, draw.key, draw.level, state.sampler)
-                weights = architecture.decided(sample, state.decisions)
+                weights = sampler.drawn(net.space, alphas, state.decisions, draw.key, draw.level, state.sampler)
             elif weights is None:
                 weights = sampler.weights(net.space, alphas, state.decisions)
             metrics, stats = forward(net, variables, weights, batch.images, batch.labels, batch.noise_key, True)
-            loss = metrics.loss / batch.labels.shape[0]
-            if penalty is not None and "alphas" in values:
-                loss += penalty(alphas)
-            return loss, (metrics, stats)
+            return metrics.loss / batch.labels.shape[0], (metrics, stats)
 
         values = {name: getattr(state, name) for name in names}
         gradients, (metrics, stats) = jax.grad(mean_loss, has_aux=True)(values)
@@ -215,14 +208,21 @@ def guarded(update: Update, name: str) -> Callable[..., tuple[Any, Metrics]]:
     return guard
 
 
-def make_alpha_update(optimizer: optax.GradientTransformation) -> Update:
-    """Alpha step: `update(state, gradients, stats)` descends the validation loss in the alphas of open edges.
+def make_alpha_update(
+    optimizer: optax.GradientTransformation, penalty: Callable[[Alphas], jax.Array] | None = None
+) -> Update:
+    """Alpha step: `update(state, gradients, stats, penalty_weight=0)` descends the loss in the alphas of open edges.
 
-    As in the reference code, it takes over BatchNorm's running statistics from the pass.
+    The loss is that of the gradients, plus `penalty_weight` times `penalty(alphas)`. As in the reference code, the step
+    takes over BatchNorm's running statistics from the pass.
     """
 
-    def update(state: SearchState, gradients: dict, stats: dict) -> SearchState:
-        updates, optimizer_state = optimizer.update(gradients["alphas"], state.alpha_optimizer, state.alphas)
+    def update(state: SearchState, gradients: dict, stats: dict, penalty_weight: Any = 0) -> SearchState:
+        slope = gradients["alphas"]
+        if penalty is not None:
+            of_penalty = jax.grad(penalty)(state.alphas)
+            slope = jax.tree.map(lambda loss, more: loss + penalty_weight * more, slope, of_penalty)
+        updates, optimizer_state = optimizer.update(slope, state.alpha_optimizer, state.alphas)
         alphas = {
             kind: jnp.where(state.decisions.open(kind)[:, None], row + updates[kind], row)
             for kind, row in state.alphas.items()

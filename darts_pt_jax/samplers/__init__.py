@@ -9,6 +9,10 @@ from typing import Any
 
 from darts_pt_jax.samplers.base import Sampler
 from darts_pt_jax.samplers.darts import darts, fixed
+from darts_pt_jax.samplers.drnas import drnas
+from darts_pt_jax.samplers.fairdarts import fairdarts
+from darts_pt_jax.samplers.gumbel import gdas, snas
+from darts_pt_jax.samplers.pc_darts import pc_darts
 from darts_pt_jax.samplers.sdarts import sdarts_adv, sdarts_rs, sdarts_rs_gaussian
 
 __all__ = ["SAMPLERS", "Sampler", "make_sampler"]
@@ -19,6 +23,11 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "sdarts_rs": sdarts_rs,
     "sdarts_rs_gaussian": sdarts_rs_gaussian,
     "sdarts_adv": sdarts_adv,
+    "drnas": drnas,
+    "snas": snas,
+    "gdas": gdas,
+    "pc_darts": pc_darts,
+    "fairdarts": fairdarts,
 }
 """Factories of samplers by the value of `search.sampler`."""
 

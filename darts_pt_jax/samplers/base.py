@@ -1,13 +1,13 @@
 """The sampler: how alphas become the edge weights of a step."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
 
 from darts_pt_jax import architecture
-from darts_pt_jax.architecture import Alphas, EdgeWeights
+from darts_pt_jax.architecture import Alphas, Decisions, EdgeWeights
 from darts_pt_jax.spaces import SearchSpace
 
 
@@ -60,6 +60,8 @@ class Sampler:
 
     Attributes:
       mean: `mean(space, alphas)` gives the edge weights [E, O] by cell kind of validation, scoring and magnitude.
+      edges: `edges(space, alphas)` gives a factor for each edge, [E] by cell kind. It multiplies the row of the mean or of
+        the sample, also when the edge is decided. None: no factor.
       sample: draws the edge weights of alpha steps and weight steps; alpha steps differentiate through it. None: use the
         mean.
       perturb: perturbs the edge weights of weight steps alone, in place of `sample`.
@@ -73,6 +75,7 @@ class Sampler:
     """
 
     mean: Callable[[SearchSpace, Alphas], EdgeWeights] = architecture.mixtures
+    edges: Callable[[SearchSpace, Alphas], Mapping[str, jax.Array]] | None = None
     sample: Sample | None = None
     perturb: Perturb | None = None
     schedule: Callable[[float], float] = _constant
@@ -85,6 +88,24 @@ class Sampler:
         """The same sampler without training of the alphas (paper, section 6.3)."""
         return dataclasses.replace(self, learns=False)
 
-    def weights(self, space: SearchSpace, alphas: Alphas, decisions: architecture.Decisions) -> dict[str, jax.Array]:
+    def undecided(self, space: SearchSpace, alphas: Alphas) -> EdgeWeights:
+        """The mean edge weights [E, O] by cell kind as the alphas alone say, whatever is decided."""
+        return self._scaled(space, alphas, self.mean(space, alphas))
+
+    def weights(self, space: SearchSpace, alphas: Alphas, decisions: Decisions) -> EdgeWeights:
         """The mean edge weights [E, O] by cell kind, with one-hot or zero rows for decided and removed edges."""
-        return architecture.decided(self.mean(space, alphas), decisions)
+        return self._scaled(space, alphas, architecture.decided(self.mean(space, alphas), decisions))
+
+    def drawn(
+        self, space: SearchSpace, alphas: Alphas, decisions: Decisions, key: jax.Array, level: Any, state: Any
+    ) -> EdgeWeights:
+        """As `weights`, but of a sample; the last three arguments are those of `Sample`."""
+        assert self.sample is not None
+        sample = self.sample(space, alphas, key, level, state)
+        return self._scaled(space, alphas, architecture.decided(sample, decisions))
+
+    def _scaled(self, space: SearchSpace, alphas: Alphas, weights: EdgeWeights) -> EdgeWeights:
+        if self.edges is None:
+            return weights
+        factors = self.edges(space, alphas)
+        return {kind: factors[kind][:, None] * row for kind, row in weights.items()}

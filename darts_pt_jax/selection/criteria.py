@@ -70,11 +70,31 @@ def _cross_entropy(logits, labels, unmasked):
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
+def _divergence(logits, labels, unmasked):
+    """The Kullback-Leibler divergence of the prediction under the mask from that of the unmasked supernet."""
+    import jax
+
+    before, after = jax.nn.log_softmax(unmasked), jax.nn.log_softmax(logits)
+    return (jax.numpy.exp(before) * (before - after)).sum(-1)
+
+
+def _margin(logits, labels, unmasked):
+    """The logit of the right class, less the largest other one."""
+    import jax
+
+    right = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    return jax.numpy.where(right, logits, 0).sum(-1) - jax.numpy.where(right, -jax.numpy.inf, logits).max(-1)
+
+
 CRITERIA = {
     criterion.name: criterion
     for criterion in (
         Criterion("acc", _correct, "correct", True, False, "accuracy drop, points", "images", "accuracy", "right"),
         Criterion("loss", _cross_entropy, "loss", False, True, "rise in loss", "in loss", "loss", "loss"),
+        Criterion(
+            "kl", _divergence, "kl", False, True, "KL divergence", "nats", "divergence", "KL divergence", compares=True
+        ),
+        Criterion("margin", _margin, "margin", False, False, "fall in margin", "in margin", "margin", "margin"),
     )
 }
 """Criteria by the value of `select.criterion`."""

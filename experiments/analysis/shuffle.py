@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-from darts_pt_jax import architecture, bilevel, supervised
+from darts_pt_jax import bilevel, supervised
 from darts_pt_jax.data import batches
 from darts_pt_jax.metrics import Metrics
 from experiments.analysis import figures, swaps
@@ -115,7 +115,7 @@ def _drawn(subject: Subject, purpose: int) -> np.random.RandomState:
 def _supernet(subject: Subject, draws: int) -> list:
     """The pairs swapped, and the test accuracy: for the supernet as it is, and after each draw."""
     training, state, rng = subject.training, subject.state, _drawn(subject, 1)
-    weights = architecture.edge_weights(subject.space, state.alphas, state.decisions)
+    weights = training.sampler.weights(subject.space, state.alphas, state.decisions)
     forward = jax.jit(lambda v, w, x, y: bilevel.forward(training.net, v, w, x, y, subject.key(3), False)[0])
     test, found = _test(subject), []
     possible = {kind: of for kind, graph in subject.space.cells.items() if (of := swaps.pairs(graph))}

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from darts_pt_jax import architecture, ops
+from darts_pt_jax import ops
 from experiments.analysis import figures
 from experiments.analysis.result import Result
 from experiments.analysis.subject import Options, Subject
@@ -55,7 +55,7 @@ def run(subject: Subject, options: Options) -> Result:
         raise ConfigError(f"--epochs is {options.epochs}, expected 0 or more")
     chosen = edges(subject, options.edges)
     measured = subject.measured(epochs=options.epochs)
-    weights = jax.device_get(architecture.mixtures(subject.space, subject.state.alphas))
+    weights = jax.device_get(subject.training.sampler.undecided(subject.space, subject.state.alphas))
     rows = []
     for kind, e in chosen:
         for o, name in subject.space.cells[kind].edges[e].operations:
@@ -129,6 +129,6 @@ def _discretised(subject: Subject, kind: str, edge: int, operation: int, epochs:
     before = subject.accuracy(state)
     rate = search.learning_rate * subject.config.select.tune_lr_factor
     for epoch in range(epochs):
-        now = Regime(rate, "epoch", search.batch_size, search.epsilon)
+        now = Regime(rate, "epoch", search.batch_size, 1.0)
         state, _ = training.epoch(state, jax.random.fold_in(subject.key(1), epoch), now, subject.loop)
     return {"accuracy_before_tuning": before, "accuracy": subject.accuracy(state) if epochs else before}

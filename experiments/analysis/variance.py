@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from darts_pt_jax import architecture
 from darts_pt_jax.data import batches
 from darts_pt_jax.spaces import CellGraph
 from experiments.analysis import figures
@@ -94,7 +93,7 @@ def _outputs(subject: Subject, count: int, cells: list[int]) -> tuple[dict, dict
     The outputs are a dict by cell and `Group.label`, each a 1-tuple with an array [edges, B, H, W, C].
     """
     training, state = subject.training, subject.state
-    weights = architecture.edge_weights(subject.space, state.alphas, state.decisions)
+    weights = training.sampler.weights(subject.space, state.alphas, state.decisions)
 
     @jax.jit
     def outputs(state, valid, weights, key):

@@ -88,6 +88,10 @@ class Supernet:
 
     cells: int = key(8, POSITIVE, "Cells; in nasbench201, cells of each of the three stages.")
     channels: int = key(16, POSITIVE, "Channels of the first cells.")
+    channel_share: int = key(
+        1, POSITIVE,
+        "K: an edge mixes 1/K of the channels, and passes the others (PC-DARTS: 4); it must divide supernet.channels.",
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,16 +116,22 @@ class Search:
     sampler: str = key(
         "darts", one_of("darts_pt_jax.samplers:SAMPLERS"),
         "How alphas become the edge weights of a training step: darts (softmax); fixed; sdarts_rs (uniform noise on the "
-        "softmax, as in both reference codes); sdarts_rs_gaussian (noise on the alphas, as in the paper); sdarts_adv.",
+        "softmax, as in both reference codes); sdarts_rs_gaussian (noise on the alphas, as in the paper); sdarts_adv; "
+        "drnas; snas; gdas; pc_darts (edge normalisation); fairdarts (sigmoid).",
         former=("search.perturb", {"none": "darts", "uniform": "sdarts_rs", "gaussian": "sdarts_rs_gaussian",
                                    "adversarial": "sdarts_adv"}),
     )  # fmt: skip
     epsilon: float = key(0.3, number(0, 1), "Size of SDARTS' perturbation at the end of the search and in tuning.")
     epsilon_first: float = key(0.03, number(0, 1), "Size of SDARTS' perturbation at the beginning of the search.")
+    temperature: float = key(0.1, RATE, "Temperature of snas and gdas at the end of the search and in tuning.")
+    temperature_first: float = key(10.0, RATE, "Temperature of snas and gdas at the beginning of the search.")
     alpha_regulariser: str = key(
-        "none", one_of("darts_pt_jax.samplers.regularisers:REGULARISERS"), "Penalty on the alphas besides weight decay."
-    )
+        "none", one_of("darts_pt_jax.samplers.regularisers:REGULARISERS"),
+        "Penalty on the alphas besides weight decay: beta_decay (beta-DARTS; its weight grows linearly from 0); "
+        "zero_one (FairDARTS).",
+    )  # fmt: skip
     alpha_regulariser_weight: float = key(0.0, NOT_NEGATIVE, "Weight of that penalty in the alphas' loss.")
+    alpha_start: int = key(0, NOT_NEGATIVE, "Epochs of the search that train the weights only.")
     learning_rate: float = key(
         0.025, RATE, "Learning rate of the weights in the first epoch; a cosine takes it to search.learning_rate_min."
     )
@@ -167,7 +177,8 @@ class Select:
         "Which removals are scored to decide on an edge's operation.",
     )  # fmt: skip
     criterion: str = _select(
-        "acc", one_of("darts_pt_jax.selection.criteria:CRITERIA"), "What a removal costs: acc (accuracy); loss.",
+        "acc", one_of("darts_pt_jax.selection.criteria:CRITERIA"), "What a removal costs: acc (accuracy); loss; kl (divergence "
+        "from the unmasked supernet's predictions, without labels); margin (of the right class's logit).",
         programs=True,
     )  # fmt: skip
     order: str = _select(

@@ -78,6 +78,11 @@ def _check_search(config: Config, space: SearchSpace):
         raise ConfigError(
             f"supernet.cells is {config.supernet.cells}, too few for a {' and a '.join(sorted(unused))} cell of {space.name}"
         )
+    if config.supernet.channels % config.supernet.channel_share:
+        raise ConfigError(
+            f"supernet.channel_share is {config.supernet.channel_share}, expected a divisor of supernet.channels "
+            f"({config.supernet.channels})"
+        )
     if search.learning_rate_min > search.learning_rate:
         raise ConfigError(f"search.learning_rate_min is {search.learning_rate_min}, more than search.learning_rate")
     if 0 < search.schedule_epochs < search.epochs:
@@ -85,9 +90,20 @@ def _check_search(config: Config, space: SearchSpace):
             f"search.schedule_epochs is {search.schedule_epochs}, expected 0 or at least search.epochs ({search.epochs})"
         )
     if rest := _at_rest(config):
-        for key, idle in {"search.unrolled": "off", "curvature.every": 0}.items():
+        idle_values = {"search.unrolled": "off", "curvature.every": 0, "search.alpha_start": 0}
+        for key, idle in idle_values.items():
             if (given := value(config, key)) != idle:
                 raise ConfigError(f"{key} is {given!r}, but {rest} trains no alphas")
+    if search.alpha_start >= search.epochs:
+        raise ConfigError(
+            f"search.alpha_start is {search.alpha_start}, expected less than search.epochs ({search.epochs})"
+        )
+    regulariser, weight = search.alpha_regulariser, search.alpha_regulariser_weight
+    if (regulariser == "none") != (weight == 0):
+        raise ConfigError(
+            f"search.alpha_regulariser is {regulariser!r} and its weight {weight}: set search.alpha_regulariser_weight "
+            "above 0 with a regulariser, and to 0 with none"
+        )
     sampler = make_sampler(search.sampler, vars(search))
     if (sampler.sample or sampler.perturb) and search.gradients == "shared":
         raise ConfigError(

@@ -28,7 +28,9 @@ def regime(config: Config, number: int) -> Regime:
     search = config.search
     epochs = search.schedule_epochs or search.epochs
     cosine = optax.cosine_decay_schedule(search.learning_rate, epochs, search.learning_rate_min / search.learning_rate)
-    return Regime(float(cosine(number)), search.sampling, search.batch_size, number / epochs)
+    return Regime(
+        float(cosine(number)), search.sampling, search.batch_size, number / epochs, number >= search.alpha_start
+    )
 
 
 def epoch(run: Run, state: SearchState, number: int) -> SearchState:
@@ -65,7 +67,7 @@ def epoch(run: Run, state: SearchState, number: int) -> SearchState:
 def mixtures(run: Run, state: SearchState) -> dict:
     """The sampler's mean edge weights as plain lists by cell kind; decided edges keep their last values."""
     space = run.training.space
-    return as_lists(run.training.sampler.mean(space, state.alphas), space)
+    return as_lists(run.training.sampler.undecided(space, state.alphas), space)
 
 
 def stopping_epoch(curvatures: Mapping[int, float | None], window: int, ratio: float) -> int | None:

@@ -183,7 +183,7 @@ def _removed(space: SearchSpace, kind: str, mask: np.ndarray) -> str:
 
 def _mean_weights(run: Run, state: SearchState, kind: str) -> np.ndarray:
     """The sampler's mean edge weights [E, O]; decided edges keep the weights of their decision."""
-    return jax.device_get(run.training.sampler.mean(run.training.space, state.alphas))[kind]
+    return jax.device_get(run.training.sampler.undecided(run.training.space, state.alphas))[kind]
 
 
 def _by_magnitude(run: Run, state: SearchState, target: Target) -> dict:

@@ -31,6 +31,8 @@ class Epoch:
       key: key for all random numbers of the epoch.
       learning_rate: learning rate of the weights.
       level: level of the sampler's schedule.
+      penalty_weight: weight of the alphas' regulariser.
+      learns: whether the alphas are trained too; the programs of the two cases differ.
     """
 
     train: Dataset
@@ -40,6 +42,8 @@ class Epoch:
     key: jax.Array
     learning_rate: jax.Array | float
     level: jax.Array | float
+    penalty_weight: jax.Array | float = 0.0
+    learns: bool = flax.struct.field(pytree_node=False, default=True)
 
 
 class Updates(NamedTuple):
@@ -79,7 +83,7 @@ class Steps:
 
         @functools.cache
         def made(names: tuple[str, ...]):
-            return program(bilevel.make_gradient(net, names, sampler, penalty))
+            return program(bilevel.make_gradient(net, names, sampler))
 
         def gradient(*names: str):
             return made(("params", "alphas") if search.gradients == "shared" and sampler.learns else names)
@@ -91,18 +95,18 @@ class Steps:
         )
         self._perturb = _perturbation(net, sampler, program, scans)
         self._update_sampler = program(_sampler_update(sampler)) if sampler.update_state else None
-        alpha_update = bilevel.guarded(bilevel.make_alpha_update(alpha_optimizer), "alphas")
+        alpha_update = bilevel.guarded(bilevel.make_alpha_update(alpha_optimizer, penalty), "alphas")
         weight_update = bilevel.guarded(bilevel.make_weight_update(weight_optimizer), "params")
         self._updates = Updates(*(program(update, donate_argnums=donated) for update in (alpha_update, weight_update)))
         self._epoch = devices.jit(self._scanned, donate_argnums=donated)
 
     def step(self, i, state: SearchState, total: Metrics, epoch: Epoch) -> tuple[SearchState, Metrics]:
-        """Bilevel step `i` of an epoch; the first of a batch size compiles all its programs before it runs any."""
-        batch_size = epoch.train_indices.shape[-1]
-        if not (batch_size in self._compiled or self.scans):
+        """Bilevel step `i` of an epoch; the first of its kind compiles all its programs before it runs any."""
+        programs = epoch.train_indices.shape[-1], epoch.learns
+        if not (programs in self._compiled or self.scans):
             with self._programs.compiling():
                 self._step(i, state, total, epoch, self._updates)
-            self._compiled.add(batch_size)
+            self._compiled.add(programs)
         return self._step(i, state, total, epoch, self._updates)
 
     def epoch(self, state: SearchState, total: Metrics, epoch: Epoch) -> tuple[SearchState, Metrics]:
@@ -112,11 +116,11 @@ class Steps:
     def _step(self, i, state, total, epoch: Epoch, updates: Updates) -> tuple[SearchState, Metrics]:
         alpha_key, weight_key, sample_key = jax.random.split(jax.random.fold_in(epoch.key, i), 3)
         batch = self._batch(epoch.train, epoch.train_indices, i, weight_key)
-        if self._sampler.learns:
+        if self._sampler.learns and epoch.learns:
             valid = self._batch(epoch.valid, epoch.valid_indices, i, alpha_key)
             draw = Draw(jax.random.fold_in(sample_key, 1), epoch.level) if self._sampler.sample else None
             gradients, _, stats = self._alpha_gradient(state, batch, valid, epoch.learning_rate, draw)
-            state, total = updates.alphas(state, total, gradients, Metrics.zero(), stats)
+            state, total = updates.alphas(state, total, gradients, Metrics.zero(), stats, epoch.penalty_weight)
         weights, draw = None, None
         if self._perturb:
             weights = self._perturb(state, batch, sample_key, epoch.level)

@@ -3,14 +3,16 @@
 import copy
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from darts_pt_jax import bilevel, curvature
-from darts_pt_jax.architecture import Decisions
+from darts_pt_jax.architecture import Alphas, Decisions
 from darts_pt_jax.bilevel import Batch, SearchState
+from darts_pt_jax.channels import AllChannels, PartialChannels
 from darts_pt_jax.data import batches
 from darts_pt_jax.data.batches import Dataset
 from darts_pt_jax.data.images import Images
@@ -36,13 +38,15 @@ class Regime:
       learning_rate: learning rate of the weights.
       sampling: how to draw from the training half; the validation half is always drawn independently.
       batch_size: images in a batch of each half.
-      progress: position in the schedule of the search, from 0 to 1, for the sampler.
+      progress: position in the schedule of the search, from 0 to 1, for sampler and regulariser.
+      alphas: whether the alphas are trained too, if they learn at all.
     """
 
     learning_rate: float
     sampling: str
     batch_size: int
     progress: float
+    alphas: bool = True
 
 
 class Training:
@@ -79,8 +83,15 @@ class Training:
         self.alpha_optimizer = bilevel.alpha_optimizer(search.alpha_learning_rate, search.alpha_weight_decay)
         self.steps = self.train.size // search.batch_size
         self._draw = {name: jax.jit(draw, static_argnums=(1, 2, 3)) for name, draw in batches.SAMPLING.items()}
-        supernet, dtype = config.supernet, jnp.dtype(config.precision)
-        self._use(Supernet(self.space, supernet.cells, supernet.channels, images.classes, dtype, remat=config.remat))
+        self._use(self._supernet(images.classes))
+
+    def _supernet(self, classes: int) -> Supernet:
+        config = self.config.supernet
+        channels = AllChannels() if config.channel_share == 1 else PartialChannels(config.channel_share)
+        return Supernet(
+            self.space, config.cells, config.channels, classes, jnp.dtype(self.config.precision),
+            remat=self.config.remat, mixed_channels=channels,
+        )  # fmt: skip
 
     def _use(self, net: Supernet):
         """Makes the programs of a supernet."""
@@ -88,7 +99,7 @@ class Training:
         self.scorer = functools.cache(self._scorer)
         optimizers = self.weight_optimizer, self.alpha_optimizer
         self.programs = Steps(
-            net, self.sampler, self._penalty(), self.config.search, self.devices, optimizers, self._scans(),
+            net, self.sampler, self._penalty, self.config.search, self.devices, optimizers, self._scans(),
             donated(self.config),
         )  # fmt: skip
         evaluate = bilevel.make_evaluate(net, batch_statistics=False, augment=False)
@@ -105,12 +116,14 @@ class Training:
         self._evaluate = self.devices.jit(evaluation)
         self._product = self.devices.jit(curvature.make_product(unaugmented))
 
-    def _penalty(self):
-        search = self.config.search
-        regulariser = REGULARISERS[search.alpha_regulariser]
-        if regulariser is None:
-            return None
-        return lambda alphas: search.alpha_regulariser_weight * regulariser(self.space, alphas)
+    @property
+    def _penalty(self) -> Callable[[Alphas], jax.Array] | None:
+        regulariser = REGULARISERS[self.config.search.alpha_regulariser]
+        return functools.partial(regulariser.penalty, self.space) if regulariser else None
+
+    def _penalty_weight(self, progress: float) -> float:
+        regulariser = REGULARISERS[self.config.search.alpha_regulariser]
+        return regulariser.weight(self.config.search.alpha_regulariser_weight, progress) if regulariser else 0.0
 
     def _scans(self) -> bool:
         if self.config.debug_nans:  # with a scan, jax would name the scan rather than the operation
@@ -187,9 +200,10 @@ class Training:
         batch_size, steps = regime.batch_size, self.train.size // regime.batch_size
         train = self.devices.split(self.indices(train_key, self.train, regime.sampling, steps, batch_size))
         valid = self.devices.split(self.indices(valid_key, self.valid, "independent", steps, batch_size))
-        level = self.sampler.schedule(regime.progress)
-        epoch = Epoch(self.train, train, self.valid, valid, step_key, regime.learning_rate, level)
-        images = (2 if self.sampler.learns else 1) * batch_size
+        level, penalty = self.sampler.schedule(regime.progress), self._penalty_weight(regime.progress)
+        learns = self.sampler.learns and regime.alphas
+        epoch = Epoch(self.train, train, self.valid, valid, step_key, regime.learning_rate, level, penalty, learns)
+        images = (2 if learns else 1) * batch_size
         count, per_step = (1, images * steps) if self.programs.scans else (steps, images)
         loop = begin("training", state, Metrics.zero(), count, per_step)
         with explained(lambda i, state: self.programs.tensors(i, state, epoch), batch_size, "search.learning_rate"):

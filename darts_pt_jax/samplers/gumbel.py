@@ -1,0 +1,51 @@
+"""SNAS and GDAS: edge weights drawn by Gumbel's trick, soft or hard, at a temperature that falls during the search.
+
+Alpha steps and weight steps draw anew. Validation, scoring and magnitude use the softmax of the alphas.
+"""
+
+from collections.abc import Callable
+
+import jax
+
+from darts_pt_jax import architecture
+from darts_pt_jax.architecture import Alphas, EdgeWeights
+from darts_pt_jax.samplers.base import Sampler
+from darts_pt_jax.spaces import SearchSpace
+
+
+def soft(space: SearchSpace, alphas: Alphas, key: jax.Array, temperature, state) -> dict[str, jax.Array]:
+    """A draw of the Gumbel softmax (concrete) distribution [E, O]: softmax((alpha + g) / temperature)."""
+    keys = jax.random.split(key, len(alphas))
+    noisy = {
+        kind: (row + jax.random.gumbel(keys[i], row.shape)) / temperature
+        for i, (kind, row) in enumerate(alphas.items())
+    }
+    return architecture.mixtures(space, noisy)
+
+
+def hard(space: SearchSpace, alphas: Alphas, key: jax.Array, temperature, state) -> EdgeWeights:
+    """One-hot rows [E, O] at the largest entry of `soft`, with the gradient of `soft` (straight through)."""
+
+    def straight_through(row: jax.Array) -> jax.Array:
+        one_hot = jax.nn.one_hot(row.argmax(-1), row.shape[-1])
+        return jax.lax.stop_gradient(one_hot - row) + row
+
+    return jax.tree.map(straight_through, soft(space, alphas, key, temperature, state))
+
+
+def _falling(temperature: float, temperature_first: float) -> Callable[[float], float]:
+    """The temperature by progress: linear from `temperature_first` to `temperature`."""
+    return lambda progress: temperature_first + (temperature - temperature_first) * progress
+
+
+def snas(temperature: float, temperature_first: float) -> Sampler:
+    """SNAS (Xie et al., ICLR 2019): the soft draw; linear cooling from 10 to 1 as DrNAS' authors run it."""
+    return Sampler(sample=soft, schedule=_falling(temperature, temperature_first))
+
+
+def gdas(temperature: float, temperature_first: float) -> Sampler:
+    """GDAS (Dong and Yang, CVPR 2019): the hard draw; its code cools linearly from 10 to 0.1.
+
+    Its code computes only the operations that are drawn. Here all are computed, and multiplied by zero: slower, but equal.
+    """
+    return Sampler(sample=hard, schedule=_falling(temperature, temperature_first))
