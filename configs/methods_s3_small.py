@@ -2,12 +2,13 @@
 
     python -m experiments.main --config=configs/methods_s3_small.py:darts
 
-The argument is one of darts, sdarts_rs, sgas, fixed; --config.select.method chooses the selection.
+The argument is one of darts, sdarts_rs, sgas, fixed, drnas, snas, gdas, pc_darts, beta_darts, fairdarts;
+--config.select.method chooses the selection.
 """
 
 from configs import common
 
-METHODS = ("darts", "sdarts_rs", "sgas", "fixed")
+METHODS = ("darts", "sdarts_rs", "sgas", "fixed", *common.SAMPLERS)
 
 
 def get_config(argument=""):
@@ -34,4 +35,8 @@ def get_config(argument=""):
         config.sgas.batch_increase = 0
     elif method == "fixed":
         config.search.alpha = "fixed"
+    elif method in common.SAMPLERS:
+        config.update_from_flattened_dict(common.SAMPLERS[method])
+    if method in ("drnas", "pc_darts"):
+        config.search.alpha_start = 4  # theirs: 10 and 15 of 50 epochs
     return config

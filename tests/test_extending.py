@@ -33,7 +33,7 @@ TEXT = (ROOT / "docs" / "extending.md").read_text()
 START, *_PARTS = re.split(r"^## ", TEXT, flags=re.MULTILINE)
 SECTIONS = {part.partition("\n")[0]: part for part in _PARTS}
 FILES = {
-    "Operation": "blur.py", "Space": "small.py", "Criterion": "kl.py", "Sampler": "gumbel.py", "Data source": "keras.py",
+    "Operation": "blur.py", "Space": "small.py", "Criterion": "changed.py", "Sampler": "dropping.py", "Data source": "keras.py",
     "Chart": "losses.py", "Analysis": "entropy.py", "Launcher": "nice.py",
 }  # fmt: skip
 """The examples that are plugins, by the names that their commands give them."""
@@ -84,9 +84,9 @@ def searched(place):
     return place / "run"
 
 
-def drawn(space, sampler, temperature):
+def drawn(space, sampler, level):
     alphas = sampler.init(space, jax.random.key(0), 1.0)
-    return sampler.sample(space, alphas, jax.random.key(1), temperature, sampler.init_state(space))
+    return sampler.sample(space, alphas, jax.random.key(1), level, sampler.init_state(space))
 
 
 def test_every_block_belongs_to_a_change_of_the_table():
@@ -125,27 +125,26 @@ def test_a_space(searched):
 def test_a_criterion(searched):
     for line in lines(searched, "decisions.jsonl"):
         scores = line["passes"][0] if "passes" in line else line
-        assert line["criterion"] == "kl" and scores["baseline"]["kl"] == 0 and min(scores["kl"]) > 0
+        assert line["criterion"] == "changed" and scores["baseline"]["changed"] == 0
         if line["type"] == "operation":
-            assert line["choice_index"] == int(np.argmax(scores["kl"])), "the removal that changes most"
-    logits = jnp.log(jnp.array([[0.5, 0.5], [0.9, 0.1]]))
-    measured = CRITERIA["kl"].measure(logits, None, jnp.log(jnp.array([[0.5, 0.5], [0.5, 0.5]])))
-    np.testing.assert_allclose(measured, [0, 0.5 * np.log(0.5 / 0.9) + 0.5 * np.log(0.5 / 0.1)], atol=1e-6)
-    assert "KL divergence" in (searched / "report.html").read_text()
+            assert line["choice_index"] == int(np.argmax(scores["changed"])), "the removal that changes most"
+    logits = jnp.array([[0.1, 0.2], [0.9, 0.1]])
+    assert CRITERIA["changed"].measure(logits, None, jnp.array([[1.0, 3.0], [0.0, 1.0]])).tolist() == [0, 1]
+    assert "changed predictions" in (searched / "report.html").read_text()
 
 
 def test_a_sampler(searched):
     from darts_pt_jax.samplers import SAMPLERS
 
-    assert json.loads((searched / "run.json").read_text())["config"]["search.sampler"] == "gumbel"
+    assert json.loads((searched / "run.json").read_text())["config"]["search.sampler"] == "dropping"
     (epoch,) = (line for line in lines(searched, "metrics.jsonl") if line["stage"] == "search")
     weights = np.concatenate([np.array(rows) for rows in epoch["edge_weights"].values()])
     assert (np.ptp(weights, axis=1) > 1e-5).all(), "alpha steps were taken"
-    sampler, space = SAMPLERS["gumbel"](), SPACES["small"]
-    assert [sampler.schedule(progress) for progress in (0, 1)] == [1, 0.03]
-    sharp, soft = (drawn(space, sampler, temperature)["normal"] for temperature in (0.03, 1.0))
-    np.testing.assert_allclose(sharp.sum(-1), 1, rtol=1e-5)
-    assert sharp.max(-1).mean() > soft.max(-1).mean()
+    sampler, space = SAMPLERS["dropping"](), SPACES["small"]
+    assert [sampler.schedule(progress) for progress in (0, 1)] == [0.3, 0]
+    whole, dropped = (drawn(space, sampler, share)["normal"] for share in (0.0, 0.5))
+    np.testing.assert_allclose(whole.sum(-1), 1, rtol=1e-5)
+    assert np.array_equal(dropped, np.where(dropped == 0, 0, whole)) and 0 < np.mean(dropped == 0) < 1
 
 
 def test_a_data_source(searched, tmp_path):

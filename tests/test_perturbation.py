@@ -88,6 +88,23 @@ def test_a_criterion_that_is_not_finite_is_named():
         scoring.score_masks(bound, masks, len(masks), [batch], criteria)
 
 
+def test_criteria_are_what_their_formulas_say(rng):
+    logits, unmasked = rng.normal(size=(2, 6, 4)).astype(np.float32)
+    labels = np.array([0, 1, 2, 3, 0, 1])
+    p, q = (np.exp(z) / np.exp(z).sum(-1, keepdims=True) for z in (unmasked, logits))
+    right = logits[np.arange(6), labels]
+    others = np.array([np.delete(z, label).max() for z, label in zip(logits, labels, strict=True)])
+    expected = {
+        "acc": right > others, "loss": -np.log(q[np.arange(6), labels]), "kl": (p * np.log(p / q)).sum(-1),
+        "margin": right - others,
+    }  # fmt: skip
+    assert expected.keys() == CRITERIA.keys()
+    for name, values in expected.items():
+        measured = CRITERIA[name].measure(jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(unmasked))
+        np.testing.assert_allclose(measured, values, rtol=1e-4, atol=1e-6)
+    assert [c.name for c in CRITERIA.values() if c.rises] == ["loss", "kl"]
+
+
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_the_paired_error_follows_from_the_single_images(size, rng):
     outcomes = [(rng.random((4, 25)).astype(np.float32), rng.integers(0, 2, (4, 25), np.int32)) for _ in range(3)]
