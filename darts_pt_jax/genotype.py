@@ -1,17 +1,13 @@
 """Genotypes: final architectures, that is, the operation on each kept edge of each cell kind."""
 
-import ast
 import contextlib
 import dataclasses
-import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from darts_pt_jax import notations
+from darts_pt_jax.notations import Node, Parts
 from darts_pt_jax.spaces import CellGraph, SearchSpace
-
-Node = tuple[tuple[str, int], ...]
-"""A node's inputs, (operation, source state), by ascending source; a genotype that was read keeps the text's order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +26,7 @@ class Genotype:
     outputs: Mapping[str, tuple[int, ...]]
 
     def __post_init__(self):
-        _check(self.cells, self.outputs)
+        notations.check(self.cells, self.outputs)
 
     def __hash__(self):
         return hash(self.to_json())
@@ -54,7 +50,7 @@ class Genotype:
 
     def to_json(self) -> str:
         """JSON text; `from_json` reads it back."""
-        return json.dumps({"cells": self.cells, "outputs": self.outputs})
+        return notations.write_json(Parts(self.cells, self.outputs))
 
     @classmethod
     def from_json(cls, text: str) -> "Genotype":
@@ -63,13 +59,7 @@ class Genotype:
         Raises:
           ValueError: it is not the JSON of a genotype.
         """
-        try:
-            data = json.loads(text)
-            fields = {name: {kind: _tuples(value) for kind, value in data[name].items()} for name in data}
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            fields = {}
-        _expect(fields.keys() == {"cells", "outputs"}, "genotype", text, 'JSON {"cells": {...}, "outputs": {...}}')
-        return cls(**fields)
+        return cls(*notations.read_json(text))
 
     def text(self, notation: str) -> str:
         """The architecture in a notation of the literature (`SearchSpace.notation`); `from_text` reads it back.
@@ -79,136 +69,28 @@ class Genotype:
         Raises:
           ValueError: the notation is unknown, or cannot express this architecture.
         """
-        _expect(notation in _NOTATIONS, "notation", notation, " or ".join(_NOTATIONS))
-        write, read, holds = _NOTATIONS[notation]
-        try:
-            text = write(self)
-            same = read(text) == self
-        except ValueError:
-            same = False
-        _expect(same, f"{notation} notation", self.cells, f"{holds}: write this genotype as JSON")
-        return text
+        return notations.write(Parts(self.cells, self.outputs), notation)
 
     @classmethod
-    def from_text(cls, text: str) -> "Genotype":
-        """Reads what `text` writes, in any notation.
+    def from_text(cls, text: str, name: str = "") -> "Genotype":
+        """Reads what `text` writes, in any notation, and those of other codes. The text is never executed.
 
         Args:
-          text: `Genotype(normal=[...], normal_concat=..., ...)`, also as the assignment `NAME = Genotype(...)` of the
-            DARTS code's genotypes.py, an arch string `|operation~0|+|operation~0|operation~1|`, or JSON.
+          text: one of
+            - a published name (`literature`), such as "DARTS_V2";
+            - `Genotype(normal=[...], normal_concat=..., ...)` with two pairs (operation, source) for each node, or with a
+              list of pairs for each node; also as a line of a log, as the assignments `NAME = Genotype(...)` of a
+              genotypes.py, or in the JSON of CDARTS;
+            - an arch string of NAS-Bench-201, `|operation~0|+|operation~0|operation~1|`, also as `Structure(3 nodes with
+              ...)`; or six numbers in the order of NASLib: the operations of the edges 0-1, 0-2, 0-3, 1-2, 1-3, 2-3, where
+              0 is skip_connect, 1 none, 2 nor_conv_3x3, 3 nor_conv_1x1, 4 avg_pool_3x3;
+            - JSON.
+          name: which one, if the text names several.
 
         Raises:
           ValueError: it is none of these; operations are not looked up.
         """
-        text = text.strip()
-        return {"|": _read_nasbench201, "{": cls.from_json}.get(text[:1], _read_darts)(text)
-
-
-def _expect(condition, place: str, got, expected: str):
-    if not condition:
-        raise _error(place, got, expected)
-
-
-def _error(place: str, got, expected: str) -> ValueError:
-    return ValueError(f"{place}: got {got!r:.80}, expected {expected}")
-
-
-def _check(cells: Mapping, outputs: Mapping, inputs: int | None = None):
-    """Refuses malformed cells. `inputs` is the number of states that cells start from; None: as the outputs imply."""
-    _expect(cells, "genotype", cells, "a cell kind or more")
-    _expect(cells.keys() == outputs.keys(), "outputs", list(outputs), f"those of the cell kinds {', '.join(cells)}")
-    for kind, nodes in cells.items():
-        _expect(isinstance(nodes, tuple) and nodes, kind, nodes, "a list of nodes, at least one")
-        states = outputs[kind]
-        listed = isinstance(states, tuple) and states and all(type(s) is int and s >= 0 for s in states)
-        _expect(listed, f"{kind} outputs", states, "a list of states, at least one")
-        first = max(states) + 1 - len(nodes) if inputs is None else inputs
-        last = max(first, 1) + len(nodes) - 1
-        _expect(max(states) == last, f"{kind} outputs", states, f"the last state {last} among them and none after it")
-        for n, node in enumerate(nodes):
-            _expect(isinstance(node, tuple) and node, f"{kind} node {n}", node, "a list of inputs, at least one")
-            for i, pair in enumerate(node):
-                place, kinds = f"{kind} node {n}, input {i}", [type(v) for v in pair] if isinstance(pair, tuple) else []
-                _expect(kinds == [str, int], place, pair, "an operation's name and a state's number")
-                _expect(0 <= pair[1] < first + n, place, pair[1], f"an earlier state, 0 to {first + n - 1}")
-
-
-def _tuples(value):
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _write_darts(genotype: Genotype) -> str:
-    parts = []
-    for kind, nodes in genotype.cells.items():
-        parts.append(f"{kind}={[pair for node in nodes for pair in node]}")
-        parts.append(f"{kind}_concat={list(genotype.outputs[kind])}")
-    return f"Genotype({', '.join(parts)})"
-
-
-def _read_darts(text: str) -> Genotype:
-    place = "genotype"
-    try:
-        (statement,) = ast.parse(text).body
-        call: Any = statement.value  # type: ignore[attr-defined]
-        fields = {keyword.arg: keyword.value for keyword in call.keywords}
-        known = ast.unparse(call.func).split(".")[-1] == "Genotype" and isinstance(statement, ast.Expr | ast.Assign)
-        known = known and not call.args and len(fields) == len(call.keywords) and None not in fields
-    except SyntaxError as error:
-        place, known = f"genotype, line {error.lineno}, character {error.offset}", False
-    except (ValueError, AttributeError, RecursionError, MemoryError):
-        known = False
-    _expect(known, place, text, "Genotype(normal=[...], normal_concat=[...], ...) or |operation~0|+|...|")
-    cells, outputs = {}, {}
-    for name, value in fields.items():
-        if name.endswith("_concat"):
-            outputs[name.removesuffix("_concat")] = _literal(name, value)
-        else:
-            pairs = _literal(name, value)
-            _expect(isinstance(pairs, tuple), name, pairs, "a list of pairs")
-            _expect(len(pairs) % 2 == 0, name, len(pairs), "an even number of pairs, two for each node")
-            cells[name] = tuple(pairs[i : i + 2] for i in range(0, len(pairs), 2))
-    _check(cells, outputs, inputs=2)
-    return Genotype(cells, outputs)
-
-
-def _literal(name: str, value: ast.expr):
-    """The value of a literal, lists as tuples, or of `range(...)`."""
-    try:
-        if isinstance(value, ast.Call) and ast.unparse(value.func) == "range" and not value.keywords:
-            return tuple(range(*map(ast.literal_eval, value.args))[:999])
-        return _tuples(ast.literal_eval(value))
-    except (ValueError, TypeError):
-        raise _error(name, ast.unparse(value), "a list") from None
-
-
-def _write_nasbench201(genotype: Genotype) -> str:
-    (nodes,) = genotype.cells.values()
-    return "+".join("|" + "".join(f"{operation}~{source}|" for operation, source in node) for node in nodes)
-
-
-def _read_nasbench201(text: str) -> Genotype:
-    nodes = []
-    for n, part in enumerate(text.split("+")):
-        _expect(re.fullmatch(r"\|.+\|", part), f"normal node {n}", part, "|operation~state|...|")
-        node = []
-        for i, pair in enumerate(part[1:-1].split("|")):
-            found = re.fullmatch(r"([^~]+)~([0-9]{1,3})", pair)
-            if found is None:
-                raise _error(f"normal node {n}, input {i}", pair, "operation~state")
-            node.append((found[1], int(found[2])))
-        nodes.append(tuple(node))
-    return Genotype({"normal": tuple(nodes)}, {"normal": (len(nodes),)})
-
-
-_NOTATIONS = {
-    "darts": (_write_darts, _read_darts, "two inputs of every cell and every node"),
-    "nasbench201": (
-        _write_nasbench201,
-        _read_nasbench201,
-        "one normal cell with one input and the last node as output",
-    ),
-    "json": (Genotype.to_json, Genotype.from_json, "anything"),
-}
+        return cls(*notations.read(text, name))
 
 
 def example(space: SearchSpace) -> Genotype:

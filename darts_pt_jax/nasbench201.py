@@ -11,7 +11,9 @@ import pathlib
 
 import numpy as np
 
-from darts_pt_jax import npz
+from darts_pt_jax import notations, npz
+from darts_pt_jax.notations import Node
+from darts_pt_jax.spaces import NASBENCH201_OPERATIONS
 
 SUMMARY = ("c10_test", "c100_test", "in16_test")
 """The metrics that reports show."""
@@ -56,7 +58,7 @@ class Table:
         return {name: i for i, name in enumerate(self._archs.tolist())}
 
     def row(self, arch: str | int) -> int:
-        """The index of an architecture, given as its arch string or its index.
+        """The index of an architecture, given as its index or as text; the order of a node's inputs does not matter.
 
         Raises:
           TableError: it is not in the table.
@@ -65,9 +67,17 @@ class Table:
             if not 0 <= int(arch) < len(self):
                 raise TableError(f"index {arch} is not in the NAS-Bench-201 table, expected 0 to {len(self) - 1}")
             return int(arch)
-        found = self._rows.get(arch.encode())
+        try:
+            cells = notations.read(arch).cells
+            notations.expect(list(cells) == ["normal"], "cells", ", ".join(cells), "one normal cell")
+        except ValueError as error:
+            raise TableError(f"{arch:.200} is no architecture of NAS-Bench-201: {error}") from None
+        ordered = tuple(tuple(sorted(node, key=lambda pair: pair[1])) for node in cells["normal"])
+        found = self._rows.get(notations.write_nasbench201(ordered).encode())
         if found is None:
-            raise TableError(f"{arch} is not in the NAS-Bench-201 table of {len(self)} architectures")
+            raise TableError(
+                f"{arch:.200} is not in the NAS-Bench-201 table of {len(self)} architectures{_reason(ordered)}"
+            )
         return found
 
     def arch(self, row: int) -> str:
@@ -121,3 +131,13 @@ class Table:
             for k in range(len(values))
         ]
         return float(np.dot(weights, values))
+
+
+def _reason(nodes: tuple[Node, ...]) -> str:
+    """Why a cell is none of the benchmark; "" if it is one."""
+    for operation, _ in (pair for node in nodes for pair in node):
+        if operation not in NASBENCH201_OPERATIONS:
+            return f": {operation} is none of its operations, {', '.join(NASBENCH201_OPERATIONS)}"
+    if [[source for _, source in node] for node in nodes] != [[0], [0, 1], [0, 1, 2]]:
+        return ": its cells have three nodes, with one input from every earlier state"
+    return ""

@@ -26,7 +26,7 @@ darts_pt_jax.supernet darts_pt_jax.network darts_pt_jax.data darts_pt_jax.sample
 darts_pt_jax.ops darts_pt_jax.architecture
 darts_pt_jax.kernels darts_pt_jax.channels darts_pt_jax.counting
 darts_pt_jax.spaces darts_pt_jax.genotype darts_pt_jax.devices darts_pt_jax.hosts darts_pt_jax.record darts_pt_jax.npz \
-    darts_pt_jax.naming darts_pt_jax.loops darts_pt_jax.nasbench201
+    darts_pt_jax.naming darts_pt_jax.loops darts_pt_jax.nasbench201 darts_pt_jax.notations darts_pt_jax.literature
 """
 """The rooms, modules or packages, from the top floor down. A room imports from its own floor and from those below."""
 

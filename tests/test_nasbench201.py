@@ -38,6 +38,33 @@ def test_rank_counts_the_strictly_better(table):
         table.accuracies("|nor_conv_3x3~0|")
 
 
+def test_two_spellings_of_an_architecture_find_one_row(table, capsys):
+    arch = "|avg_pool_3x3~0|+|skip_connect~0|none~1|+|nor_conv_1x1~0|avg_pool_3x3~1|nor_conv_1x1~2|"
+    row = table.row(arch)
+    assert table.arch(row) == arch
+    swapped = "|avg_pool_3x3~0| + |none~1|skip_connect~0| + |avg_pool_3x3~1|nor_conv_1x1~2|nor_conv_1x1~0|"
+    for text in (swapped, "(4, 0, 3, 1, 4, 3)", f"Structure(4 nodes with {arch})"):
+        assert table.row(text) == row
+        assert nasbench201.main(["query", text, "--table", os.environ["DARTS_PT_NB201"]]) == 0
+        assert arch in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arch", "message"),
+    [
+        ("|nor_conv_5x5~0|", "is not in .*: nor_conv_5x5 is none of its operations, none, skip_connect, "),
+        ("|none~0|+|none~0|none~0|+|none~0|none~1|none~2|", "three nodes, with one input from every earlier state"),
+        ("none~0", "none~0 is no architecture of NAS-Bench-201: genotype: got 'none~0', expected "),
+        ("DARTS_V2", "cells: got 'normal, reduce', expected one normal cell"),
+    ],
+)
+def test_the_table_says_why_an_architecture_is_not_in_it(arch, message, tmp_path):
+    names, metrics = np.array(["c10_test"]), np.ones((1, 1), np.float32)
+    np.savez(tmp_path / "table.npz", arch=np.array([b"|none~0|"]), metric_names=names, metrics=metrics)
+    with pytest.raises(TableError, match=message):
+        Table(tmp_path / "table.npz").row(arch)
+
+
 def test_an_index_stands_for_its_architecture(table):
     arch = "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|"
     assert table.row(arch) == 0 and table.arch(0) == arch and table.accuracies("0") == table.accuracies(arch)

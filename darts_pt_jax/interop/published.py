@@ -1,130 +1,57 @@
-"""Published architectures of the DARTS cell by name, from DARTS, SDARTS, SGAS, and the authors of DARTS-PT.
-
-A line of the table gives two entries OPERATION.SOURCE for each node of the normal cell, then of the reduction cell. The
-names of DARTS-PT are those of its code: "blank" means fixed alphas, s1 to s5 are the spaces (s5 is the DARTS space), then
-comes the data set unless it is CIFAR-10.
-"""
+"""Architectures by a published name, from a file, or as text."""
 
 import functools
+import os
 import pathlib
+import re
 
+from darts_pt_jax import literature
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.naming import guess
 
-_SHORT = {
-    "K": "skip_connect",
-    "S3": "sep_conv_3x3",
-    "S5": "sep_conv_5x5",
-    "D3": "dil_conv_3x3",
-    "D5": "dil_conv_5x5",
-    "M": "max_pool_3x3",
-    "A": "avg_pool_3x3",
-}
-
-_TABLE = """
-DARTS_V1 | S3.1 S3.0 K.0 S3.1 K.0 S3.1 S3.0 K.2 | M.0 M.1 K.2 M.0 M.0 K.2 K.2 A.0
-DARTS_V2 | S3.0 S3.1 S3.0 S3.1 S3.1 K.0 K.0 D3.2 | M.0 M.1 K.2 M.1 M.0 K.2 K.2 M.1
-SDARTS_RS | S3.1 S3.0 S5.1 K.0 S3.3 K.1 S3.1 D3.2 | M.0 S3.1 K.2 M.0 D5.3 M.0 S3.2 S5.3
-SGAS_Cri1_best | S3.0 D3.1 S3.0 S3.1 S5.1 S5.3 K.0 D5.2 | M.0 D5.1 S3.0 K.2 S3.1 K.2 M.0 M.1
-darts_pt_s1_1 | K.0 K.1 K.0 K.1 K.0 K.1 D3.3 D5.4 | M.0 D3.1 M.0 M.1 S3.1 K.3 K.2 D5.3
-darts_pt_s1_2 | D3.0 K.1 K.0 K.2 K.0 K.3 D3.3 D5.4 | M.0 M.1 M.0 M.1 S3.1 K.2 K.2 D5.4
-darts_pt_s2_1 | K.0 K.1 S3.0 K.2 S3.1 K.3 S3.1 S3.4 | S3.0 S3.1 S3.0 K.2 S3.0 K.2 S3.1 K.4
-darts_pt_s2_2 | K.0 S3.1 K.1 K.2 S3.0 K.3 K.3 S3.4 | S3.0 S3.1 S3.0 K.2 S3.1 S3.3 S3.1 K.3
-darts_pt_s3_1 | S3.0 S3.1 S3.0 K.1 K.0 K.2 S3.0 S3.1 | S3.0 K.1 S3.0 K.2 S3.0 K.3 K.3 S3.4
-darts_pt_s3_2 | S3.0 S3.1 K.0 S3.1 K.0 S3.3 S3.1 K.4 | S3.0 S3.1 S3.0 K.1 S3.0 S3.1 S3.2 K.3
-darts_pt_s4_1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.1 S3.2 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.3 S3.0 S3.1
-darts_pt_s4_2 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.3 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.2
-blank_pt_s1_1 | K.0 D5.1 S3.1 K.2 M.0 K.3 S3.0 M.1 | A.0 M.1 M.0 M.1 K.2 D5.3 D5.2 K.3
-blank_pt_s1_2 | K.0 K.1 S3.1 K.2 M.0 S3.1 K.2 D5.3 | A.0 D3.1 M.1 D5.2 A.0 K.3 K.2 D5.3
-blank_pt_s2_1 | S3.0 S3.1 K.0 K.2 S3.1 S3.2 S3.0 K.3 | S3.0 S3.1 S3.1 K.2 S3.0 K.3 S3.2 K.4
-blank_pt_s2_2 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.1 S3.0 K.4 | S3.0 S3.1 S3.0 S3.2 S3.0 K.1 S3.1 S3.2
-blank_pt_s3_1 | S3.0 K.1 K.0 S3.1 S3.0 K.2 K.3 K.4 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.1 S3.1 S3.3
-blank_pt_s3_2 | S3.0 S3.1 S3.0 K.1 S3.0 S3.1 K.0 S3.2 | S3.0 S3.1 S3.0 S3.1 S3.0 K.3 K.2 K.3
-blank_pt_s4_1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.3 S3.0 S3.1
-blank_pt_s4_2 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1
-darts_pt_s1_c100_1 | K.0 K.1 D5.0 K.2 S3.2 K.3 S3.0 K.2 | M.0 M.1 M.1 D5.2 S3.1 K.2 K.2 D5.3
-darts_pt_s1_c100_2 | D3.0 K.1 K.0 K.2 K.0 D3.3 K.2 D5.3 | A.0 M.1 M.0 D5.2 A.0 S3.1 M.1 K.4
-darts_pt_s2_c100_1 | K.0 S3.1 S3.0 K.2 S3.1 K.3 K.3 S3.4 | S3.0 S3.1 K.0 K.2 K.0 K.3 S3.2 K.4
-darts_pt_s2_c100_2 | K.0 S3.1 S3.0 K.2 K.2 S3.3 K.3 S3.4 | S3.0 S3.1 K.1 K.2 S3.1 K.3 S3.0 K.3
-darts_pt_s3_c100_1 | S3.0 S3.1 S3.0 S3.1 K.0 K.1 S3.0 S3.1 | S3.0 K.1 S3.0 K.2 K.2 S3.3 S3.1 K.3
-darts_pt_s3_c100_2 | S3.0 K.1 S3.0 K.1 S3.0 S3.3 S3.1 K.4 | S3.0 K.1 S3.0 K.2 K.1 K.3 S3.2 K.4
-darts_pt_s4_c100_1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1
-darts_pt_s4_c100_2 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.2 S3.0 S3.4
-blank_pt_s1_c100_1 | K.0 D5.1 S3.1 K.2 M.0 K.3 S3.0 M.1 | M.0 D3.1 M.1 K.2 S3.1 D5.3 K.3 K.4
-blank_pt_s1_c100_2 | K.0 D5.1 K.0 S3.1 M.0 K.3 S3.0 M.1 | M.0 D3.1 A.1 K.2 M.1 D5.3 D5.2 K.3
-blank_pt_s2_c100_1 | K.0 S3.1 S3.0 K.2 S3.0 S3.1 K.3 K.4 | S3.0 S3.1 S3.0 S3.1 S3.1 K.2 K.3 K.4
-blank_pt_s2_c100_2 | K.0 S3.1 S3.0 K.2 K.0 S3.1 K.3 K.4 | S3.0 S3.1 S3.0 S3.1 S3.1 K.2 S3.2 K.4
-blank_pt_s3_c100_1 | S3.0 S3.1 K.0 K.2 S3.0 S3.1 S3.0 S3.4 | S3.0 K.1 S3.0 S3.1 K.2 S3.3 S3.1 K.3
-blank_pt_s3_c100_2 | S3.0 S3.1 K.0 S3.1 K.0 S3.3 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.1 S3.2 K.3 K.0 S3.1
-blank_pt_s4_c100_1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.3 S3.0 S3.1
-blank_pt_s4_c100_2 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.1 S3.0 S3.1
-darts_pt_s1_svhn_1 | K.0 K.1 D5.0 K.2 M.0 S3.2 D3.3 D3.4 | M.0 D3.1 A.1 D5.2 K.2 D5.3 A.0 K.4
-darts_pt_s1_svhn_2 | K.0 K.1 D5.0 K.2 M.0 K.3 D3.3 D3.4 | A.0 M.1 A.0 D5.2 S3.1 D5.3 K.3 K.4
-darts_pt_s2_svhn_1 | S3.0 K.1 K.0 K.2 S3.0 K.3 S3.1 S3.4 | S3.0 K.1 K.0 S3.2 K.2 S3.3 K.3 S3.4
-darts_pt_s2_svhn_2 | K.0 K.1 S3.0 K.2 S3.0 S3.3 S3.2 K.4 | S3.0 K.1 K.0 K.2 S3.1 S3.2 S3.0 S3.4
-darts_pt_s3_svhn_1 | S3.0 K.1 S3.1 S3.2 K.2 K.3 S3.3 S3.4 | S3.0 K.1 K.1 S3.2 K.2 S3.3 S3.3 S3.4
-darts_pt_s3_svhn_2 | K.0 K.1 K.0 K.1 S3.1 S3.3 S3.0 K.4 | K.0 S3.1 S3.1 S3.2 S3.2 S3.3 K.2 S3.4
-darts_pt_s4_svhn_1 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.1 S3.2 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.3 S3.0 S3.1
-darts_pt_s4_svhn_2 | S3.0 S3.1 S3.0 S3.2 S3.1 S3.3 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.2 S3.0 S3.2 S3.1 S3.3
-blank_pt_s1_svhn_1 | D3.0 D5.1 S3.1 K.2 S3.2 K.3 D5.3 D5.4 | A.0 M.1 A.1 K.2 K.2 D5.3 K.3 D5.4
-blank_pt_s1_svhn_2 | D3.0 D5.1 S3.1 D3.2 S3.1 S3.2 S3.0 M.1 | A.0 D3.1 M.0 A.1 A.0 K.2 M.1 D5.4
-blank_pt_s2_svhn_1 | S3.0 S3.1 K.1 S3.2 S3.1 S3.2 S3.1 S3.3 | S3.0 K.1 S3.0 S3.2 S3.2 S3.3 K.2 K.4
-blank_pt_s2_svhn_2 | S3.0 S3.1 S3.1 S3.2 S3.1 S3.3 S3.3 K.4 | S3.0 S3.1 S3.0 S3.2 K.1 S3.3 S3.0 K.2
-blank_pt_s3_svhn_1 | S3.0 S3.1 S3.1 K.2 S3.0 K.3 S3.1 S3.3 | S3.0 S3.1 K.1 S3.2 S3.2 S3.3 K.2 S3.4
-blank_pt_s3_svhn_2 | S3.0 S3.1 S3.0 S3.1 S3.1 S3.2 S3.0 S3.1 | S3.0 S3.1 K.1 S3.2 K.0 S3.3 S3.2 S3.4
-blank_pt_s4_svhn_1 | S3.0 S3.1 S3.0 S3.1 S3.1 S3.2 S3.0 S3.1 | S3.0 S3.1 S3.1 S3.2 S3.1 S3.3 S3.0 S3.2
-blank_pt_s4_svhn_2 | S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 S3.0 S3.1 | S3.0 S3.1 S3.0 S3.1 S3.2 S3.3 S3.1 S3.4
-darts_pt_s5_0 | S3.0 S3.1 S5.0 D3.1 K.0 K.2 K.0 M.4 | S3.0 A.1 D5.1 D3.2 A.0 M.2 S3.2 K.4
-darts_pt_s5_1 | S3.0 S3.1 S3.0 D3.1 M.0 K.2 K.0 D3.4 | D5.0 A.1 M.0 S5.2 M.1 D3.3 S5.0 S3.4
-darts_pt_s5_2 | K.0 S3.1 S3.0 D3.1 K.2 D3.3 M.1 K.2 | A.0 M.1 A.0 S3.1 D5.2 K.3 S3.2 S5.4
-darts_pt_s5_3 | S3.0 S3.1 S3.0 S3.1 K.0 K.2 S3.1 K.3 | A.0 S5.1 M.1 K.2 D5.1 M.3 S5.2 K.3
-blank_pt_s5_0 | S3.0 S5.1 S3.0 S3.1 A.1 K.3 M.0 A.2 | K.0 S5.1 D3.1 S5.2 M.0 K.3 M.0 M.2
-blank_pt_s5_1 | A.0 A.1 S3.0 M.2 K.2 S3.3 S5.0 S5.1 | M.0 D5.1 S3.0 K.1 A.2 M.3 S5.3 S5.4
-blank_pt_s5_2 | A.0 D3.1 S5.0 M.1 M.0 K.1 S5.1 A.2 | S3.0 A.1 A.0 S5.1 M.0 S5.3 M.2 D5.4
-blank_pt_s5_3 | S3.0 S3.1 S3.0 K.1 M.2 S3.3 A.0 S5.1 | D5.0 S5.1 S5.0 D3.1 A.1 K.2 M.0 K.4
-"""
+_LONGEST = 100_000
+"""No file of genotypes has more characters."""
 
 
 @functools.cache
 def genotypes() -> dict[str, Genotype]:
-    """The architectures by name."""
-    found = {}
-    for line in _TABLE.strip().splitlines():
-        name, *cells = line.split(" | ")
-        kinds = zip(("normal", "reduce"), map(_nodes, cells), strict=True)
-        found[name] = Genotype(dict(kinds), dict.fromkeys(("normal", "reduce"), (2, 3, 4, 5)))
-    return found
+    """The published architectures by name."""
+    return {name: Genotype.from_text(name) for name in literature.cells()}
 
 
 def find(text: str) -> Genotype:
-    """The architecture of a published name, of a file, or of a text in any notation.
+    """The architecture of a published name, of a file, or of a text in any notation that `Genotype.from_text` reads.
+
+    Args:
+      text: a name, a file, "FILE:NAME" if the file has several, or the text itself.
 
     Raises:
-      ValueError: it is none of these, or malformed.
+      ValueError: it is none of these, or malformed; a message about a file's content begins with the file.
     """
     if text in genotypes():
         return genotypes()[text]
-    if text[:1] in ("|", "{") or "(" in text:
+    for path, name in ((text, ""), text.rpartition(":")[::2]):
+        if os.path.exists(path):
+            return _of_file(path, name)
+    if re.search(r"[|{(\[,=]", text):
         return Genotype.from_text(text)
+    near = guess(text, genotypes(), ignore_case=True, likeness=0.75)
+    raise ValueError(
+        f"got {text!r:.80}, which is no published name and no readable file (No such file or directory){near}"
+        f"{'' if near else ', and no text such as Genotype(normal=[...], ...) or |nor_conv_3x3~0|+|...|'}"
+    )
+
+
+def _of_file(path: str, name: str) -> Genotype:
     try:
-        with pathlib.Path(text).open() as file:
+        with pathlib.Path(path).open(encoding="utf-8-sig") as file:
             content = file.read(_LONGEST + 1)
         if len(content) > _LONGEST:
             raise ValueError(f"it has more than {_LONGEST:,} characters")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        near = guess(text, genotypes(), ignore_case=True)
-        raise ValueError(
-            f"got {text!r:.80}, which is no published name and no readable file ({reason}){near}"
-        ) from None
-    return Genotype.from_text(content)
-
-
-_LONGEST = 100_000
-"""No genotype is longer."""
-
-
-def _nodes(text: str) -> tuple[tuple[tuple[str, int], ...], ...]:
-    """Two (operation, source) for each node of a cell, from a column of the table."""
-    pairs = [(_SHORT[operation], int(source)) for operation, source in (entry.split(".") for entry in text.split())]
-    return tuple(tuple(pairs[i : i + 2]) for i in range(0, len(pairs), 2))
+        raise ValueError(f"got {path!r:.80}, which is no published name and no readable file ({reason})") from None
+    try:
+        return Genotype.from_text(content, name)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

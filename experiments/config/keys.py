@@ -364,7 +364,7 @@ class Config:
     genotype: str = key(
         "",
         ANYTHING,
-        "Architecture to retrain instead of searching: a published name, a file, or its text.",
+        "Architecture to retrain instead of searching: a published name, a file, FILE:NAME, or its text.",
         stage="run",
     )
     init_from: str = key(
