@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from darts_pt_jax import literature
@@ -29,15 +29,25 @@ def read(text: str, name: str = "") -> Parts:
       ValueError: it is in none, or malformed.
     """
     text = text.removeprefix("\ufeff").strip()
-    named = _named(text)
-    if named or name:
-        text = _chosen(named, name)
-    if text in literature.cells():
-        cells = literature.cells()[text]
-        return Parts(cells, dict.fromkeys(cells, (2, 3, 4, 5)))
-    if re.match(r"['\"\s]*\||\w*Structure\(", text):
-        return _read_nasbench201(text)
-    return read_json(text) if text.startswith("{") else _read_python(text)
+    with _depth_refused(text):
+        named = _named(text)
+        if named or name:
+            text = _chosen(named, name)
+        if text in literature.cells():
+            cells = literature.cells()[text]
+            return Parts(cells, dict.fromkeys(cells, (2, 3, 4, 5)))
+        if re.match(r"['\"\s]*\||\w*Structure\(", text):
+            return _read_nasbench201(text)
+        return read_json(text) if text.startswith("{") else _read_python(text)
+
+
+@contextlib.contextmanager
+def _depth_refused(text: str) -> Iterator[None]:
+    """Raises a ValueError where a text is nested too deeply for Python."""
+    try:
+        yield
+    except (RecursionError, MemoryError):
+        raise _error("genotype", text, "less nesting") from None
 
 
 def write(parts: Parts, notation: str) -> str:
@@ -103,7 +113,7 @@ def _named(text: str) -> dict[str, str]:
         statements = ast.parse(text).body
     except SyntaxError:
         return _lines_of_a_log(text)
-    except (ValueError, RecursionError, MemoryError):
+    except ValueError:  # it has null characters
         return {}
     values: dict[str, ast.expr] = {}
     for statement in statements:
@@ -116,7 +126,7 @@ def _named(text: str) -> dict[str, str]:
 
 def _texts_of_stages(text: str) -> dict[str, str]:
     """The texts in a file of CDARTS, JSON with a genotype for each stage of the network; {} if it is no such file."""
-    with contextlib.suppress(ValueError, RecursionError):
+    with contextlib.suppress(ValueError):
         found = json.loads(text)
         if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
             return found
@@ -167,7 +177,7 @@ def _read_python(text: str) -> Parts:
         value = statement.value if isinstance(statement, ast.Expr) else None
     except SyntaxError as error:
         place = f"genotype, line {error.lineno}, character {error.offset}"
-    except (ValueError, RecursionError, MemoryError):
+    except ValueError:  # no statement, several, or null characters
         pass
     if isinstance(value, ast.Tuple | ast.List):
         return _read_numbers(_literal("genotype", value))
@@ -279,15 +289,16 @@ def read_json(text: str) -> Parts:
     Raises:
       ValueError: it is something else, or malformed.
     """
-    try:
-        data = json.loads(text)
-        fields = {name: {kind: _tuples(value) for kind, value in data[name].items()} for name in data}
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        fields = {}
-    expect(fields.keys() == {"cells", "outputs"}, "genotype", text, 'JSON {"cells": {...}, "outputs": {...}}')
-    parts = Parts(**fields)
-    check(*parts)
-    return parts
+    with _depth_refused(text):
+        try:
+            data = json.loads(text)
+            fields = {name: {kind: _tuples(value) for kind, value in data[name].items()} for name in data}
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            fields = {}
+        expect(fields.keys() == {"cells", "outputs"}, "genotype", text, 'JSON {"cells": {...}, "outputs": {...}}')
+        parts = Parts(**fields)
+        check(*parts)
+        return parts
 
 
 _NOTATIONS = {

@@ -131,8 +131,12 @@ def test_genotype_files(content):
     allowed(ValueError, published.find, str(in_file(content)))
 
 
+DEEP = "Genotype(normal=" + "-" * 700 + "1, normal_concat=[2])"
+
+
 @pytest.mark.parametrize(
-    "text", ["[" * 50_000, "Genotype(" + "-" * 50_000, "Genotype(normal=" + "(" * 5000, "{" * 50_000]
+    "text",
+    ["[" * 50_000, "Genotype(" + "-" * 50_000, "Genotype(normal=" + "(" * 5000, "{" * 50_000, DEEP, "A = " + DEEP],
 )
 def test_deep_nesting(text):
     with pytest.raises(ValueError, match="genotype"):
