@@ -43,9 +43,9 @@ def main(argv: Sequence[str]) -> int:
         network = Classifier.load(asked.network)
         for file in asked.files:
             if file.suffix == ".npz":
-                print(json.dumps({"file": str(file), **evaluate(network, file, asked.batch)}))
+                print(json.dumps({"file": str(file), **evaluate(network, file, asked.batch)}, allow_nan=False))
             else:
-                print(json.dumps({"file": str(file), **classify(network, file)}))
+                print(json.dumps({"file": str(file), **classify(network, file)}, allow_nan=False))
     except ValueError as error:
         return commands.fail(error, 2)
     return 0
@@ -93,7 +93,7 @@ def evaluate(network: Classifier, file: pathlib.Path, batch: int) -> dict:
     """Accuracy in percent on the test images of an npz.
 
     Raises:
-      DataError: the images or classes do not fit the network.
+      DataError: the images or classes do not fit the network, or its outputs are not finite.
     """
     height, width, _ = network.image_shape
     images = sources.npz(str(file))
@@ -109,7 +109,7 @@ def evaluate(network: Classifier, file: pathlib.Path, batch: int) -> dict:
     for start in range(0, count, batch):
         part = images.test_images[start : start + batch]
         filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), 0)])
-        chosen = np.asarray(network.logits(filled).argmax(-1))[: len(part)]
+        chosen = _logits(network, filled, file).argmax(-1)[: len(part)]
         total += int((chosen == images.test_labels[start : start + batch]).sum())
     epoch = {} if network.epoch is None else {"epoch": network.epoch}
     return {**epoch, "images": count, "accuracy": 100 * total / count}
@@ -119,15 +119,24 @@ def classify(network: Classifier, file: pathlib.Path) -> dict:
     """Class and probabilities of a picture.
 
     Raises:
-      DataError: it cannot be read.
+      DataError: it cannot be read, or the network's outputs are not finite.
     """
     height, width, channels = network.image_shape
     cut = functools.partial(pictures.middle, side=height) if network.crop else None
     with pictures.named(str(file)):
         pixels = pictures.decoded(file, channels, cut)
     images = pictures.resized(pixels[None], height, width)
-    probabilities = jax.nn.softmax(network.logits(images))[0]
+    probabilities = jax.nn.softmax(_logits(network, images, file))[0]
     return {"class": int(probabilities.argmax()), "probabilities": [round(p, 6) for p in probabilities.tolist()]}
+
+
+def _logits(network: Classifier, images: np.ndarray, file: pathlib.Path) -> np.ndarray:
+    logits = np.asarray(network.logits(images))
+    if not np.isfinite(logits).all():
+        raise DataError(
+            f"{file}: the network answers with numbers that are not finite: export it anew from sound weights"
+        )
+    return logits
 
 
 if __name__ == "__main__":

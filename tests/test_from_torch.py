@@ -11,15 +11,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
+from PIL import Image
 
+import experiments.export
 from darts_pt_jax import network
 from darts_pt_jax.checkpoints import Checkpoints
+from darts_pt_jax.data.images import DataError
 from darts_pt_jax.interop import export, from_torch, published, torch_checkpoints
 from darts_pt_jax.interop.torch_checkpoints import Checkpoint
 from darts_pt_jax.network import Network
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supernet import Supernet
-from experiments import import_network
+from experiments import import_network, predict
 from tests import tiny
 from tests.command import TINY, lines, run
 from tests.golden import checkpoints, make
@@ -191,7 +195,7 @@ def torch_gives(monkeypatch):
                 raise value
             return value
 
-        monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=load))
+        monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=load, __version__=(2, 5)))
 
     return put
 
@@ -208,6 +212,10 @@ def test_load_finds_the_state_dict_and_the_values_beside_it(torch_gives):
     assert checkpoint.weight_optimizer == {"state": {}} and checkpoint.alpha_optimizer is None
     torch_gives({"state_dict": state, "alpha": [Tensor([[3, 4]]), Tensor([[5, 6]])]})
     assert [a.tolist() for a in torch_checkpoints.load("a.pt").alphas] == [[[3, 4]], [[5, 6]]]
+    for name in ("state_dict", "model", "model_state_dict", "net"):
+        torch_gives({"epoch": np.int64(7), "best": np.float64(0.97), name: state})
+        checkpoint = torch_checkpoints.load("a.pt")
+        assert list(checkpoint.tensors) == list(state) and checkpoint.epoch == 7
 
 
 REFUSED = (
@@ -227,6 +235,12 @@ REFUSED = (
         ({"epoch": 3, "best": 4}, "got a dict with epoch, best, expected a state dict, or a dict with it as"),
         ({"state_dict": {"a": Tensor([1])}, "alpha": 3}, "got a int as 'alpha'"),
         ({"state_dict": {"a": Tensor([1])}, "proj_weights": {}}, "left amid a selection"),
+        ({"a": Tensor([1]), "b": Tensor([np.nan, 1, np.inf])}, "b has 2 of 3 numbers that are not finite"),
+        ({"net": {"a": Tensor([1])}, "alpha": [Tensor([1]), Tensor([-np.inf])]}, "alpha/1 has 1 of 1 numbers that are not"),
+        (
+            {"net": {"a": Tensor([1])}, "optimizer": {"state": {3: {"momentum_buffer": Tensor([np.nan])}}}},
+            "optimizer/state/3/momentum_buffer has 1 of 1 numbers that are not finite",
+        ),
     ],
 )  # fmt: skip
 def test_load_refuses_other_files_in_one_line(torch_gives, content, message):
@@ -250,7 +264,8 @@ def test_load_reads_what_torch_saves(cases, tmp_path):
     optimizer = torch.optim.Adam(alphas)
     alphas[0].sum().backward()
     optimizer.step()
-    content = {"state_dict": state, "alpha": alphas, "epoch": 3, "arch_optimizer": optimizer.state_dict()}
+    content = {"state_dict": state, "alpha": alphas, "epoch": np.int64(3), "arch_optimizer": optimizer.state_dict()}
+    content |= {"best": np.float64(0.97), "converged": np.bool_(True)}
     torch.save(content, tmp_path / "a.pt")
     checkpoint = torch_checkpoints.load(tmp_path / "a.pt")
     assert list(checkpoint.tensors) == list(tensors) and checkpoint.epoch == 3
@@ -385,6 +400,36 @@ def test_a_network_is_imported_into_the_files_of_a_retrained_one(cases, monkeypa
     close(network.net.apply(network.variables, images, False)[0], logits)
     assert imported(monkeypatch, tmp_path, tensors, *options) == 2
     assert "holds a network already" in capsys.readouterr().err
+
+
+def test_a_network_with_numbers_that_are_not_finite_is_not_used(cases, monkeypatch, tmp_path, capsys):
+    options = ["--genotype=DARTS_V2", "--cells=3", "--mean=0.5", "--std=0.25"]
+    assert imported(monkeypatch, tmp_path, cases["network DARTS_V2"][0], *options) == 0
+    file, description = tmp_path / "net" / "network.safetensors", tmp_path / "net" / "network.json"
+    whole, arrays = file.read_bytes(), safetensors.numpy.load_file(file)
+    name = "batch_stats/cells_1/preprocess_0/norm/var"
+    arrays[name][0] = np.nan
+    safetensors.numpy.save_file(arrays, file)
+    refused = f"network.safetensors: {name} has numbers that are not finite"
+    for command, *more in ((predict.main, "a.png"), (experiments.export.main,)):
+        assert command([str(tmp_path / "net"), *more]) == 2
+        assert refused in capsys.readouterr().err
+    file.write_bytes(whole)
+    description.write_text(description.read_text().replace("[0.25]", "[NaN]"))
+    assert experiments.export.main([str(tmp_path / "net")]) == 2
+    assert "std (nan,), expected finite numbers" in capsys.readouterr().err
+
+
+def test_answers_that_are_not_finite_are_no_prediction(tmp_path):
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
+    classifier = predict.Classifier(lambda images: np.full((len(images), 2), np.nan, np.float32), (8, 8, 3), 2)
+    with pytest.raises(DataError, match=r"a\.png: the network answers with numbers that are not finite"):
+        predict.classify(classifier, tmp_path / "a.png")
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", train_images=images, train_labels=np.arange(4) % 2, test_images=images,
+             test_labels=np.arange(4) % 2)  # fmt: skip
+    with pytest.raises(DataError, match=r"a\.npz: the network answers with numbers that are not finite"):
+        predict.evaluate(classifier, tmp_path / "a.npz", 4)
 
 
 @pytest.mark.parametrize(

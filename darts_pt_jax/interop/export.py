@@ -79,11 +79,13 @@ class TrainedNetwork:
         """Reads the files that `save` writes, as retraining does after every epoch.
 
         Raises:
-          ValueError: a file is missing or damaged, or the two do not belong together.
+          ValueError: a file is missing or damaged, the two do not belong together, or a number is not finite.
         """
         with _described(directory) as description:
             net = _network(description)
             shape, mean, std = (tuple(description[name]) for name in ("image_shape", "mean", "std"))
+            if not np.isfinite([*mean, *std]).all() or not all(std):
+                raise ValueError(f"mean is {mean!r:.80} and std {std!r:.80}, expected finite numbers, and no std of 0")
             crop, plugins = description["crop"], _plugins(description)
             arrays, epoch = _weights(directory / "network.safetensors")
             if net.cells > len(arrays):
@@ -157,6 +159,10 @@ def _variables(arrays: dict[str, np.ndarray], like: Any, directory: pathlib.Path
         got = arrays[name].shape if name in arrays else "nothing"
         if got != leaf.shape:
             raise ValueError(f"{directory}/network.safetensors: {name}: got {got}, expected {leaf.shape}")
+        if not np.isfinite(arrays[name]).all():
+            raise ValueError(
+                f"{directory}/network.safetensors: {name} has numbers that are not finite (NaN or infinite)"
+            )
         return arrays[name]
 
     return jax.tree_util.tree_map_with_path(pick, like)
