@@ -201,6 +201,9 @@ class Supernet(nn.Module):
     Call with images [B, H, W, C_image], edge weights, and whether BatchNorm uses the batch's statistics (training and
     perturbation scoring) or the running ones. Returns logits [B, classes]. A space with operations that draw, such as
     noise, needs the random stream "noise".
+
+    Raises:
+      ValueError: a candidate of the space is no operation.
     """
 
     space: SearchSpace
@@ -211,6 +214,10 @@ class Supernet(nn.Module):
     plain: bool = False
     remat: bool = False
     mixed_channels: MixedChannels = AllChannels()
+
+    def __post_init__(self):
+        ops.check_space(self.space)
+        super().__post_init__()
 
     def group_of(self, names: Sequence[str]) -> Group | None:
         """The group that a variable belongs to, given its path in the state; None in the stem, preprocessing and head."""

@@ -160,6 +160,15 @@ def test_multiply_adds_of_a_custom_operation_count(form, monkeypatch):
     assert size(Silent)[1] < size(Known)[1] - 10_000
 
 
+def test_a_space_with_an_unknown_operation_makes_no_supernet():
+    with pytest.raises(
+        ValueError, match=r"^space bad has the candidate 'swish', which is no operation of ops\.OPERATIONS, none"
+    ):
+        Supernet(darts_like("bad", ("skip_connect", "swish")), 3, 4, 10)
+    with pytest.raises(ValueError, match="'skip_conect', which is no operation: did you mean skip_connect"):
+        Supernet(darts_like("bad", ("skip_conect",)), 3, 4, 10)
+
+
 def test_noise_depends_only_on_the_key(key):
     x = jnp.zeros((2, 4, 4, 3))
     module = ops.Noise(3)

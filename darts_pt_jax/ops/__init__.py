@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from darts_pt_jax import counting
+from darts_pt_jax.naming import guess
 from darts_pt_jax.ops.blocks import (
     Conv,
     FactorizedReduce,
@@ -26,11 +27,12 @@ from darts_pt_jax.ops.blocks import (
     torch_uniform,
 )
 from darts_pt_jax.ops.operations import DilConv, Noise, NorConv, Operation, Pool, SepConv, Skip, Zero
+from darts_pt_jax.spaces import SearchSpace
 
 __all__ = [
     "OPERATIONS", "Conv", "DilConv", "FactorizedReduce", "Linear", "MakeOperation", "Noise", "NorConv", "Norm", "Operation",
-    "Pool", "ReLUConvNorm", "ResidualBlock", "SepConv", "SeparableConv", "Skip", "Zero", "average_pool", "convolve",
-    "differs_by_edge", "draws", "has_parameters", "has_statistics", "init", "is_convolution", "stacks", "torch_uniform",
+    "Pool", "ReLUConvNorm", "ResidualBlock", "SepConv", "SeparableConv", "Skip", "Zero", "average_pool",
+    "check_space", "convolve", "differs_by_edge", "draws", "has_parameters", "has_statistics", "init", "is_convolution", "stacks", "torch_uniform",
 ]  # fmt: skip
 
 
@@ -52,6 +54,18 @@ OPERATIONS: dict[str, MakeOperation] = {
     "nor_conv_3x3": functools.partial(NorConv, kernel=3),
 }
 """Operations by name."""
+
+
+def check_space(space: SearchSpace):
+    """Refuses a space with a candidate that has no row in `OPERATIONS`.
+
+    Raises:
+      ValueError: it has one; the message names it.
+    """
+    names = {name for cell in space.cells.values() for edge in cell.edges for _, name in edge.operations}
+    for name in sorted(names - OPERATIONS.keys()):
+        near = guess(name, OPERATIONS) or f" of ops.OPERATIONS, {', '.join(OPERATIONS)}"
+        raise ValueError(f"space {space.name} has the candidate {name!r}, which is no operation{near}")
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))

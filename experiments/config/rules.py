@@ -4,7 +4,6 @@ from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.data import sources
 from darts_pt_jax.genotype import example
 from darts_pt_jax.interop import published
-from darts_pt_jax.naming import guess
 from darts_pt_jax.samplers import make_sampler
 from darts_pt_jax.selection import schedule, sgas
 from darts_pt_jax.selection.methods import METHODS
@@ -66,9 +65,10 @@ def _check_space(space: SearchSpace):
         for e, edge in enumerate(graph.edges):
             if len(set(edge.candidates)) < len(edge.candidates):
                 raise ConfigError(f"space {space.name}, {kind} edge {e} names a candidate twice: {edge.candidates}")
-        for name in {name for edge in graph.edges for name in edge.candidates} - ops.OPERATIONS.keys():
-            near = guess(name, ops.OPERATIONS) or " of ops.OPERATIONS"
-            raise ConfigError(f"space {space.name} has the candidate {name!r}, which is no operation{near}")
+    try:
+        ops.check_space(space)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     _check_notation(space)
 
 
