@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from darts_pt_jax.architecture import Decisions
+    from darts_pt_jax.architecture import Decisions, mixtures
     from darts_pt_jax.bilevel import (
         Batch,
         SearchState,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from darts_pt_jax.data.batches import Dataset
     from darts_pt_jax.genotype import Genotype
+    from darts_pt_jax.interop.export import TrainedNetwork
     from darts_pt_jax.metrics import Metrics
     from darts_pt_jax.network import Network
     from darts_pt_jax.ops import OPERATIONS
@@ -59,9 +60,10 @@ _MODULES = {
     "selection.strategies": ("STRATEGIES",),
     "selection.schedule": ("decision_points",),
     "selection.perturbation": ("select",),
-    "architecture": ("Decisions",),
+    "architecture": ("Decisions", "mixtures"),
     "genotype": ("Genotype",),
     "network": ("Network",),
+    "interop.export": ("TrainedNetwork",),
 }  # fmt: skip
 """The modules that define the public names."""
 

@@ -1,9 +1,15 @@
 """The stage select: every method and option, from the supernet of one search."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from darts_pt_jax import architecture
 from darts_pt_jax.checkpoints import Checkpoints
+from darts_pt_jax.spaces import as_lists
+from experiments.engine.sources import read_supernet
+from experiments.errors import ConfigError
 from tests.command import CELL, TINY, digests, lines, recomputed, run, same_results
 
 pytestmark = pytest.mark.usefixtures("one_training")
@@ -29,6 +35,23 @@ def selected(searched, tmp_path):
         return lines(workdir, "decisions.jsonl"), lines(workdir, "metrics.jsonl"), (workdir / "report.md").read_text()
 
     return select
+
+
+@share_a_search
+def test_the_supernet_of_a_run_is_read_in_python(searched, tmp_path):
+    net, variables, alphas = read_supernet(searched)
+    weights = architecture.mixtures(net.space, alphas)
+    recorded = lines(searched, "metrics.jsonl")[-1]["edge_weights"]
+    for kind, rows in as_lists(weights, net.space).items():
+        for row, expected in zip(rows, recorded[kind], strict=True):
+            assert row == pytest.approx(expected, abs=1e-6)
+    rngs, images = {"params": jax.random.key(0), "noise": jax.random.key(0)}, jnp.zeros((1, 8, 8, 1))
+    like = jax.eval_shape(lambda: net.init(rngs, images, weights, True))
+    jax.tree.map(lambda ours, fresh: np.testing.assert_equal(ours.shape, fresh.shape), variables, like)
+    with pytest.raises(ConfigError, match=r"init_epoch is 2, but .* keeps 1"):
+        read_supernet(searched, 2)
+    with pytest.raises(ConfigError, match="not a run directory"):
+        read_supernet(tmp_path)
 
 
 @share_a_search

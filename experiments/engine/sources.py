@@ -2,9 +2,17 @@
 
 import os
 import pathlib
+import re
+
+import jax.numpy as jnp
+import numpy as np
 
 from darts_pt_jax import record
+from darts_pt_jax.architecture import Alphas
 from darts_pt_jax.checkpoints import MANIFEST, Checkpoints, DamagedError
+from darts_pt_jax.spaces import SPACES
+from darts_pt_jax.supernet import Supernet
+from experiments.config import plugins
 from experiments.config.schema import flatten, from_flat, of_supernet
 from experiments.config.settings import Settings
 from experiments.engine.directory import differing, stored
@@ -93,10 +101,21 @@ class Source:
         Raises:
           RunError: the supernet has been deleted since.
         """
+        return self._checkpoints().restore(self._number, like)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays of the search state by name, such as ".params['head']['bias']".
+
+        Raises:
+          RunError: the supernet has been deleted since.
+        """
+        return self._checkpoints().arrays(self._number)
+
+    def _checkpoints(self) -> Checkpoints:
         checkpoints = Checkpoints(self._folder, read_only=True)
         if self._number not in checkpoints.numbers():
             raise RunError(f"init_from {self._directory}: epoch {self.epoch} is gone: give the command again")
-        return checkpoints.restore(self._number, like)
+        return checkpoints
 
     def metrics(self) -> list[dict]:
         """The lines of the search up to that epoch."""
@@ -108,3 +127,42 @@ class Source:
         if lines[-1]["epoch"] == self.epoch < self._epochs:
             lines[-1].pop("returned_to", None)
         return lines
+
+
+def read_supernet(directory: pathlib.Path, epoch: int = 0) -> tuple[Supernet, dict, Alphas]:
+    """The supernet of a run, for use in Python. The run, which may be at work, is only read.
+
+    Args:
+      directory: the run directory; its plugins are imported.
+      epoch: a search epoch that the run keeps (`checkpoint.snapshots`); 0: the last that it keeps.
+
+    Returns:
+      The module, its variables ("params" and "batch_stats"), and the alphas [E, O] by cell kind.
+
+    Raises:
+      ConfigError: it is no run directory, or does not keep that supernet.
+      RunError: the run is damaged.
+    """
+    if (run := stored(directory)) is None:
+        raise ConfigError(f"{directory}: not a run directory: it has no run.json")
+    config = from_flat(run["config"])
+    plugins.load(config.plugins)
+    taken = config.changed({"init_from": str(directory), "init_epoch": epoch})
+    arrays = Source(Settings(taken, directory, False, None, ())).arrays()
+    params, statistics, alphas = (_tree(arrays, name) for name in (".params", ".batch_stats", ".alphas"))
+    supernet, classes = config.supernet, len(params["head"]["bias"])
+    net = Supernet(SPACES[config.space], supernet.cells, supernet.channels, classes, jnp.dtype(config.precision))
+    return net, {"params": params, "batch_stats": statistics}, alphas
+
+
+def _tree(arrays: dict[str, np.ndarray], collection: str) -> dict:
+    """The arrays whose names begin with `collection`, as nested dicts."""
+    tree: dict = {}
+    for name, array in arrays.items():
+        if name.startswith(f"{collection}["):
+            *keys, last = re.findall(r"\['(.*?)'\]", name)
+            inner = tree
+            for key in keys:
+                inner = inner.setdefault(key, {})
+            inner[last] = array
+    return tree
