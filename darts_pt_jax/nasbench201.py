@@ -71,12 +71,13 @@ class Table:
             cells = notations.read(arch).cells
             notations.expect(list(cells) == ["normal"], "cells", ", ".join(cells), "one normal cell")
         except ValueError as error:
-            raise TableError(f"{arch:.200} is no architecture of NAS-Bench-201: {error}") from None
+            raise TableError(f"no architecture of NAS-Bench-201: {error}") from None
         ordered = tuple(tuple(sorted(node, key=lambda pair: pair[1])) for node in cells["normal"])
-        found = self._rows.get(notations.write_nasbench201(ordered).encode())
+        name = notations.write_nasbench201(ordered)
+        found = self._rows.get(name.encode())
         if found is None:
             raise TableError(
-                f"{arch:.200} is not in the NAS-Bench-201 table of {len(self)} architectures{_reason(ordered)}"
+                f"{name:.200} is not in the NAS-Bench-201 table of {len(self)} architectures{_reason(ordered)}"
             )
         return found
 

@@ -145,17 +145,17 @@ def _lines_of_a_log(text: str) -> dict[str, str]:
 
 def _chosen(named: Mapping[str, str], name: str) -> str:
     """The text of that name; without a name, the only text that there is."""
+    names = repr(", ".join(named))[1:-1]  # of one line
     if name:
-        names = ", ".join(named) or "no name, as the text has none"
-        expect(name in named, "genotype", name, f"{names:.120}{guess(name, named, ignore_case=True, likeness=0.75)}")
+        near = guess(name, named, ignore_case=True, likeness=0.75)
+        expect(name in named, "genotype", name, f"{names:.120}{near}" if named else "no name, as the text has none")
         return named[name]
-    first = next(iter(named))
-    if len(set(named.values())) > 1:
+    text, *others = set(named.values())
+    if others:
         raise ValueError(
-            f"genotype: got {len(named)} architectures, expected one: add its name, as in FILE:{first} (it has "
-            f"{', '.join(named):.120})"
+            f"genotype: got {len(named)} architectures, expected one: add its name, as in FILE:NAME (it has {names:.120})"
         )
-    return named[first]
+    return text
 
 
 def _write_darts(parts: Parts) -> str:

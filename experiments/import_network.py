@@ -46,7 +46,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = commands.parser("import_network", __doc__)
     add = parser.add_argument
     add("checkpoint", type=pathlib.Path, metavar="CHECKPOINT")
-    add("--genotype", required=True, help="a published name, a file, or the text itself")
+    add("--genotype", required=True, help="a published name, a file, FILE:NAME, or the text itself")
     add("--to", required=True, type=pathlib.Path, metavar="DIR", help="where the network is written")
     add("--form", default="auto", choices=("auto", *network.FORMS), help="default: by the tensors")
     add("--cells", type=int, help="depth; of nasbench201, cells of each stage (default: 20, 14 or 5 by form)")

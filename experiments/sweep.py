@@ -169,7 +169,7 @@ def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "--beside", metavar="METHOD,...",
         help="other select.methods to select by from the same supernets (default: magnitude and random where they can)",
     )  # fmt: skip
-    add("--genotypes", metavar="NAME|FILE,...", help="retrain these, in place of what config.genotype names")
+    add("--genotypes", metavar="NAME|FILE|FILE:NAME,...", help="retrain these, in place of what config.genotype names")
     about = "; ".join(f"{name}: {launcher.about}" for name, launcher in LAUNCHERS.items())
     same = "All machines have to see the run directories, this folder and this Python under the same paths"
     add("--launcher", default="local", metavar="NAME", help=f"{about}. {same}")

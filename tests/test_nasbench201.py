@@ -52,9 +52,9 @@ def test_two_spellings_of_an_architecture_find_one_row(table, capsys):
 @pytest.mark.parametrize(
     ("arch", "message"),
     [
-        ("|nor_conv_5x5~0|", "is not in .*: nor_conv_5x5 is none of its operations, none, skip_connect, "),
+        ("|nor_conv_5x5~0| +\n|none~0|", "is not in .*: nor_conv_5x5 is none of its operations, none, skip_connect, "),
         ("|none~0|+|none~0|none~0|+|none~0|none~1|none~2|", "three nodes, with one input from every earlier state"),
-        ("none~0", "none~0 is no architecture of NAS-Bench-201: genotype.*: got 'none~0', expected "),
+        ("none~0", "no architecture of NAS-Bench-201: genotype.*: got 'none~0', expected "),
         ("DARTS_V2", "cells: got 'normal, reduce', expected one normal cell"),
     ],
 )

@@ -123,7 +123,7 @@ def test_a_list_for_each_node_is_read():
     other = {**stages, "2": published.find("DARTS_V1").text("darts")}
     assert Genotype.from_text(json.dumps(other), "2") == Genotype.from_text("DARTS_V1")
     with pytest.raises(
-        ValueError, match=r"got 3 architectures, expected one: add its name, as in FILE:0 \(it has 0, 1, 2\)"
+        ValueError, match=r"got 3 architectures, expected one: add its name, as in FILE:NAME \(it has 0, 1, 2\)"
     ):
         Genotype.from_text(json.dumps(other))
     uneven = Genotype.from_text("Genotype(normal=[[('a', 0)], [('b', 0), ('a', 1), ('b', 2)]], normal_concat=[2, 3])")
@@ -145,7 +145,7 @@ def test_the_lines_of_a_log_are_read_without_their_time(file):
 @pytest.mark.parametrize(
     ("text", "name", "message"),
     [
-        (GENOTYPES, "", r"genotype: got 9 architectures, expected one: add its name, as in FILE:NASNet \(it has NASNet, "),
+        (GENOTYPES, "", r"genotype: got 9 architectures, expected one: add its name, as in FILE:NAME \(it has NASNet, "),
         (GENOTYPES, "PDART", "genotype: got 'PDART', expected NASNet, AmoebaNet, .*: did you mean PDARTS"),
         ("DARTS_V2", "PDARTS", "genotype: got 'PDARTS', expected no name, as the text has none"),
         (GENOTYPES, "FairDARTS_a", r"normal: got \('sep_conv_3x3', 2, 0\), expected pairs \(operation, source state\): write tri"),

@@ -31,8 +31,9 @@ from darts_pt_jax.spaces import SearchSpace
 
 __all__ = [
     "OPERATIONS", "Conv", "DilConv", "FactorizedReduce", "Linear", "MakeOperation", "Noise", "NorConv", "Norm", "Operation",
-    "Pool", "ReLUConvNorm", "ResidualBlock", "SepConv", "SeparableConv", "Skip", "Zero", "average_pool",
-    "check_space", "convolve", "differs_by_edge", "draws", "has_parameters", "has_statistics", "init", "is_convolution", "stacks", "torch_uniform",
+    "Pool", "ReLUConvNorm", "ResidualBlock", "SepConv", "SeparableConv", "Skip", "Zero", "average_pool", "check_space",
+    "convolve", "differs_by_edge", "draws", "has_parameters", "has_statistics", "init", "is_convolution", "stacks",
+    "torch_uniform",
 ]  # fmt: skip
 
 
