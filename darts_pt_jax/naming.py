@@ -1,14 +1,25 @@
-"""Suggestions for misspelt names."""
+"""What error messages advise: the name that was probably meant, and how to install what is missing."""
 
 import difflib
 from collections.abc import Iterable
 
+SIMILAR = 0.75
+"""The least similarity (difflib's ratio) of a name that is suggested."""
 
-def guess(word: str, words: Iterable[str], ignore_case: bool = False, likeness: float = 0.6) -> str:
-    """The end of an error message that suggests the most similar name, such as ": did you mean npz?"; "" if none is.
 
-    `likeness` is how similar it must be: 1 is equal, 0 has no letter in common.
-    """
+def nearest(word: str, words: Iterable[str], ignore_case: bool = False) -> str | None:
+    """The most similar name; None if none is similar."""
     names = {name.lower() if ignore_case else name: name for name in words}
-    near = difflib.get_close_matches(word.lower() if ignore_case else word, names, 1, likeness)
-    return f": did you mean {names[near[0]]}?" if near else ""
+    near = difflib.get_close_matches(word.lower() if ignore_case else word, names, 1, SIMILAR)
+    return names[near[0]] if near else None
+
+
+def guess(word: str, words: Iterable[str], ignore_case: bool = False) -> str:
+    """The end of an error message that suggests the most similar name, such as ": did you mean npz?"; "" if none is."""
+    near = nearest(word, words, ignore_case)
+    return f": did you mean {near}?" if near else ""
+
+
+def install(extra: str) -> str:
+    """The command, given in the folder of this project, that installs one of the extras in pyproject.toml."""
+    return f"pip install -e '.[{extra}]' -c requirements.lock"

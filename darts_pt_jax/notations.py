@@ -147,7 +147,7 @@ def _chosen(named: Mapping[str, str], name: str) -> str:
     """The text of that name; without a name, the only text that there is."""
     names = repr(", ".join(named))[1:-1]  # of one line
     if name:
-        near = guess(name, named, ignore_case=True, likeness=0.75)
+        near = guess(name, named, ignore_case=True)
         expect(name in named, "genotype", name, f"{names:.120}{near}" if named else "no name, as the text has none")
         return named[name]
     text, *others = set(named.values())

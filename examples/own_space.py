@@ -2,8 +2,10 @@
 
     python -m experiments.main --config=examples/own_space.py
 
-Every table is a plain dict: what is put in before the config is returned is there by its name. The method can also be
-compared on one supernet: --config.stages=select,report --config.init_from=RUN_DIR --config.select.method=perturbation.
+Every table is a plain dict: what is put in before the config is returned is there by its name. The run names this file, so
+that later commands find it. Another selection from the same supernet:
+
+    python -m experiments.main --config.init_from=runs/own_space-seed0 --config.select.method=perturbation
 """
 
 import flax.linen as nn

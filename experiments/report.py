@@ -21,9 +21,10 @@ from darts_pt_jax.nasbench201 import TableError
 from darts_pt_jax.record import RecordError
 from experiments import commands
 from experiments.config import plugins
+from experiments.config.stored import read_run
 from experiments.errors import ConfigError, RunError
 from experiments.reporting import comparison, page, serving
-from experiments.reporting.records import RunRecords, config_of, read_run
+from experiments.reporting.records import RunRecords, config_of
 
 
 def main(argv: Sequence[str]) -> int:

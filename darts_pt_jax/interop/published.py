@@ -35,7 +35,7 @@ def find(text: str) -> Genotype:
             return _of_file(path, name)
     if re.search(r"[|{(\[,=]", text):
         return Genotype.from_text(text)
-    near = guess(text, genotypes(), ignore_case=True, likeness=0.75)
+    near = guess(text, genotypes(), ignore_case=True)
     raise ValueError(
         f"got {text!r:.80}, which is no published name and no readable file (No such file or directory){near}"
         f"{'' if near else ', and no text such as Genotype(normal=[...], ...) or |nor_conv_3x3~0|+|...|'}"

@@ -20,10 +20,11 @@ from experiments.analysis.result import Result
 from experiments.analysis.subject import Options, refuse_repeated
 from experiments.config import schema
 from experiments.config.schema import Config
+from experiments.config.stored import read_run
 from experiments.errors import ConfigError
 from experiments.reporting.lines import end_of_search
 from experiments.reporting.markdown import table_head, table_row
-from experiments.reporting.records import config_of, learns_alphas, read_run
+from experiments.reporting.records import config_of, learns_alphas
 from experiments.training.checks import weight_images
 
 SKIP = "skip_connect"

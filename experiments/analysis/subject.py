@@ -19,12 +19,13 @@ from experiments.analysis.measured import Measured
 from experiments.config.rules import check
 from experiments.config.schema import Config, compared, seed_of, varying
 from experiments.config.settings import Settings
+from experiments.config.stored import read_run
 from experiments.engine import execute
 from experiments.engine.interrupts import Interrupts
 from experiments.engine.sources import Source
 from experiments.errors import ConfigError, RunError
 from experiments.reporting.lines import ended
-from experiments.reporting.records import config_of, learns_alphas, read_run
+from experiments.reporting.records import config_of, learns_alphas
 from experiments.stages.pipeline import pipeline
 from experiments.training.supernet import Training
 
@@ -185,7 +186,7 @@ class Subject:
         Raises:
           ConfigError: it is not there.
         """
-        return Source(Settings(self._selecting(epoch), self.out, False, None, ()))
+        return Source(Settings(self._selecting(epoch), self.out, False, None, (), False))
 
     def _selecting(self, epoch: int, **keys) -> Config:
         """The config of a selection from this run's supernet, checked."""
@@ -249,7 +250,7 @@ class Subject:
           ConfigError: a key does not fit.
         """
         config = self._selecting(epoch, **{key.replace("__", "."): value for key, value in keys.items()})
-        return Settings(config, self.out / name, False, None, ())
+        return Settings(config, self.out / name, False, None, (), False)
 
     def carry_out(self, selection: Settings) -> pathlib.Path:
         """Begins a `selection`, or continues it where it was left; its run directory."""

@@ -20,10 +20,11 @@ from experiments.analysis import figures
 from experiments.analysis.result import Result
 from experiments.analysis.subject import Options
 from experiments.config.schema import KEYS, Config, deciding, flatten, frozen, seed_of
+from experiments.config.stored import read_run
 from experiments.errors import ConfigError, RunError
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.measures import spread
-from experiments.reporting.records import config_of, learns_alphas, read_genotype, read_run
+from experiments.reporting.records import config_of, learns_alphas, read_genotype
 
 OPTIONS = {"table": {"metavar": "NPZ", "help": "accuracies of NAS-Bench-201"}}
 

@@ -37,11 +37,12 @@ def help_text() -> str:
 Configs: {", ".join(names)}
 Some take an argument, as in --config=configs/table3.py:s2,svhn,darts_pt. Several seeds: python -m experiments.sweep --help
 
-  --workdir=DIR  run directory (default: runs/NAME-seedSEED); the same command continues where the last one stopped
+  --workdir=DIR  run directory (default: runs/NAME-seedSEED); the same command continues where the last one stopped, and so
+                 does --workdir=DIR alone: a run knows its config, which --config=RUN_DIR gives to another
   --plan         print stages, steps, images, memory and disk, and do nothing
   --distributed  this is one of several processes, one for each host, that jax finds (Slurm, Open MPI, GKE, TPU pods);
                  elsewhere: --coordinator=HOST:PORT --processes=N --process=I (docs/scaling.md)
-  --help         print this
+  --help         print this; --version: the version
 
 Most used:
   --config.data.path=FILE.npz              your own images
@@ -49,9 +50,8 @@ Most used:
   --config.search.alpha=fixed              leave the alphas alone
   --config.select.method=magnitude         {methods}
   --config.select.images=5000              score on so many images instead of the whole validation half
-  --config.stages=select,report --config.init_from=RUN_DIR
-                                           another selection from the supernet of a run, which is only read, or of
-                                           the reference code's PyTorch checkpoint
+  --config.init_from=RUN_DIR               another selection from the supernet of a run, which is only read, with its
+                                           config; or, with --config, of the reference code's PyTorch checkpoint
   --config.stages=retrain,report           train what the run has chosen, or --config.genotype=NAME|FILE, from scratch
   --config.select.orders=4                 four selections in different orders of edges
   --config.plugins=my_ops,my_space.py      import your own operations, spaces, methods first

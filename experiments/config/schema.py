@@ -12,9 +12,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ml_collections import ConfigDict
 
+from darts_pt_jax.naming import nearest
 from experiments.config.key import Key, keys_of
 from experiments.config.keys import STAGES, Config
-from experiments.config.spelling import nearest
 from experiments.errors import ConfigError
 
 __all__ = ["KEYS", "STAGES", "Config", "Key"]
@@ -62,10 +62,20 @@ def frozen(config: ConfigDict) -> Config:
     values = renamed(flatten(config))
     for name in values:
         if name not in KEYS:
-            raise ConfigError(f"unknown key {name} in the config file: {nearest(name, sorted(KEYS))}")
+            raise ConfigError(f"unknown key {name} in the config file: {meant(name)}")
     if missing := [name for name in KEYS if name not in values]:
         raise ConfigError(f"the config file lacks {', '.join(missing)}: begin with configs/common.py's get_config()")
     return from_flat(values)
+
+
+def meant(name: str) -> str:
+    """Asks which key was meant: by its whole name, by its last part, or by its section; lists all if none is similar."""
+    parts = {key: key for key in sorted(KEYS)} | {key.rpartition(".")[-1]: key for key in sorted(KEYS)}
+    sections = {key.partition(".")[0]: key.partition(".")[0] for key in sorted(KEYS) if "." in key}
+    for names, wanted in ((parts, name), (parts, name.rpartition(".")[-1]), (sections, name.partition(".")[0])):
+        if near := nearest(wanted, names):
+            return f"did you mean {names[near]}?"
+    return f"the keys are {', '.join(sorted(KEYS))}"
 
 
 def renamed(values: Mapping) -> dict:

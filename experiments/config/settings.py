@@ -1,9 +1,9 @@
 """The command line: from arguments to a checked config. Every value is checked before anything is computed."""
 
+import contextlib
 import dataclasses
-import difflib
 import inspect
-import json
+import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -13,12 +13,13 @@ from ml_collections import ConfigDict, config_flags
 
 from darts_pt_jax import hosts
 from darts_pt_jax.data import sources
-from darts_pt_jax.naming import guess
+from darts_pt_jax.naming import guess, nearest
+from experiments import commands
 from experiments.config import plugins, reference
 from experiments.config.rules import check
-from experiments.config.schema import KEYS, Config, frozen, renamed, seed_of
-from experiments.config.spelling import nearest
-from experiments.errors import ConfigError
+from experiments.config.schema import KEYS, Config, frozen, meant, renamed, seed_of
+from experiments.config.stored import config_in
+from experiments.errors import ConfigError, RunError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Settings:
       plan: whether only to describe the run.
       hosts: arguments of `hosts.join`, if the run is one of several processes.
       argv: its arguments, without the program.
+      config_named: whether --config is given; otherwise a run's own config is the base.
     """
 
     config: Config
@@ -38,6 +40,7 @@ class Settings:
     plan: bool
     hosts: dict | None
     argv: tuple[str, ...]
+    config_named: bool
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -48,16 +51,25 @@ class Settings:
 def parse(argv: Sequence[str]) -> Settings:
     """Reads the command line.
 
+    The config begins with that of --config, or else with that of the run in --workdir, or of the run that init_from names;
+    then --config.KEY=VALUE changes it.
+
     Raises:
       ConfigError: a flag or a config value is unknown, malformed or impossible, or a plugin is missing or fails.
+      RunError: the run.json of that run is damaged.
     """
     plugins.use(None)
     arguments, overrides = _split(argv)
     options, rest = _options(arguments)
-    config = _overridden(_of_file(options.config), overrides)
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}: options look like --config.search.epochs=2")
+    base = _named(options.config) if options.config else _of_run(options.workdir, overrides)
+    config = _overridden(base, overrides)
+    if config.init_from:
+        config = config.changed({"init_from": os.path.abspath(config.init_from)})  # as runs keep it
     workdir = pathlib.Path(options.workdir or _default_workdir(config, options.config))
+    if config.init_from and workdir.resolve() == pathlib.Path(config.init_from).resolve():
+        raise ConfigError(f"--workdir {workdir} is the run that init_from names, which is only read: name another")
     config = _with_plugins(config, options.config, workdir)
     check(config)
     given = any(override.startswith("--config.data.path=") for override in overrides)
@@ -66,9 +78,7 @@ def parse(argv: Sequence[str]) -> Settings:
         raise ConfigError(
             f"data.path is given, but data.source is {config.data.source!r}: add --config.data.source={fit}"
         )
-    if config.init_from and workdir.resolve() == pathlib.Path(config.init_from).resolve():
-        raise ConfigError(f"--workdir {workdir} is the run that init_from names, which is only read: name another")
-    return Settings(config, workdir, options.plan, _hosts(options), tuple(argv[1:]))
+    return Settings(config, workdir, options.plan, _hosts(options), tuple(argv[1:]), bool(options.config))
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -113,7 +123,7 @@ def _renamed(override: str) -> str:
     if key not in KEYS:
         if section := [name for name in sorted(KEYS) if name.startswith(f"{key}.")]:
             raise ConfigError(f"{key} is a section: set one of its keys {', '.join(section)}")
-        raise ConfigError(f"unknown key {key}: {nearest(key, sorted(KEYS))}")
+        raise ConfigError(f"unknown key {key}: {meant(key)}")
     return f"--{no or ''}config.{key}" + ("" if value is None else f"={value}")
 
 
@@ -121,10 +131,10 @@ def _options(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     """The options other than overrides, and the remaining arguments.
 
     Raises:
-      ConfigError: an option is unknown or malformed, or --config is missing.
+      ConfigError: an option is unknown or malformed.
     """
     values = flags.FlagValues()
-    flags.DEFINE_string("config", None, "FILE[:ARGUMENT]: one of configs/*.py.", flag_values=values)
+    flags.DEFINE_string("config", None, "FILE[:ARGUMENT], one of configs/*.py; or RUN_DIR.", flag_values=values)
     flags.DEFINE_string("workdir", "", "Run directory (default: runs/CONFIG-seedSEED).", flag_values=values)
     flags.DEFINE_bool("plan", False, "Print what would be done, and do nothing.", flag_values=values)
     flags.DEFINE_bool("distributed", False, "One of several processes, which jax finds.", flag_values=values)
@@ -132,29 +142,56 @@ def _options(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     flags.DEFINE_integer("processes", None, "How many processes there are.", flag_values=values)
     flags.DEFINE_integer("process", None, "Which of them this one is, from 0.", flag_values=values)
     flags.DEFINE_bool("help", False, "Print this.", short_name="h", flag_values=values)
+    flags.DEFINE_bool("version", False, "Print the version.", flag_values=values)
     try:
         rest = values(list(arguments))
     except flags.UnrecognizedFlagError as error:
         name = error.flagname
-        near = [f"config.{name}"] if name in KEYS else difflib.get_close_matches(name, list(values), 1, 0.7)
-        hint = f"did you mean --{near[0]}?" if near else "keys look like --config.search.epochs=2"
+        near = f"config.{name}" if name in KEYS else nearest(name, list(values))
+        hint = f"did you mean --{near}?" if near else "keys look like --config.search.epochs=2"
         raise ConfigError(f"unknown option --{name}: {hint}") from error
     except flags.Error as error:
         raise ConfigError(" ".join(str(error).split())) from error
     if values.help:
-        print(reference.help_text())
+        commands.show(reference.help_text())
         raise SystemExit(0)
-    if values.config is None:
-        raise ConfigError("--config is missing: give a config file, such as --config=configs/quickstart.py")
+    if values.version:
+        commands.show(commands.VERSION)
+        raise SystemExit(0)
     return values, rest
 
 
-def _of_file(option: str) -> Config:
-    """The config that FILE[:ARGUMENT] gives.
+def _of_run(workdir: str, overrides: Sequence[str]) -> Config:
+    """The config of the run in `workdir`; if there is none, that for a selection from the run that init_from names.
 
     Raises:
-      ConfigError: there is no such file, or it fails, or a key of its config is wrong.
+      ConfigError: there is no such run.
+      RunError: its run.json is damaged.
     """
+    if workdir and (pathlib.Path(workdir) / "run.json").is_file():
+        return config_in(pathlib.Path(workdir))
+    source = _overridden(Config(), overrides).init_from
+    if not source or os.path.isfile(source):  # a PyTorch checkpoint holds no config
+        what = f"--workdir {workdir} holds no run" if workdir else "--config is missing"
+        raise ConfigError(
+            f"{what}: give a config file, such as --config=configs/quickstart.py, or a run by --workdir or "
+            "--config.init_from"
+        )
+    config = config_in(pathlib.Path(source))
+    if config.genotype:
+        raise ConfigError(f"init_from {source}: it retrains a given architecture, and has no supernet")
+    return config.changed({"stages": "select,report", "init_epoch": 0})
+
+
+def _named(option: str) -> Config:
+    """The config that FILE[:ARGUMENT] gives, or the config of the run RUN_DIR.
+
+    Raises:
+      ConfigError: there is no such file or run, or the file fails, or a key of its config is wrong.
+      RunError: the run.json of the run is damaged.
+    """
+    if os.path.isdir(option):
+        return config_in(pathlib.Path(option))
     path, colon, argument = option.partition(":")
     if not pathlib.Path(path).is_file():
         files = map(str, pathlib.Path(path).parent.glob("*.py"))
@@ -190,7 +227,7 @@ def _overridden(config: Config, overrides: Sequence[str]) -> Config:
     return frozen(changed)
 
 
-def _with_plugins(config: Config, file: str, workdir: pathlib.Path) -> Config:
+def _with_plugins(config: Config, file: str | None, workdir: pathlib.Path) -> Config:
     """The config with its plugins, imported: those that it names, and its file if that adds rows to tables.
 
     Where there are none, those of the run directory, or of the run that init_from names.
@@ -198,18 +235,18 @@ def _with_plugins(config: Config, file: str, workdir: pathlib.Path) -> Config:
     Raises:
       ConfigError: one is missing or fails.
     """
-    named = plugins.joined(config.plugins, plugins.of_config(file.partition(":")[0])) or _plugins_of(workdir)
+    own = plugins.of_config(file.partition(":")[0]) if file else ""
+    named = plugins.joined(config.plugins, own) or _plugins_of(workdir)
     if not named and config.init_from:
         named = _plugins_of(pathlib.Path(config.init_from))
     return config.changed({"plugins": plugins.load(named)})
 
 
 def _plugins_of(run: pathlib.Path) -> str:
-    """The plugins of a run, as far as its run.json can be read: whoever opens the run says what is wrong with it."""
-    try:
-        return str(json.loads((run / "run.json").read_text())["config"].get("plugins", ""))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ""
+    """The plugins of a run, if its run.json can be read: whoever opens the run says what is wrong with it."""
+    with contextlib.suppress(ConfigError, RunError, OSError):
+        return config_in(run).plugins
+    return ""
 
 
 def _hosts(values: flags.FlagValues) -> dict | None:
@@ -243,10 +280,12 @@ def join(settings: Settings):
         ) from error
 
 
-def _default_workdir(config: Config, file: str) -> str:
-    path, _, argument = file.partition(":")
-    if not config.init_from:
-        name = "-".join([pathlib.Path(path).stem, *filter(None, argument.split(","))])
-        return f"runs/{name}-seed{config.seed}"
-    epoch = f"-epoch{config.init_epoch}" if config.init_epoch else ""
-    return f"{config.init_from.rstrip('/')}{epoch}-{config.select.method}-seed{seed_of(config, 'select')}"
+def _default_workdir(config: Config, file: str | None) -> str:
+    """A place in runs/, named after the source of the supernet, or else after the config."""
+    if config.init_from:
+        epoch = f"-epoch{config.init_epoch}" if config.init_epoch else ""
+        source = os.path.basename(config.init_from)
+        return f"runs/{source}{epoch}-{config.select.method}-seed{seed_of(config, 'select')}"
+    path, _, argument = (file, "", "") if os.path.isdir(file) else file.partition(":")
+    name = "-".join([pathlib.Path(os.path.abspath(path)).stem, *filter(None, argument.split(","))])
+    return f"runs/{name}-seed{config.seed}"

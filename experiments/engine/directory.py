@@ -98,8 +98,9 @@ def refuse_changes(settings: Settings, then: dict, free: Collection[str]):
         free = {*free, "init_from"}
     if changed := [k for k in differing(now, then) if k not in free]:
         values = ", ".join(f"{k} was {then[k]!r} and is {now[k]!r}" for k in changed)
+        or_leave_out = ", leave out --config (the run knows its config)" * settings.config_named
         raise ConfigError(
-            f"{settings.workdir} was begun with another config: {values}; set it back or name a new --workdir"
+            f"{settings.workdir} was begun with another config: {values}; set it back{or_leave_out} or name a new --workdir"
         )
 
 

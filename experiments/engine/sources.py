@@ -47,8 +47,9 @@ class Source:
         self.data_sha256, self._epochs = run["data_sha256"], theirs["search.epochs"]
         if other := [key for key in differing(ours, theirs) if key in of_supernet()]:
             values = ", ".join(f"{key} is {theirs[key]!r} there and {ours[key]!r} here" for key in other)
-            hint = " (the selection's own seed is select.seed)" if other == ["seed"] else ""
-            raise ConfigError(f"init_from {directory}: {values}: give the config that it was searched with{hint}")
+            hint = "; the selection's own seed is select.seed" if other == ["seed"] else ""
+            or_leave_out = " or leave out --config (that run knows its config)" * settings.config_named
+            raise ConfigError(f"init_from {directory}: {values}: set it as there{or_leave_out}{hint}")
         kept = self._kept(theirs)
         self.kept = sorted(kept)
         wanted = settings.config.init_epoch or max(kept, default=0)

@@ -15,8 +15,8 @@ from darts_pt_jax.selection import direct
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.config import plugins, schema
 from experiments.config.schema import Config
-from experiments.config.versions import refuse_newer
-from experiments.errors import ConfigError, RunError
+from experiments.config.stored import read_run
+from experiments.errors import ConfigError
 from experiments.reporting.lines import end_of_search, genotype_name
 
 
@@ -83,28 +83,6 @@ class RunRecords:
             sums = phases.setdefault(f"{line['stage']} {line['type']}", np.zeros(3))
             sums += line["seconds"], line["compile_seconds"], line["images"]
         return {name: sums for name, sums in phases.items() if sums[0] >= 0.5 or sums[2]}
-
-
-def read_run(workdir: pathlib.Path) -> dict:
-    """The content of run.json. Early versions wrote no digest; such a file is not checked.
-
-    Raises:
-      ConfigError: the directory has none: it is not a run directory; or it is of a newer format.
-      RunError: it is damaged.
-    """
-    file = workdir / "run.json"
-    if not file.is_file():
-        raise ConfigError(f"{workdir}: not a run directory: it has no run.json")
-    text = file.read_bytes()
-    try:
-        content = json.loads(text)
-        content = record.unsealed(text) if "sha256" in content else dict(content)
-        if not isinstance(content.get("config"), dict):
-            raise ValueError("it names no config")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise RunError(f"{file} is damaged ({error}): put it back") from error
-    refuse_newer(content, file)
-    return content
 
 
 def read_genotype(workdir: pathlib.Path, order: int = 0) -> Genotype:
