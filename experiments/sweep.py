@@ -1,16 +1,18 @@
 """Several seeds of one config, and other selections from the same supernets or several architectures, in one table.
 
-    python -m experiments.sweep --config=configs/nasbench201_c10_small.py --seeds=0,1,2,3 [--config.KEY=VALUE ...]
+    python -m experiments.sweep --config=configs/nasbench201_c10_small.py --seeds=0-3 [--config.KEY=VALUE ...]
     python -m experiments.sweep --config=configs/retrain_c10.py --genotypes=DARTS_V2,runs/mine/genotype.json
 
 Runs what is missing, continues what was interrupted, skips what is done, and goes past a run that fails. Each run
 has a run directory in --workdir (default: runs/CONFIG-sweep): seed0, and for each selection beside it seed0-magnitude and
-so on, from the supernet of seed0; or seed0-DARTS_V2 and so on. The same command again continues the sweep. Leaves
-table.md and table.json there, and the output of runs on slurm or ray in seed0.log and so on.
+so on, from the supernet of seed0; or seed0-DARTS_V2 and so on. The same command again continues the sweep; --config may
+then be left out, unless it is of architectures. Leaves table.md and table.json there, and the output of runs on slurm or
+ray in seed0.log and so on.
 """
 
 import argparse
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -50,7 +52,11 @@ def _sweep(argv: Sequence[str], stop: Interrupts, say: Callable[[str], None]) ->
             execute.load_images(config)
         asked.workdir.mkdir(parents=True, exist_ok=True)
         with locks.locked(asked.workdir / "lock"):
-            _carry_out(asked, todo, stop, say)
+            try:
+                _carry_out(asked, todo, stop, say)
+            finally:
+                for one in asked.queue:
+                    locks.discard(asked.run(*one).lock)
     except (ConfigError, DataError, LauncherError) as error:
         return commands.fail(error, 2)
     except (RunError, OSError) as error:
@@ -95,7 +101,7 @@ def parse(argv: Sequence[str]) -> Sweep:
     if fixed := [a for a in overrides if a.lstrip("-").partition("=")[0] in SET_HERE]:
         raise ConfigError(f"{fixed[0]} is what the sweep sets itself: leave it out")
     genotypes = _genotypes(args.genotypes)
-    given = [f"--config={args.config}", *overrides]
+    given = [f"--config={args.config or _own_run(args.workdir, seeds[0])}", *overrides]
     first = settings.parse(["sweep", *given, *(f"--config.genotype={genotype}" for genotype in genotypes[:1])])
     genotypes = genotypes or [first.config.genotype] * bool(first.config.genotype)
     launching = _launching(args)  # a plugin may have added the launcher
@@ -112,11 +118,24 @@ def parse(argv: Sequence[str]) -> Sweep:
     return Sweep(workdir, seeds, first.config.select.method, commands, left_out, *launching)
 
 
+def _own_run(workdir: str | None, seed: int) -> pathlib.Path:
+    """The run of a sweep that has begun, whose config is that of the sweep."""
+    run = pathlib.Path(workdir or "") / f"seed{seed}"
+    if not workdir or not (run / "run.json").is_file():
+        what = f"{run} holds no run" if workdir else "there is no --workdir"
+        raise ConfigError(f"--config is missing: {what}: give a config file, such as --config=configs/quickstart.py")
+    return run
+
+
 def _seeds(text: str) -> list[int]:
-    try:
-        seeds = [int(seed) for seed in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"--seeds is {text!r}, expected whole numbers such as 0,1,2,3") from None
+    seeds = []
+    for part in text.split(","):
+        if not (ends := re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())):
+            raise ConfigError(f"--seeds is {text!r}, expected whole numbers or ranges such as 0-3,7")
+        first, last = int(ends[1]), int(ends[2] or ends[1])
+        if last < first:
+            raise ConfigError(f"--seeds is {text!r}, whose range {part} ends before it begins")
+        seeds += range(first, last + 1)
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"--seeds is {text!r}, which names a seed twice")
     return seeds
@@ -162,8 +181,9 @@ def _launching(args: argparse.Namespace) -> tuple[str, dict[str, Any], int]:
 def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = commands.parser("sweep", __doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("--config", required=True, metavar="FILE[:ARGUMENT]", help="as experiments.main takes it")
-    add("--seeds", default="0,1,2,3", metavar="N,N,...", help="of the runs (default: 0,1,2,3)")
+    taken = "as experiments.main takes it; default: that of the sweep in --workdir"
+    add("--config", metavar="FILE[:ARGUMENT]|RUN_DIR", help=taken)
+    add("--seeds", default="0-3", metavar="N|N-N,...", help="of the runs, each a number or a range (default: 0-3)")
     add("--workdir", help="default: runs/CONFIG-sweep")
     add(
         "--beside", metavar="METHOD,...",

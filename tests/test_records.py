@@ -11,6 +11,7 @@ from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.samplers import SAMPLERS
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.spaces import SPACES, SearchSpace, dag
+from experiments import report
 from experiments.config import schema
 from experiments.config.schema import Config
 from experiments.reporting import comparison, decisions, measures, summary
@@ -37,6 +38,25 @@ def finished(tmp_path):
     arch = "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
     (tmp_path / "genotype.json").write_text(Genotype.from_text(arch).to_json())
     return tmp_path
+
+
+def test_a_run_that_repeats_another_counts_once(finished, tmp_path, capsys):
+    places = [finished, *(tmp_path / name for name in ("twin", "seed1", "rounded"))]
+    files = {name: (finished / name).read_text() for name in ("run.json", "metrics.jsonl", "genotype.json")}
+    content = record.unsealed(files["run.json"].encode())
+    changes = {"twin": {"data.path": "moved.npz"}, "seed1": {"seed": 1}, "rounded": {}}
+    for place in places[1:]:
+        place.mkdir()
+        for name, text in files.items():
+            (place / name).write_text(text)
+        config = content["config"] | changes[place.name]
+        record.write_text(place / "run.json", record.sealed({**content, "config": config}))
+    (tmp_path / "rounded" / "metrics.jsonl").write_text(files["metrics.jsonl"].replace("50.0", "50.000001"))
+    page = tmp_path / "page.html"
+    assert report.main([*map(str, places), "--out", str(page)]) == 0
+    text = page.read_text()
+    assert "<h1>3 runs compared</h1>" in text and text.count("not counted again") == 1
+    assert f"{tmp_path / 'twin'} repeats {finished} (the same config, seeds and records)" in text
 
 
 def test_reading_a_run_imports_neither_jax_nor_the_engine(finished):

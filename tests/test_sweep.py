@@ -13,6 +13,7 @@ import time
 import pytest
 
 from experiments import sweep
+from experiments.engine import locks
 from experiments.launching import local
 from experiments.reporting import table
 
@@ -50,6 +51,7 @@ def test_the_table_has_every_seed_mean_deviation_and_best_of_every_selection(don
         values = [records(workdir / f"seed{seed}{suffix}")[-1]["valid_accuracy"] for seed in (0, 1)]
         expected = [*values, statistics.mean(values), statistics.stdev(values), max(values)]
         assert [float(cell) for cell in row[2:]] == pytest.approx(expected, rel=0.05)
+    assert not list(workdir.glob("*.lock")), "nothing of the launchers is left"
     found = json.loads((workdir / "table.json").read_text())
     assert found["random"]["1"]["genotype"] == (workdir / "seed1-random" / "genotype.txt").read_text().strip()
     search = [[m for m in records(workdir / f"seed1{s}") if m["stage"] == "search"] for s in ("", "-random")]
@@ -92,6 +94,16 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
     captured = capsys.readouterr()
     assert f"1 of 4 runs failed: {workdir / 'seed1'} (exit code 1)" in captured.err and "missing" in captured.out
     assert (workdir / "seed0-random" / "report.md").exists(), "seed 0 was continued"
+
+
+def test_a_lock_file_stays_as_long_as_a_process_holds_the_lock(tmp_path):
+    file = tmp_path / "seed0.lock"
+    locks.discard(file)
+    with locks.locked(file):
+        locks.discard(file)
+        assert file.exists()
+    locks.discard(file)
+    assert not file.exists()
 
 
 def killed_in_its_search(workdir):
@@ -145,13 +157,15 @@ def test_a_killed_sweep_gives_the_same_table(done, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--seeds=0,x"], "--seeds is '0,x', expected whole numbers"),
+        (["--seeds=0,x"], "--seeds is '0,x', expected whole numbers or ranges such as 0-3,7"),
+        (["--seeds=3-1"], "--seeds is '3-1', whose range 3-1 ends before it begins"),
+        (["--seeds=0-3,2"], "names a seed twice"),
         (["--seeds=1,1"], "names a seed twice"),
         (["--seeds=0", "--config.seed=3"], "--config.seed=3 is what the sweep sets itself"),
         (["--seeds=0", "--config.search.epoch=3"], "did you mean search.epochs?"),
         (["--seeds=0", "--beside=magnitde"], "expected one of"),
         (["--seeds=0", "--beside=magnitude", "--config.search.alpha=fixed"], "leaves no magnitude to select by"),
-        (["--seeds=-1"], "seed is -1"),
+        (["--seeds=-1"], "--seeds is '-1', expected whole numbers"),
         (["--seeds=0", "--config.seed", "3"], "--config.seed is what the sweep sets itself"),
         (["--seeds=0", "--plan"], "a sweep has no --plan"),
         (["--seeds=0", "--config.data.source=npz", "--config.data.path=none.npz"], "none.npz: no such file"),
@@ -167,11 +181,12 @@ def test_a_wrong_command_is_refused_before_any_run(arguments, message, tmp_path,
 
 
 def test_fixed_alphas_are_not_selected_by_magnitude():
-    config = ["--config=configs/methods_s3_small.py:fixed", "--seeds=3"]
+    config = ["--config=configs/methods_s3_small.py:fixed", "--seeds=5,1-3"]
     asked = sweep.parse(config)
+    assert asked.seeds == [5, 1, 2, 3]
     assert asked.workdir == pathlib.Path("runs/methods_s3_small-fixed-sweep")
     assert list(asked.commands) == ["perturbation", "random"] and "no magnitude" in asked.left_out["magnitude"]
-    assert asked.commands["random"][3].config.init_from == str(asked.workdir / "seed3")
+    assert asked.commands["random"][3].config.init_from == str(pathlib.Path.cwd() / asked.workdir / "seed3")
 
 
 def test_architectures_are_retrained_side_by_side(tmp_path, capsys):
@@ -196,9 +211,10 @@ def test_architectures_are_retrained_side_by_side(tmp_path, capsys):
 
 def test_runs_with_different_results_share_one_table(tmp_path):
     """For example, only one of them was retrained."""
-    values = {0: {"a, %": 1.0, "b, %": 2.0}, 1: {"a, %": 3.0}}
+    values = {0: {"a, %": 1.0, "b, %": 2.0, "parameters": 12345}, 1: {"a, %": 3.0}}
     results = {"perturbation": {seed: {"values": found, "genotype": "x"} for seed, found in values.items()}}
     text = table.write(tmp_path, results, [0, 1], True).splitlines()
-    assert "| a, % | by perturbation | 1 | 3 | 2 | 1.4 | 3 |" in text
-    assert "| b, % | by perturbation | 2 | missing | 2 |  | 2 |" in text
+    assert "| a, % | by perturbation | 1.00 | 3.00 | 2.00 | 1.41 | 3.00 |" in text
+    assert "| b, % | by perturbation | 2.00 | missing | 2.00 |  | 2.00 |" in text
+    assert "| parameters | by perturbation | 12,345 | missing | 12,345.00 |  |  |" in text
     assert (tmp_path / "table.json").exists() and (tmp_path / "table.md").read_text().splitlines() == text

@@ -53,6 +53,13 @@ def refuse_if_locked(path: pathlib.Path):
                 raise _in_use(path, owner)
 
 
+def discard(path: pathlib.Path):
+    """Deletes a lock file, unless a process holds the lock."""
+    with contextlib.suppress(FileNotFoundError), path.open() as file:
+        if not _held(file):
+            path.unlink()
+
+
 def _held(file: TextIO, lock: int = fcntl.LOCK_EX) -> str | None:
     """Takes the lock, or returns its owner."""
     try:

@@ -27,6 +27,11 @@ class Run:
     needs: pathlib.Path | None = None
 
     @property
+    def lock(self) -> pathlib.Path:
+        """What a process that carries it out holds; beside the run directory, which may not be there yet."""
+        return self.workdir.with_name(f"{self.workdir.name}.lock")
+
+    @property
     def log(self) -> pathlib.Path:
         """Where its output goes, if not to the screen."""
         return self.workdir.with_name(f"{self.workdir.name}.log")

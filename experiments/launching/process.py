@@ -38,7 +38,7 @@ def execute(
     def waiting(owner: str):
         print(f"waiting for {owner}, which works on {run.workdir}", file=log, flush=True)
 
-    with locked(run.workdir.with_name(f"{run.workdir.name}.lock"), waiting) as lock:
+    with locked(run.lock, waiting) as lock:
         process = subprocess.Popen(  # which keeps the lock if it is left alone
             run.command, start_new_session=True, pass_fds=[lock.fileno()], stdout=log, stderr=log, **how
         )

@@ -7,7 +7,7 @@ from experiments.config import schema
 from experiments.config.schema import Config
 from experiments.reporting import charts, render
 from experiments.reporting.charts import Chart, Table
-from experiments.reporting.measures import measure, spread
+from experiments.reporting.measures import measure, number, spread
 from experiments.reporting.records import RunRecords, learns_alphas
 
 NAMED = ("search.alpha", "search.sampler", "search.unrolled", "select.method", "genotype", "space")
@@ -41,18 +41,34 @@ Groups = Mapping[Group, Sequence[str]]
 
 def build(runs: Mapping[str, tuple[Config, RunRecords]]) -> str:
     """The page as HTML, of runs by name."""
+    repeated = _repeated(runs)
+    runs = {name: run for name, run in runs.items() if name not in repeated}
     values = {name: measure(config, found) for name, (config, found) in runs.items()}
     measures = list(dict.fromkeys(name for numbers in values.values() for name in numbers))
     groups = _groups({name: config for name, (config, _) in runs.items()})
     return render.render(
         "comparison.html.j2",
-        title=f"{len(runs)} runs compared",
+        title=f"{len(runs)} run{'s' * (len(runs) > 1)} compared",
+        repeated=repeated,
         answers=_answers(groups, values, measures),
         table=_means(groups, values, measures),
         settings=_settings(groups),
         runs=_runs(runs, groups, values, measures),
         charts=[_chart(name, groups, values) for name in measures if name.endswith("%")],
     )
+
+
+def _repeated(runs: Mapping[str, tuple[Config, RunRecords]]) -> dict[str, str]:
+    """The runs that repeat an earlier one, with the name of that one: config, seeds, images and records are the same."""
+    first, repeated = {}, {}
+    keys = sorted(schema.KEYS.keys() - schema.free_keys() - {"init_from"})  # a copy's supernet may be elsewhere
+    for name, (config, found) in runs.items():
+        said = found.run.get("data_sha256"), found.metrics, found.decisions, found.genotypes, found.retrained
+        same = repr(([schema.value(config, key) for key in keys], said))
+        if same in first:
+            repeated[name] = first[same]
+        first.setdefault(same, name)
+    return repeated
 
 
 def method_of(config: Config) -> str:
@@ -76,13 +92,9 @@ def _groups(configs: Mapping[str, Config]) -> dict[Group, list[str]]:
     return {Group(str(n), *group): names for n, (group, names) in enumerate(groups.items(), 1)}
 
 
-def _shown(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
-
-
 def _mean_and_deviation(numbers: Sequence[float]) -> str:
     """The mean ± the standard deviation; of one number the mean alone, of none nothing."""
-    return " ± ".join(_shown(value) for value in spread(numbers) if value is not None)
+    return " ± ".join(number(value) for value in spread(numbers) if value is not None)
 
 
 def _numbers(name: str, runs: Sequence[str], values: Values) -> list[float]:
@@ -124,7 +136,7 @@ def _runs(
             parts = ("retrain",) if config.genotype else ("search", "select")
             seeds = dict.fromkeys(str(schema.seed_of(config, part)) for part in parts)
             state = "finished" if _finished(config, found) else "not finished"
-            numbers = (_shown(values[name][m]) if m in values[name] else "" for m in measures)
+            numbers = (number(values[name][m]) if m in values[name] else "" for m in measures)
             rows.append((name, group.number, group.label, "/".join(seeds), state, *numbers))
     return Table("Every run", ("run", "row", "method and selection", "seed", "state", *measures), rows)
 
@@ -143,7 +155,7 @@ def _chart(name: str, groups: Groups, values: Values) -> Chart:
         for run in names
         if name in values[run]
     ]
-    table = Table(name, ("run", "group", name), [(row["run"], row["group"], _shown(row[name])) for row in rows])
+    table = Table(name, ("run", "group", name), [(row["run"], row["group"], number(row[name])) for row in rows])
     return Chart(charts.spreads(rows, "group", name), f"{name}: every run, and the mean of each group", table)
 
 

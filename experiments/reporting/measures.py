@@ -89,5 +89,5 @@ def correlation(one: list[float], other: list[float]) -> dict[str, float | None]
 
 
 def number(value: float) -> str:
-    """A number as tables show it."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    """A number as tables show it: a count whole, any other with two decimals."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"

@@ -52,7 +52,7 @@ def _cells(name: str, known: Mapping[int, float], seeds: Sequence[int]) -> list[
     mean, deviation = measures.spread(numbers)
     return [
         *(measures.number(known[seed]) if seed in known else "missing" for seed in seeds),
-        "" if mean is None else f"{mean:.4g}",
-        "" if deviation is None else f"{deviation:.2g}",
-        f"{max(numbers):.4g}" if numbers and name.endswith("%") else "",
+        "" if mean is None else measures.number(mean),
+        "" if deviation is None else measures.number(deviation),
+        measures.number(max(numbers)) if numbers and name.endswith("%") else "",
     ]
