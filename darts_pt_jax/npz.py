@@ -26,7 +26,15 @@ def read(path: str | pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray
     if needed > memory:
         raise ValueError(f"its arrays need {needed:,} bytes, this machine has {memory:,} bytes of memory")
     with _readable(), open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-        return {name: file[name] for name in names}
+        return {name: _array(file, name) for name in names}
+
+
+def _array(file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+    try:
+        return file[name]
+    except ValueError as error:
+        what = "it holds Python objects, expected numbers" if "Object arrays" in str(error) else error
+        raise ValueError(f"array {name}: {what}") from error
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
     python -m experiments.nasbench201 query ARCH|INDEX     all accuracies, and the rank
     python -m experiments.nasbench201 rank ARCH|INDEX      1 + the number of architectures strictly better on c10_test
+    python -m experiments.nasbench201 rank --top N         the N best on c10_test: rank, accuracy, index, arch
     python -m experiments.nasbench201 random               accuracy of random choice: mean, percentiles, expected best of N
     python -m experiments.nasbench201 import FILE          makes the table from an official file
 
@@ -18,6 +19,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
+import numpy as np
+
 from darts_pt_jax.data import nasbench201_files
 from darts_pt_jax.interop.published import find
 from darts_pt_jax.nasbench201 import SUMMARY, Table
@@ -30,8 +33,10 @@ def main(argv: Sequence[str]) -> int:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--table", default="data/nasbench201.npz", metavar="NPZ", help="default: data/nasbench201.npz")
     works = parser.add_subparsers(dest="command", required=True)
-    for name in ("query", "rank"):
-        works.add_parser(name, parents=[shared]).add_argument("arch", metavar="ARCH|INDEX")
+    works.add_parser("query", parents=[shared]).add_argument("arch", metavar="ARCH|INDEX")
+    what = works.add_parser("rank", parents=[shared]).add_mutually_exclusive_group(required=True)
+    what.add_argument("arch", nargs="?", metavar="ARCH|INDEX")
+    what.add_argument("--top", type=int, metavar="N")
     works.add_parser("random", parents=[shared])
     works.add_parser("import", parents=[shared]).add_argument("file", type=pathlib.Path)
     asked = parser.parse_args(argv)
@@ -49,7 +54,10 @@ def main(argv: Sequence[str]) -> int:
 def _row(table: Table, text: str) -> int:
     if text.isdecimal():
         return table.row(text)
-    genotype = find(text)
+    try:
+        genotype = find(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; expected an index, a file, or an arch string |...|+|...|+|...|") from error
     if genotype.notation != "nasbench201":
         raise ValueError(f"{text:.80} is no architecture of NAS-Bench-201, expected one cell |...|+|...|+|...|")
     return table.row(genotype.text("nasbench201"))
@@ -64,7 +72,14 @@ def _query(table: Table, asked: argparse.Namespace):
 
 
 def _rank(table: Table, asked: argparse.Namespace):
-    print(table.rank(_row(table, asked.arch)))
+    if asked.top is None:
+        print(table.rank(_row(table, asked.arch)))
+        return
+    if not 1 <= asked.top <= len(table):
+        raise ValueError(f"--top is {asked.top}, expected 1 to {len(table)}")
+    accuracies = table.column("c10_test")
+    for row in np.argsort(-accuracies, kind="stable")[: asked.top].tolist():
+        print(f"{table.rank(row):6}{accuracies[row]:8.2f}{row:8}  {table.arch(row)}")
 
 
 def _random(table: Table, asked: argparse.Namespace):

@@ -80,6 +80,8 @@ class Classifier:
             network = TrainedNetwork.load(path)
             logits, classes = jax.jit(network.logits), network.net.classes
             return cls(logits, network.image_shape, classes, network.crop, network.epoch)
+        if not path.exists():
+            raise ValueError(f"{path}: there is no such file or directory")
         try:
             exported = jax.export.deserialize(bytearray(path.read_bytes()))
             ((_, *image_shape),) = (aval.shape for aval in exported.in_avals)

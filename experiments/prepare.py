@@ -16,7 +16,7 @@ import numpy as np
 
 from darts_pt_jax.data import from_tfds, official, sources
 from darts_pt_jax.data.images import ARRAYS, DataError, Images
-from darts_pt_jax.naming import guess
+from darts_pt_jax.naming import guess, install
 from experiments import commands
 
 
@@ -50,7 +50,7 @@ def read(name: str, directory: str, download: bool, checksums: str) -> tuple[Ima
       DataError: there are no such data, or they cannot be used.
     """
     if download and not from_tfds.installed():
-        raise DataError("--download is done by tensorflow-datasets: pip install -e '.[prepare]'")
+        raise DataError(f"--download is done by tensorflow-datasets: {install('prepare')}")
     if checksums and name not in official.RELEASES:
         raise DataError(f"--checksums are of the files of {', '.join(official.RELEASES)}, got {name!r}")
     reasons, known = [], True
@@ -115,13 +115,8 @@ def _show(name: str, images: Images, origin: str, output: pathlib.Path, made: bo
     print(f"next: python -m experiments.main --config=configs/darts_c10.py --config.data.path={output}{statistics}")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise DataError(f"{message}; --help shows what there is")
-
-
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser("python -m experiments.prepare", description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = commands.parser("prepare", __doc__, allow_abbrev=False)
     add = parser.add_argument
     add("name", help=f"{', '.join(official.RELEASES)}, or a name of tensorflow-datasets")
     add("--dir", default="", help="where the data are: prepared by tensorflow-datasets, or as published")

@@ -57,7 +57,9 @@ WRONG = {
     "name 1 class": lambda a: a.update(train_labels=a["train_labels"] * 0, test_labels=a["test_labels"] * 0),
     "is empty": lambda a: a.update(test_images=a["test_images"][:0], test_labels=a["test_labels"][:0]),
     r"are \(8, 8, 3\) but test_images are \(8, 7, 3\)": lambda a: a.update(test_images=a["test_images"][:, :, 1:]),
-    "Object arrays cannot be loaded": lambda a: a.update(train_labels=a["train_labels"].astype(object)),
+    r"array train_labels: it holds Python objects, expected numbers": lambda a: a.update(
+        train_labels=a["train_labels"].astype(object)
+    ),
 }
 
 
@@ -69,6 +71,15 @@ def test_a_wrong_npz_is_one_clear_line(tmp_path, rng, message):
     with pytest.raises(DataError, match=message) as error:
         sources.load("npz", str(tmp_path / "a.npz"))
     assert "\n" not in str(error.value) and "a.npz" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("cifar100", "cifar100 makes it"), ("mine", r"NAME makes one \(cifar10, cifar100, svhn_cropped")],
+)
+def test_missing_data_name_what_makes_them(name, advice, tmp_path):
+    with pytest.raises(DataError, match=f"{name}.npz: no such file: python -m experiments.prepare {advice}"):
+        sources.load("npz", str(tmp_path / f"{name}.npz"))
 
 
 def test_a_damaged_or_missing_file_is_one_clear_line(tmp_path, rng):

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -71,12 +72,13 @@ def test_times_have_a_separate_file(whole):
 @uses_whole
 def test_repeating_the_command_of_a_finished_run_changes_no_file(whole, capsys):
     before = digests(whole)
-    assert run(whole, TINY) == 0
-    assert (
-        capsys.readouterr().out
-        == f"finished: the results are in {whole}: report.md, report.html, drawings, genotype.txt\n"
-    )
-    assert digests(whole) == before
+    for argv in (arguments(whole, **TINY), ["main", f"--workdir={whole}"]):  # a run knows its config
+        assert main.main(argv) == 0
+        assert (
+            capsys.readouterr().out
+            == f"finished: the results are in {whole}: report.md, report.html, drawings, genotype.txt\n"
+        )
+        assert digests(whole) == before
 
 
 @uses_whole
@@ -340,6 +342,13 @@ def test_plan_counts_and_does_nothing(tmp_path, capsys):
                  "34 decisions on 704 images", "17 tuning epochs of 22 steps", "memory", "disk"):  # fmt: skip
         assert text in output
     assert not (tmp_path / "run").exists()
+    small = arguments(tmp_path / "run", **{**CELL, "search.epochs": 1})
+    assert main.main([*small, "--plan"]) == 0
+    output = capsys.readouterr().out
+    assert "cell, 1 cell, " in output and "search         1 epoch, 2 steps of 32 images" in output
+    assert re.search(r"disk           about \d+ kB \(4 checkpoints of \d+ kB\)", output)
+    assert main.main([*small, "--config.select.images=20", "--plan"]) == 2
+    assert capsys.readouterr().out == "", "what would be refused has no plan"
 
 
 def test_snapshots_are_kept_for_good(tmp_path):

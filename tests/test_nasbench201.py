@@ -98,8 +98,14 @@ def test_the_commands(table, tmp_path, capsys):
     best = said("query", str(int(table.column("c10_test").argmax())))
     assert "94.37" in best and "1 of 15,625" in best
     assert int(said("rank", "0")) == 1 + np.count_nonzero(table.column("c10_test") > table.accuracies(0)["c10_test"])
+    ranks, accuracies, indices, archs = zip(*map(str.split, said("rank", "--top", "3").splitlines()), strict=True)
+    assert ranks[0] == "1" and accuracies[0] == "94.37" and len(ranks) == 3
+    assert [table.arch(int(index)) for index in indices] == list(archs)
+    assert [said("rank", index).strip() for index in indices] == list(ranks)
     rows = {line[:22].strip(): line[22:].split() for line in said("random").splitlines()}
     assert rows["median"][0] == "90.75" and rows["best of all"][0] == "94.37" and rows["mean"][0] == "87.06"
+    assert nasbench201.main(["query", "abc", "--table", os.environ["DARTS_PT_NB201"]]) == 2
+    assert "expected an index, a file, or an arch string |...|+|...|+|...|" in capsys.readouterr().err
     file = tmp_path / "genotype.json"
     file.write_text(Genotype.from_text(table.arch(4444)).to_json())
     assert said("query", str(file)) == said("query", "4444") == said("query", table.arch(4444))
@@ -183,6 +189,10 @@ def test_other_files_are_refused_and_never_run(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
+        (
+            ["rank", "--top", "3", "--table", "nothing.npz"],
+            "no such file: python -m experiments.nasbench201 import makes",
+        ),
         (["query", "0", "--table", "nothing.npz"], "no such file: python -m experiments.nasbench201 import makes one"),
         (["rank", "0", "--table", "README.md"], "README.md: not a table of NAS-Bench-201"),
     ],

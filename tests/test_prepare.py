@@ -252,5 +252,7 @@ def test_the_checksums_are_those_of_tensorflow_datasets():
 
 
 def test_a_wrong_option_is_one_line(capsys):
-    assert prepare.main(["prepare", "cifar10", "--outptu=x"]) == 2
+    with pytest.raises(SystemExit) as done:
+        prepare.main(["prepare", "cifar10", "--outptu=x"])
+    assert done.value.code == 2
     assert capsys.readouterr().err == "error: unrecognized arguments: --outptu=x; --help shows what there is\n"

@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 
 from darts_pt_jax.data.images import DataError, Images, from_arrays
+from darts_pt_jax.naming import install
 
 
 class Unavailable(DataError):
@@ -96,7 +97,7 @@ def splits(name: str, directory: str = "") -> tuple["TfdsSplit", "TfdsSplit", in
                 f"data set {name} is prepared in {builder.data_dir} as {builder.info.file_format.value}, expected "
                 "array_record, which has random access: tfds convert_format "
                 f"--dataset_version_dir={builder.data_dir} --out_file_format=array_record "
-                "(needs pip install -e '.[prepare]')"
+                f"(needs {install('prepare')})"
             )
         label = builder.info.features["label"]
         if not (classes := getattr(label, "num_classes", None)):
@@ -137,7 +138,7 @@ class TfdsSplit:
 def _opened(name: str, directory: str, download: bool = False) -> Iterator[Any]:
     """Gives the data set's builder to its context, and turns every error that arises there into a `DataError`."""
     if not installed():
-        raise Unknown(f"{name!r} is read by tensorflow-datasets: pip install -e '.[tfds]'")
+        raise Unknown(f"{name!r} is read by tensorflow-datasets: {install('tfds')}")
     import tensorflow_datasets as tfds
 
     root = pathlib.Path(directory or tfds.core.constants.DATA_DIR).expanduser()
@@ -174,7 +175,7 @@ def _prepare(name: str, root: pathlib.Path) -> None:
 
     builder = tfds.builder(name, data_dir=str(root), file_format="array_record")
     if builder.__module__.startswith("tensorflow_datasets.") and not _installed("tensorflow"):
-        raise Unavailable(f"preparing data set {name} needs TensorFlow: pip install -e '.[prepare]'")
+        raise Unavailable(f"preparing data set {name} needs TensorFlow: {install('prepare')}")
     _keep_tensorflow_off_the_accelerator()
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
 
@@ -202,7 +203,7 @@ def _examples(name: str, builder: Any, split: str) -> Iterable[dict]:
     if not _installed("tensorflow"):
         raise Unavailable(
             f"data set {name} is prepared in {builder.data_dir} as {builder.info.file_format.value}, which is read by "
-            "TensorFlow: pip install -e '.[prepare]', or name another directory to prepare it in as array_record"
+            f"TensorFlow: {install('prepare')}, or name another directory to prepare it in as array_record"
         )
     _keep_tensorflow_off_the_accelerator()
     return tfds.as_numpy(builder.as_dataset(split=split))

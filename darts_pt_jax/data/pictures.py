@@ -46,7 +46,7 @@ def decoded(
     try:
         from PIL import Image
     except ImportError:
-        raise DataError("reading pictures needs Pillow: pip install pillow") from None
+        raise DataError("reading pictures needs Pillow: pip install pillow -c requirements.lock") from None
     if channels not in MODES:
         raise DataError(f"the images have {channels} channels, expected 1 (grey) or 3 (RGB): give them as an npz")
     with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as opened:

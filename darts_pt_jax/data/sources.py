@@ -10,10 +10,10 @@ from collections.abc import Callable
 import numpy as np
 
 from darts_pt_jax import npz as npz_file
-from darts_pt_jax.data import folders, from_tfds, pictures, streams
+from darts_pt_jax.data import folders, from_tfds, official, pictures, streams
 from darts_pt_jax.data.images import ARRAYS, DataError, Images, from_arrays
 from darts_pt_jax.data.streams import Stream
-from darts_pt_jax.naming import guess
+from darts_pt_jax.naming import guess, install
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,11 @@ def npz(path: str) -> Images:
     if not path:
         raise DataError("data.path is empty: give the npz file that data.source='npz' reads")
     if not pathlib.Path(path).is_file():
-        raise DataError(f"data.path {path}: no such file: python -m experiments.prepare makes one of a known data set")
+        name = pathlib.Path(path).stem
+        makes = f"{name} makes it"
+        if name not in official.RELEASES:
+            makes = f"NAME makes one ({', '.join(official.RELEASES)})"
+        raise DataError(f"data.path {path}: no such file: python -m experiments.prepare {makes}")
     try:
         arrays = npz_file.read(path, ARRAYS)
     except ValueError as error:
@@ -94,11 +98,11 @@ def tfds_images(place: Place) -> Images:
         names, in_memory = from_tfds.names(), [key for key, source in SOURCES.items() if source.read]
         expected = f"{', '.join(in_memory)}, or a tensorflow-datasets name"
         if not names:
-            expected += ", which needs pip install -e '.[tfds]'"
+            expected += f", which needs {install('tfds')}"
         raise DataError(f"data.source is {name!r}, expected {expected}{guess(name, [*in_memory, *names])}") from None
     except from_tfds.NotPrepared as error:
         raise DataError(
-            f"{error}: give --config.data.download=True (needs pip install -e '.[prepare]'), "
+            f"{error}: give --config.data.download=True (needs {install('prepare')}), "
             f"or make an npz with python -m experiments.prepare {name}"
         ) from None
 
@@ -124,7 +128,7 @@ def tfds_stream(name: str, directory: str, side: int, threads: int = 0) -> Strea
     except from_tfds.NotPrepared as error:
         where = f" --data_dir={directory}" if directory else ""
         raise DataError(
-            f"{error}: tfds build {name} --file_format=array_record{where} (needs pip install -e '.[prepare]')"
+            f"{error}: tfds build {name} --file_format=array_record{where} (needs {install('prepare')})"
         ) from None
     return Stream(train, test, classes, side, threads=threads)
 

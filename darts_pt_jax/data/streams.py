@@ -13,6 +13,7 @@ import numpy as np
 
 from darts_pt_jax.data import pictures
 from darts_pt_jax.data.images import DataError
+from darts_pt_jax.naming import install
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -171,7 +172,7 @@ def check(side: int) -> None:
     try:
         import PIL  # noqa: F401
     except ImportError:
-        raise DataError("reading pictures needs Pillow: pip install -e '.[imagenet]'") from None
+        raise DataError(f"reading pictures needs Pillow: {install('imagenet')}") from None
 
 
 def _stack(labelled: Sequence[Labelled]) -> Batch:
@@ -183,5 +184,5 @@ def _grain():
     try:
         import grain
     except ImportError:
-        raise DataError("reading pictures as they are needed needs grain: pip install -e '.[imagenet]'") from None
+        raise DataError(f"reading pictures as they are needed needs grain: {install('imagenet')}") from None
     return grain

@@ -114,8 +114,13 @@ def plugins_of(directory: pathlib.Path) -> tuple[str, ...]:
 @contextlib.contextmanager
 def _described(directory: pathlib.Path) -> Iterator[dict[str, Any]]:
     """Gives network.json to its context, and turns errors that arise there into a ValueError that names the files."""
+    if not directory.is_dir():
+        raise ValueError(f"{directory}: there is no such directory")
     if not (directory / "network.json").exists():
-        raise ValueError(f"{directory}: it has no network.json, which retraining writes after its first epoch")
+        raise ValueError(
+            f"{directory}: it has no network.json, so no network is retrained there: python -m experiments.main "
+            f"--workdir={directory} --config.stages=retrain,report does it"
+        )
     try:
         yield json.loads((directory / "network.json").read_text())
     except KeyError as error:

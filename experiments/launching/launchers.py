@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from darts_pt_jax.naming import install
 from experiments.launching.base import Launcher, LauncherError
 from experiments.launching.local import Local
 from experiments.launching.ray import Ray
@@ -49,7 +50,7 @@ def launcher(name: str, given: dict[str, Any], workdir: pathlib.Path, say: Calla
     try:
         return LAUNCHERS[name](given, workdir, say)
     except ModuleNotFoundError as error:
-        raise LauncherError(f"--launcher={name} needs {error.name}: pip install -e '.[{name}]'") from error
+        raise LauncherError(f"--launcher={name} needs {error.name}: {install(name)}") from error
     except (ValueError, TypeError, NameError, AssertionError, RuntimeError, OSError) as error:  # from its engine
         asked = ", ".join(f"{key}={value}" for key, value in given.items()) or "no options"
         raise LauncherError(f"--launcher={name} with {asked}: {error}") from error

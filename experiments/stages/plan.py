@@ -1,5 +1,8 @@
 """`--plan`: what a command would do, and how much memory and disk it needs."""
 
+import contextlib
+import io
+
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -10,6 +13,7 @@ from darts_pt_jax.data.images import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.selection.methods import METHODS
+from experiments import commands
 from experiments.config.schema import Config
 from experiments.config.settings import Settings
 from experiments.engine.directory import checkpoints_kept
@@ -23,7 +27,17 @@ from experiments.training.supernet import Training
 
 
 def show(settings: Settings, pipeline: dict[str, list[Unit]]):
-    """Prints stages, steps, images, and estimates of memory and disk."""
+    """Prints stages, steps, images, and estimates of memory and disk; nothing if the command would be refused.
+
+    Raises:
+      ConfigError, DataError, RunError: the command would be refused.
+    """
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        _print(settings, pipeline)
+    commands.show(printed.getvalue().rstrip())
+
+
+def _print(settings: Settings, pipeline: dict[str, list[Unit]]):
     config = settings.config
     before, done = progress(settings, pipeline)
     devices, images = devices_of(config), load_images(config)
@@ -54,15 +68,17 @@ def _show_supernet(
     per_score = (config.select.images or training.valid.size) // batch * batch
     print(f"data           {training.train.size} images for weights, {training.valid.size} for alphas and scores, "
           f"{'x'.join(map(str, training.image_shape))}, {training.net.classes} classes")  # fmt: skip
-    print(f"supernet       {config.space}, {config.supernet.cells} cells, {parameters:,} parameters")
+    print(f"supernet       {config.space}, {_count(config.supernet.cells, 'cell')}, {parameters:,} parameters")
     if source:
         print(f"               of {config.init_from} after epoch {source.epoch}")
     if "search" in settings.stages:
-        print(f"search         {config.search.epochs} epochs, {config.search.epochs * steps:,} steps of {batch} images")
+        epochs = config.search.epochs
+        print(f"search         {_count(epochs, 'epoch')}, {_count(epochs * steps, 'step')} of {batch} images")
     if "select" in settings.stages:
         scored = f" on {per_score:,} images each" if METHODS[config.select.method].scores else ""
         bound = "at most " if METHODS[config.select.method].greedy and config.sgas.batch_increase else ""
-        what = f"{decisions} decisions{scored}, {tuning} tuning epochs of {bound}{steps:,} steps"
+        tunes = f"{_count(tuning, 'tuning epoch')} of {bound}{_count(steps, 'step')}"
+        what = f"{_count(decisions, 'decision')}{scored}, {tunes}"
         print(f"select         {what if decisions else 'without images'}, by {config.select.method}")
     alphas = architecture.init_alphas(training.space, jax.random.key(0))
     undecided = architecture.undecided(training.space)
@@ -80,13 +96,14 @@ def _show_retraining(settings: Settings, images: Images | Stream, devices: Devic
     config, (train, test) = settings.config, images.sizes
     retrain = config.retrain
     named = Retraining(config, images, chosen(config, settings.workdir), devices) if config.genotype else None
-    what = f"{retrain.cells} cells{' a stage' * bool(named and named.net.form == 'nasbench201')} of {retrain.channels} channels"
+    each = " a stage" * bool(named and named.net.form == "nasbench201")
+    what = f"{_count(retrain.cells, 'cell')}{each} of {_count(retrain.channels, 'channel')}"
     if named:
         size = "x".join(map(str, images.image_shape))
         print(f"data           {train:,} images for training, {test:,} for testing, {size}, {images.classes} classes")
         what += f", {named.parameters:,} parameters, {named.multiply_adds / 1e6:,.1f} M multiply-adds an image"
-    print(f"retrain        {what}, {retrain.epochs} epochs of {train // retrain.batch_size:,} steps of "
-          f"{retrain.batch_size} images; {test:,} test images")  # fmt: skip
+    print(f"retrain        {what}, {_count(retrain.epochs, 'epoch')} of "
+          f"{_count(train // retrain.batch_size, 'step')} of {retrain.batch_size} images; {test:,} test images")  # fmt: skip
     if named:
         rngs = dict.fromkeys(("dropout", "noise"), jax.random.key(0))
 
@@ -123,4 +140,10 @@ def _residuals(state, loss, batch_shape: tuple[int, ...]) -> int:
 
 
 def _human(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
