@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 
-def read(path: str | pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Reads the arrays of these names.
+def read(path: str | pathlib.Path, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Reads the arrays of these names, and those of the names `optional` that are there.
 
     Raises:
       ValueError: the file is no npz, lacks an array, holds one that needs a pickle, or needs more memory than the
@@ -22,6 +22,7 @@ def read(path: str | pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray
         sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
     if missing := [name for name in names if name not in sizes]:
         raise ValueError(f"lacks the arrays {', '.join(missing)}; it has {', '.join(sizes) or 'none'}")
+    names = [*names, *(name for name in optional if name in sizes)]
     needed, memory = sum(sizes[name] for name in names), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory:
         raise ValueError(f"its arrays need {needed:,} bytes, this machine has {memory:,} bytes of memory")

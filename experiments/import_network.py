@@ -81,7 +81,8 @@ def convert(asked: argparse.Namespace) -> export.TrainedNetwork:
         variables = from_torch.variables(tensors, net, network.abstract_variables(net, shape))
     except ValueError as error:
         raise ValueError(f"{asked.checkpoint}: {error}") from error
-    return export.TrainedNetwork(net, variables, shape, tuple(mean), tuple(std), crop=form == "imagenet")
+    fit = "middle" if form == "imagenet" else "resized"
+    return export.TrainedNetwork(net, variables, shape, tuple(mean), tuple(std), fit)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -2,15 +2,14 @@
 
 NETWORK is a run directory, whose network after the last finished epoch is used, or a network.stablehlo that
 experiments.export wrote. FILE is an npz in the format of a config's data.path, or a picture. Of an npz, the accuracy on
-its test images is printed; of a picture, its class and the probabilities; one JSON line each. Images of another size are
-resized as in training (those of an npz only to squares). If NETWORK is the run directory of a network that was trained
-with data.crop, the middle of a picture is cut out as in its tests.
+its test images is printed; of a picture, its class (by number, and by name where the data had names) and the
+probabilities; one JSON line each. Images of another size are brought to that of the network as in its training and tests:
+network.json says how, also to a network.stablehlo beside it.
 
 Exit codes: 0 done, 2 a setting or a file is wrong.
 """
 
 import dataclasses
-import functools
 import json
 import pathlib
 import signal
@@ -23,7 +22,7 @@ import numpy as np
 
 from darts_pt_jax.data import pictures, sources
 from darts_pt_jax.data.images import DataError
-from darts_pt_jax.interop.export import TrainedNetwork, plugins_of
+from darts_pt_jax.interop.export import TrainedNetwork, plugins_of, use_of
 from experiments import commands
 from experiments.config import plugins
 
@@ -59,14 +58,15 @@ class Classifier:
       logits: takes uint8 images [B, *image_shape], gives float32 [B, classes].
       image_shape: (H, W, C).
       classes: number of classes.
-      crop, epoch: see `TrainedNetwork`.
+      fit, epoch, class_names: see `TrainedNetwork`.
     """
 
     logits: Callable[[np.ndarray], jax.Array]
     image_shape: tuple[int, int, int]
     classes: int
-    crop: bool = False
+    fit: str = "resized"
     epoch: int | None = None
+    class_names: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Classifier":
@@ -79,7 +79,7 @@ class Classifier:
             plugins.load(",".join(plugins_of(path)))
             network = TrainedNetwork.load(path)
             logits, classes = jax.jit(network.logits), network.net.classes
-            return cls(logits, network.image_shape, classes, network.crop, network.epoch)
+            return cls(logits, network.image_shape, classes, network.fit, network.epoch, network.class_names)
         if not path.exists():
             raise ValueError(f"{path}: there is no such file or directory")
         try:
@@ -88,7 +88,13 @@ class Classifier:
             ((_, classes),) = (aval.shape for aval in exported.out_avals)
         except Exception as error:  # flatbuffers raises errors of many types for other files
             raise ValueError(f"{path}: no run directory and no StableHLO of experiments.export") from error
-        return cls(exported.call, tuple(image_shape), classes)
+        fit, names = use_of(path.parent) if (path.parent / "network.json").exists() else ("resized", ())
+        return cls(exported.call, tuple(image_shape), classes, fit, None, names)
+
+    def fitted(self, images: np.ndarray) -> np.ndarray:
+        """Images uint8 [N, H, W, C] of any size as the network saw such images in its training and tests."""
+        height, width, _ = self.image_shape
+        return pictures.FITS[self.fit](images, height, width)
 
 
 def evaluate(network: Classifier, file: pathlib.Path, batch: int) -> dict:
@@ -97,19 +103,15 @@ def evaluate(network: Classifier, file: pathlib.Path, batch: int) -> dict:
     Raises:
       DataError: the images or classes do not fit the network, or its outputs are not finite.
     """
-    height, width, _ = network.image_shape
     images = sources.npz(str(file))
-    given = images.image_shape
-    if height == width:
-        images = sources.resized(images, height)
-    if images.image_shape != network.image_shape or images.classes != network.classes:
+    if images.image_shape[2] != network.image_shape[2] or images.classes != network.classes:
         raise DataError(
-            f"{file}: images {given} of {images.classes} classes, the network is for {network.image_shape} and "
-            f"{network.classes}"
+            f"{file}: images {images.image_shape} of {images.classes} classes, the network is for {network.image_shape} "
+            f"and {network.classes}"
         )
     total, count = 0, len(images.test_images)
     for start in range(0, count, batch):
-        part = images.test_images[start : start + batch]
+        part = network.fitted(images.test_images[start : start + batch])
         filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), 0)])
         chosen = _logits(network, filled, file).argmax(-1)[: len(part)]
         total += int((chosen == images.test_labels[start : start + batch]).sum())
@@ -123,13 +125,12 @@ def classify(network: Classifier, file: pathlib.Path) -> dict:
     Raises:
       DataError: it cannot be read, or the network's outputs are not finite.
     """
-    height, width, channels = network.image_shape
-    cut = functools.partial(pictures.middle, side=height) if network.crop else None
     with pictures.named(str(file)):
-        pixels = pictures.decoded(file, channels, cut)
-    images = pictures.resized(pixels[None], height, width)
-    probabilities = jax.nn.softmax(_logits(network, images, file))[0]
-    return {"class": int(probabilities.argmax()), "probabilities": [round(p, 6) for p in probabilities.tolist()]}
+        pixels = pictures.decoded(file, network.image_shape[2])
+    probabilities = jax.nn.softmax(_logits(network, network.fitted(pixels[None]), file))[0]
+    number = int(probabilities.argmax())
+    name = {"name": network.class_names[number]} if network.class_names else {}
+    return {"class": number, **name, "probabilities": [round(p, 6) for p in probabilities.tolist()]}
 
 
 def _logits(network: Classifier, images: np.ndarray, file: pathlib.Path) -> np.ndarray:

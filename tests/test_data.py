@@ -44,9 +44,42 @@ def test_npz_gives_back_the_users_arrays(tmp_path, rng):
     assert (images.classes, images.pad, images.flip) == (4, 1, True)
 
 
+def medmnist(rng, train=20, val=5):
+    """Arrays as MedMNIST's files hold them: grey images without channels, labels [N, 1], a validation split."""
+    counts = {"train": train, "val": val, "test": 8}
+    images = {f"{split}_images": rng.integers(0, 256, (n, 8, 8)).astype(np.uint8) for split, n in counts.items()}
+    return images | {f"{split}_labels": np.arange(n).astype(np.uint8)[:, None] % 4 for split, n in counts.items()}
+
+
+def test_the_layout_of_medmnist_is_read(tmp_path, rng):
+    given = medmnist(rng)
+    np.savez(tmp_path / "a.npz", class_names=np.array(["a", "b", "c", "d"]), **given)
+    images = sources.load("npz", str(tmp_path / "a.npz"))
+    pixels = np.concatenate([given["train_images"], given["val_images"]])
+    np.testing.assert_array_equal(images.train_images[..., 0], pixels)
+    np.testing.assert_array_equal(images.train_labels, np.concatenate([np.arange(20), np.arange(5)]) % 4)
+    np.testing.assert_array_equal(images.test_labels, np.arange(8) % 4)
+    assert (images.border, images.class_names, images.image_shape) == (20, ("a", "b", "c", "d"), (8, 8, 1))
+    (note,) = images.notes
+    assert "its 5 validation images are the last training images: with data.train_fraction=0.8 they" in note
+    config = quickstart.get_config()
+    config.data.train_fraction, config.search.batch_size, config.select.images, config.eval.images = 0.8, 5, 0, 0
+    _, valid = training.split(frozen(config), images, Devices.here())
+    np.testing.assert_array_equal(valid.images[..., 0], given["val_images"])
+
+
+def test_fewer_examples_keep_the_share_of_the_validation_split(tmp_path, rng):
+    np.savez(tmp_path / "a.npz", **medmnist(rng))
+    whole, fewer = (sources.load("npz", str(tmp_path / "a.npz"), examples=n) for n in (0, 10))
+    kept = [*range(8), 20, 21]
+    np.testing.assert_array_equal(fewer.train_images, whole.train_images[kept])
+    np.testing.assert_array_equal(fewer.train_labels, whole.train_labels[kept])
+    assert fewer.border == 8
+
+
 WRONG = {
     "lacks the arrays test_labels": lambda a: a.pop("test_labels"),
-    r"expected \[n, height": lambda a: a.update(train_images=a["train_images"][0]),
+    r"expected \[n, height": lambda a: a.update(train_images=a["train_images"][0, 0]),
     "float64, expected uint8": lambda a: a.update(test_images=a["test_images"] / 255),
     "expected integers of shape": lambda a: a.update(train_labels=np.eye(4)[a["train_labels"]]),
     "train has 20 images but 19 labels": lambda a: a.update(train_labels=a["train_labels"][1:]),
@@ -60,6 +93,14 @@ WRONG = {
     r"array train_labels: it holds Python objects, expected numbers": lambda a: a.update(
         train_labels=a["train_labels"].astype(object)
     ),
+    "of val_images and val_labels it has one": lambda a: a.update(val_labels=a["test_labels"]),
+    r"\(8, 8, 3\) but val_images are \(8, 8, 1\)": lambda a: a.update(
+        val_images=a["test_images"][..., :1], val_labels=a["test_labels"]
+    ),
+    "val_labels reach 4": lambda a: a.update(val_images=a["test_images"], val_labels=a["test_labels"] + 1),
+    "2 class names for 4 classes": lambda a: a.update(class_names=np.array(["a", "b"])),
+    "class_names is int64": lambda a: a.update(class_names=np.arange(4)),
+    r"uint8 \(20, 2\), expected integers of shape": lambda a: a.update(train_labels=np.zeros((20, 2), np.uint8)),
 }
 
 

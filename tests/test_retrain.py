@@ -119,7 +119,7 @@ def test_the_export_has_the_kernels_of_each_platform(retrained):
 
 
 @share_a_run
-def test_plugins_are_kept_with_the_network_and_older_files_have_none(retrained, tmp_path):
+def test_plugins_names_and_fit_are_kept_with_the_network_and_older_files_are_read(retrained, tmp_path):
     network = TrainedNetwork.load(retrained)
     assert network.plugins == plugins_of(retrained) == ()
     dataclasses.replace(network, plugins=("my_ops.py", "my.module")).save(tmp_path)
@@ -130,11 +130,19 @@ def test_plugins_are_kept_with_the_network_and_older_files_have_none(retrained, 
     file.write_text(json.dumps(description | {"genotype": "of operations that nobody has registered"}))
     assert plugins_of(tmp_path) == ("my_ops.py", "my.module")
     file.write_text(json.dumps(description | {"plugins": "my_ops.py"}))
-    with pytest.raises(ValueError, match=r"plugins is 'my_ops.py', expected a list of files or modules"):
+    with pytest.raises(ValueError, match=r"plugins is 'my_ops.py', expected a list of names"):
         TrainedNetwork.load(tmp_path)
-    del description["plugins"]
-    file.write_text(json.dumps(description))
-    assert TrainedNetwork.load(tmp_path).plugins == ()
+    for wrong, message in (({"fit": "none"}, "fit is 'none', expected one of resized, bilinear, middle"),
+                           ({"class_names": ["a", "b"]}, "class_names has 2 names for 10 classes")):  # fmt: skip
+        file.write_text(json.dumps(description | wrong))
+        with pytest.raises(ValueError, match=message):
+            TrainedNetwork.load(tmp_path)
+    for name in ("plugins", "class_names", "fit"):
+        del description[name]
+    for crop, fit in ((True, "middle"), (False, "resized")):
+        file.write_text(json.dumps(description | {"crop": crop}))
+        earlier = TrainedNetwork.load(tmp_path)
+        assert (earlier.plugins, earlier.class_names, earlier.fit) == ((), (), fit)
     with pytest.raises(ValueError, match=r"it has no network\.json"):
         plugins_of(tmp_path / "nothing")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,6 +21,9 @@ class Images:
       pad: the data set's default zero padding before the random crop, in pixels.
       flip: whether training images are flipped horizontally by default.
       notes: one line for each thing that a user should know about how the images were read.
+      class_names: the name of each class; () if they are not known.
+      border: the number of training images before those of a separate validation split; 0: there is no such split.
+      fit: how an image of another size becomes one of this data set, a key of `pictures.FITS`.
     """
 
     train_images: np.ndarray
@@ -29,6 +33,9 @@ class Images:
     pad: int
     flip: bool
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    border: int = 0
+    fit: str = "resized"
 
     @property
     def classes(self) -> int:
@@ -59,27 +66,53 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 """The arrays of a data set, in the order of the fields of `Images`."""
 
 
-def from_arrays(origin: str, arrays: dict[str, np.ndarray], notes: tuple[str, ...] = ()) -> Images:
+VALIDATION = ("val_images", "val_labels")
+"""The arrays of a validation split, which a data set may have."""
+
+
+def from_arrays(
+    origin: str, arrays: dict[str, np.ndarray], notes: tuple[str, ...] = (), class_names: Sequence[str] = ()
+) -> Images:
     """Checks arrays and makes them a data set.
 
-    By default its images are padded by an eighth of the shorter side, as is usual (CIFAR: 4), and flipped.
+    By default its images are padded by an eighth of the shorter side, as is usual (CIFAR: 4), and flipped. Validation
+    images follow the training images, from `Images.border` on.
 
     Args:
       origin: where the arrays come from; error messages begin with it.
-      arrays: `ARRAYS` by name: images uint8 [N, H, W, C], labels integers [N] from 0.
-      notes: see `Images`.
+      arrays: `ARRAYS`, and `VALIDATION` if there are such, by name: images uint8 [N, H, W, C], labels integers [N] from 0.
+      notes, class_names: see `Images`.
 
     Raises:
-      DataError: an array is not as described.
+      DataError: an array is not as described, or there is another number of classes than of names.
     """
-    for split in ("train", "test"):
-        _check_split(origin, split, arrays[f"{split}_images"], arrays[f"{split}_labels"])
-    train, train_labels, test, test_labels = (arrays[name] for name in ARRAYS)
-    if train.shape[1:] != test.shape[1:]:
-        raise DataError(f"{origin}: train_images are {train.shape[1:]} but test_images are {test.shape[1:]}")
-    _check_classes(origin, train_labels, test_labels)
-    pad = round(min(train.shape[1:3]) / 8)
-    return Images(train, train_labels.astype(np.int32), test, test_labels.astype(np.int32), pad, True, notes)
+    given = [arrays.get(name) for name in VALIDATION]
+    if sum(array is not None for array in given) == 1:
+        raise DataError(f"{origin}: of val_images and val_labels it has one, expected both or none")
+    splits = ("train", "test") if given[0] is None else ("train", "val", "test")
+    images, labels = ({split: arrays[f"{split}_{what}"] for split in splits} for what in ("images", "labels"))
+    shape = images["train"].shape[1:]
+    for split in splits:
+        _check_split(origin, split, images[split], labels[split])
+        if images[split].shape[1:] != shape:
+            raise DataError(f"{origin}: train_images are {shape} but {split}_images are {images[split].shape[1:]}")
+    _check_classes(origin, labels)
+    border = 0
+    if "val" in splits:
+        border = len(images["train"])
+        for part in (images, labels):
+            part["train"] = np.concatenate([part["train"], part["val"]])
+        share = border / len(images["train"])
+        notes += (
+            f"{origin}: its {len(images['val']):,} validation images are the last training images: with "
+            f"data.train_fraction={share:.6g} they are the half that scores",
+        )
+    train_labels, test_labels = (labels[split].astype(np.int32) for split in ("train", "test"))
+    pad, classes = round(min(shape[:2]) / 8), int(train_labels.max()) + 1
+    if class_names and len(class_names) != classes:
+        raise DataError(f"{origin}: {len(class_names)} class names for {classes} classes, expected one for each")
+    named = tuple(class_names)
+    return Images(images["train"], train_labels, images["test"], test_labels, pad, True, notes, named, border)
 
 
 def _check_split(origin: str, split: str, images: np.ndarray, labels: np.ndarray) -> None:
@@ -99,13 +132,14 @@ def _check_split(origin: str, split: str, images: np.ndarray, labels: np.ndarray
         raise DataError(f"{origin}: {split}_labels go down to {labels.min()}, expected 0 and up")
 
 
-def _check_classes(origin: str, train_labels: np.ndarray, test_labels: np.ndarray) -> None:
-    seen = np.unique(train_labels)
+def _check_classes(origin: str, labels: dict[str, np.ndarray]) -> None:
+    seen = np.unique(labels["train"])
     classes = len(seen)
     if seen[-1] != classes - 1:
         unseen = np.flatnonzero(seen != np.arange(classes))[0]
         raise DataError(f"{origin}: train_labels reach {seen[-1]}, but no image has class {unseen}: number from 0")
     if classes < 2:
         raise DataError(f"{origin}: train_labels name {classes} class, expected at least 2")
-    if test_labels.max() >= classes:
-        raise DataError(f"{origin}: test_labels reach {test_labels.max()}, train_labels only {classes - 1}")
+    for split, those in labels.items():
+        if those.max() >= classes:
+            raise DataError(f"{origin}: {split}_labels reach {those.max()}, train_labels only {classes - 1}")

@@ -1,9 +1,7 @@
-"""How a picture becomes an array: its colours, the range of its pixels, and its size.
+"""How a picture becomes an array: its colours, the range of its pixels, which side is up, and its size.
 
 Training, the predict command and streams all use these functions, so that one picture gives the same pixels everywhere.
-Decoding needs Pillow. Only an interpolating `resized` needs jax.
-
-Pixels are taken as stored: the orientation in a photograph's EXIF data is ignored, as usual in training on ImageNet.
+Only an interpolating `resized` needs jax.
 """
 
 import contextlib
@@ -11,28 +9,31 @@ import io
 import math
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from darts_pt_jax.data.images import DataError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 """Endings of picture files in a folder, in upper or lower case."""
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's colour modes by number of channels."""
 
+_GREY = ("1", "L", "LA")
+_SIXTEEN_BITS = "I;16"
+_ORIENTATION = 0x0112
+"""The EXIF tag; from 5 on, it swaps width and height."""
+
 
 def decoded(
-    encoded: bytes | str | os.PathLike, channels: int = 3, cut: "Callable[[Image], Image] | None" = None
+    encoded: bytes | str | os.PathLike, channels: int = 3, cut: Callable[[Image.Image], Image.Image] | None = None
 ) -> np.ndarray:
-    """The pixels of a picture: uint8 [H, W, C], values 0 to 255.
+    """The pixels of a picture as a viewer shows it: uint8 [H, W, C], values 0 to 255.
 
-    Grey, palette and CMYK pictures become RGB (or all of them grey, for one channel). Transparency is dropped.
+    Grey, palette and CMYK pictures become RGB (or all of them grey, for one channel). Of 16 bits the upper 8 are taken.
+    What is transparent shows white. A photograph is turned as its EXIF orientation says. Colour profiles are not applied.
 
     Args:
       encoded: the content of a picture file, or its path.
@@ -40,24 +41,55 @@ def decoded(
       cut: crops and resizes the picture, such as `middle`; by default the whole picture is taken as it is.
 
     Raises:
-      DataError: Pillow is missing, or C is neither 1 nor 3.
-      Exception: whatever Pillow raises for a damaged picture, and ValueError for one of more than 8 bits per channel.
+      DataError: C is neither 1 nor 3.
+      Exception: whatever Pillow raises for a damaged picture, and ValueError for one whose look is not defined: pixels of
+        32 bits or floats, or several frames.
     """
-    try:
-        from PIL import Image
-    except ImportError:
-        raise DataError("reading pictures needs Pillow: pip install pillow -c requirements.lock") from None
     if channels not in MODES:
         raise DataError(f"the images have {channels} channels, expected 1 (grey) or 3 (RGB): give them as an npz")
-    with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as opened:
-        picture: Image.Image = opened
-        if picture.mode[0] in "IF":  # Pillow would clip values above 255
-            raise ValueError(f"its pixels are {picture.mode}, expected 8 bits per channel")
-        if picture.mode == "P":  # else Pillow warns about transparency
-            picture = picture.convert("RGBA")
-        picture = picture.convert(MODES[channels])
+    with _opened(encoded) as opened:
+        opened.load()  # Pillow turns a TIFF by itself here
+        ImageOps.exif_transpose(opened, in_place=True)
+        picture = _with_colours(opened, MODES[channels])
         pixels = np.asarray(cut(picture) if cut else picture)
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def shape(encoded: bytes | str | os.PathLike) -> tuple[int, int, int]:
+    """(H, W, C) of a picture as a viewer shows it, read from its header: C is 1 if its file holds grey only, else 3.
+
+    Raises:
+      As `decoded`.
+    """
+    with _opened(encoded) as picture:
+        width, height = picture.size
+        if picture.getexif().get(_ORIENTATION, 1) >= 5 and picture.format != "TIFF":
+            width, height = height, width
+        grey = picture.mode in _GREY or picture.mode.startswith(_SIXTEEN_BITS)
+        return height, width, 1 if grey else 3
+
+
+@contextlib.contextmanager
+def _opened(encoded: bytes | str | os.PathLike) -> Iterator[Image.Image]:
+    """Opens a picture, which is decoded later, and checks that it can be used."""
+    with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as picture:
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1 and picture.format != "MPO":  # a photograph, with others for effects behind it
+            raise ValueError(f"it has {frames} frames, expected a single picture")
+        sixteen = picture.mode.startswith(_SIXTEEN_BITS) and "transparency" not in picture.info
+        if picture.mode[0] in "IF" and not sixteen:
+            raise ValueError(f"its pixels are {picture.mode}, expected 8 or 16 bits per channel")
+        yield picture
+
+
+def _with_colours(picture: Image.Image, mode: str) -> Image.Image:
+    """The picture in mode "L" or "RGB": on white if it is transparent."""
+    if picture.mode.startswith(_SIXTEEN_BITS):  # Pillow would clip values above 255
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert(mode)
 
 
 @contextlib.contextmanager
@@ -118,19 +150,42 @@ def _host():
         return None
 
 
-def bilinear(picture: "Image", width: int, height: int) -> "Image":
+def bilinear(picture: Image.Image, width: int, height: int) -> Image.Image:
     """A picture resized by Pillow's bilinear filter, which averages over the area that a pixel covers."""
-    from PIL import Image
-
     return picture.resize((width, height), Image.Resampling.BILINEAR)
 
 
-def middle(picture: "Image", side: int) -> "Image":
+def middle(picture: Image.Image, side: int) -> Image.Image:
     """The middle `side` x `side` pixels of a picture after its shorter side is resized to `side` * 256 / 224 (rounded)."""
     shorter = round(side * 256 / 224)
     width, height = (shorter * length // min(picture.size) for length in picture.size)
     left, top = round((width - side) / 2), round((height - side) / 2)
     return bilinear(picture, width, height).crop((left, top, left + side, top + side))
+
+
+def _bilinear_each(images: np.ndarray, height: int, width: int) -> np.ndarray:
+    return _each(images, lambda plane: bilinear(plane, width, height))
+
+
+def _middle_each(images: np.ndarray, height: int, width: int) -> np.ndarray:
+    return _each(images, lambda plane: middle(plane, height))
+
+
+def _each(images: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """Images uint8 [N, H, W, C], of which Pillow changes each channel by itself, as it does within a picture."""
+
+    def changed(image: np.ndarray) -> np.ndarray:
+        return np.stack([np.asarray(change(Image.fromarray(plane))) for plane in np.moveaxis(image, 2, 0)], 2)
+
+    return np.stack([changed(image) for image in images])
+
+
+FITS = {"resized": resized, "bilinear": _bilinear_each, "middle": _middle_each}
+"""How images of another size are brought to the size of a network: functions like `resized`, by name.
+
+resized: `resized`, as data sets in memory; bilinear: by Pillow's bilinear filter, as pictures from a folder in memory;
+middle: the `middle` of each, as streams test it. A network keeps the name of the one that it was trained with.
+"""
 
 
 def random_part(rng: np.random.Generator, width: int, height: int) -> tuple[int, int, int, int]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from darts_pt_jax import npz as npz_file
 from darts_pt_jax.data import folders, from_tfds, official, pictures, streams
-from darts_pt_jax.data.images import ARRAYS, DataError, Images, from_arrays
+from darts_pt_jax.data.images import ARRAYS, VALIDATION, DataError, Images, from_arrays
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.naming import guess, install
 
@@ -25,12 +25,15 @@ class Place:
       path: a file or folder, for sources that take one.
       directory: where tensorflow-datasets keeps its data ("": its default).
       download: whether the source may download what is not there.
+      size: height and width to which images are resized; 0: as they are. A source whose images have one size leaves it
+        to `load`.
     """
 
     source: str
     path: str = ""
     directory: str = ""
     download: bool = False
+    size: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +70,9 @@ def digits() -> Images:
 def npz(path: str) -> Images:
     """A user's file with train_images, train_labels, test_images, test_labels (images uint8 [N, H, W, C]).
 
+    Grey images may lack the axis C, and labels may be [N, 1], as in MedMNIST's files. The file may have val_images and
+    val_labels, which then follow the training images (`Images.border`), and class_names, strings [classes].
+
     Raises:
       DataError: the file or an array in it is not as described.
     """
@@ -79,10 +85,20 @@ def npz(path: str) -> Images:
             makes = f"NAME makes one ({', '.join(official.RELEASES)})"
         raise DataError(f"data.path {path}: no such file: python -m experiments.prepare {makes}")
     try:
-        arrays = npz_file.read(path, ARRAYS)
+        arrays = npz_file.read(path, ARRAYS, (*VALIDATION, "class_names"))
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
-    return from_arrays(path, arrays)
+    names = arrays.pop("class_names", np.array([], str))
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise DataError(f"{path}: class_names is {names.dtype} {names.shape}, expected strings of shape [classes]")
+    return from_arrays(path, {name: _usual(name, array) for name, array in arrays.items()}, (), names.tolist())
+
+
+def _usual(name: str, array: np.ndarray) -> np.ndarray:
+    """Images with an axis of channels, labels without a last axis of one."""
+    if name.endswith("images"):
+        return array[..., None] if array.ndim == 3 else array
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 
 def tfds_images(place: Place) -> Images:
@@ -136,7 +152,11 @@ def tfds_stream(name: str, directory: str, side: int, threads: int = 0) -> Strea
 SOURCES = {
     "digits": Source(read=lambda place: digits()),
     "npz": Source(read=lambda place: npz(place.path), takes_path=True),
-    "folder": Source(stream=lambda place, side: folders.folder(place.path, side), takes_path=True),
+    "folder": Source(
+        read=lambda place: folders.read(place.path, place.size),
+        stream=lambda place, side: folders.folder(place.path, side),
+        takes_path=True,
+    ),
 }
 """Sources by name; `find` takes every other name to be tensorflow-datasets'."""
 
@@ -184,7 +204,7 @@ def load(
       source: a key of `SOURCES`, or a name of tensorflow-datasets (see `from_tfds.read`).
       path: the file, for sources that take one.
       size: height and width of the images (0: as they are), see `resized`.
-      examples: keeps only this many training images, the first (0: all).
+      examples: keeps only this many training images, the first (0: all); those of a validation split in proportion.
       directory: where tensorflow-datasets keeps its data ("": its default).
       download: whether it may download and prepare what is not there.
 
@@ -193,17 +213,27 @@ def load(
     """
     if not (read := find(source).read):
         raise DataError(f"data.source {source!r} cannot be kept in memory: set data.crop to the size of the images")
-    images = read(Place(source, path, directory, download))
-    if examples > len(images.train_images):
-        raise DataError(f"data.examples is {examples}, but {source} has {len(images.train_images)} training images")
-    if examples:
-        classes = images.classes
-        images = dataclasses.replace(
-            images, train_images=images.train_images[:examples], train_labels=images.train_labels[:examples]
-        )
-        if images.classes != classes:
-            raise DataError(f"data.examples is {examples}, but these lack the last of {classes} classes: raise it")
+    images = read(Place(source, path, directory, download, size))
+    images = _first(images, examples, source) if examples else images
     return resized(images, size) if size else images
+
+
+def _first(images: Images, examples: int, source: str) -> Images:
+    """The data set with only the first training images."""
+    count, border = len(images.train_images), images.border
+    if examples > count:
+        raise DataError(f"data.examples is {examples}, but {source} has {count} training images")
+    kept = np.arange(examples)
+    if border:
+        before = round(examples * border / count)
+        kept = np.concatenate([np.arange(before), border + np.arange(examples - before)])
+        border = before
+    fewer = dataclasses.replace(
+        images, train_images=images.train_images[kept], train_labels=images.train_labels[kept], border=border
+    )
+    if fewer.classes != images.classes:
+        raise DataError(f"data.examples is {examples}, but these lack the last of {images.classes} classes: raise it")
+    return fewer
 
 
 def resized(images: Images, size: int) -> Images:

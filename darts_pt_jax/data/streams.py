@@ -7,16 +7,14 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
+from PIL.Image import Image
 
 from darts_pt_jax.data import pictures
 from darts_pt_jax.data.images import DataError
 from darts_pt_jax.naming import install
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Labelled = tuple[np.ndarray, int]
 """An image uint8 [S, S, 3] and its label."""
@@ -51,6 +49,7 @@ class Stream:
       notes: one line for each thing that a user should know about how the pictures were found.
       threads: how many threads decode; 0: one for each CPU. It changes only the speed.
       pad, flip: defaults of further augmentation, as in `Images`.
+      class_names, fit: as in `Images`.
     """
 
     train: PictureSplit
@@ -61,6 +60,8 @@ class Stream:
     threads: int = 0
     pad: int = 0
     flip: bool = True
+    class_names: tuple[str, ...] = ()
+    fit: str = "middle"
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -102,7 +103,7 @@ class Stream:
             raise DataError(f"a batch of {batch_size} is asked for, but there are {len(self.train)} training pictures")
         numbers = _grain().MapDataset.range(len(self.train)).shuffle(seed)
 
-        def cut(picture: "Image", number: int) -> "Image":
+        def cut(picture: Image, number: int) -> Image:
             rng = np.random.default_rng((seed, number))
             part = picture.crop(pictures.random_part(rng, *picture.size))
             return pictures.bilinear(part, self.side, self.side)
@@ -126,12 +127,12 @@ class Stream:
           DataError: a picture cannot be read, when its turn comes.
         """
 
-        def cut(picture: "Image", number: int) -> "Image":
+        def cut(picture: Image, number: int) -> Image:
             return pictures.middle(picture, self.side)
 
         return self._batches(range(len(self.test)), self._reader(self.test, cut), batch_size, start, rows)
 
-    def _reader(self, split: PictureSplit, cut: "Callable[[Image, int], Image]") -> Callable[[int], Labelled]:
+    def _reader(self, split: PictureSplit, cut: Callable[[Image, int], Image]) -> Callable[[int], Labelled]:
         """A function of a picture's number that reads it and cuts it to an image."""
 
         def read(number: int) -> Labelled:
@@ -164,15 +165,11 @@ def check(side: int) -> None:
     """Checks what a stream of `side` x `side` images needs.
 
     Raises:
-      DataError: the side is not positive, or Pillow or grain are not installed.
+      DataError: the side is not positive, or grain is not installed.
     """
     if side < 1:
         raise DataError(f"the images' side is {side} pixels, expected at least 1")
     _grain()
-    try:
-        import PIL  # noqa: F401
-    except ImportError:
-        raise DataError(f"reading pictures needs Pillow: {install('imagenet')}") from None
 
 
 def _stack(labelled: Sequence[Labelled]) -> Batch:

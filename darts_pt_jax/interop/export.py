@@ -14,6 +14,7 @@ import numpy as np
 import safetensors.numpy
 
 from darts_pt_jax import network, ops, record
+from darts_pt_jax.data import pictures
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.network import Network
 
@@ -32,9 +33,10 @@ class TrainedNetwork:
       variables: "params" and "batch_stats".
       image_shape: (H, W, C).
       mean, std: float [C], of pixels scaled to [0, 1].
-      crop: whether test images are the `pictures.middle` of pictures rather than whole pictures.
+      fit: how images of another size are brought to this one, a key of `pictures.FITS`.
       epoch: the number of epochs of training; None if unknown.
       plugins: files or modules that register the network's operations. Import them before `load`.
+      class_names: the name of each class; () if they are not known.
     """
 
     net: Network
@@ -42,9 +44,10 @@ class TrainedNetwork:
     image_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    crop: bool = False
+    fit: str = "resized"
     epoch: int | None = None
     plugins: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     def logits(self, images: jax.Array) -> jax.Array:
         """float32 logits [B, classes] of uint8 images [B, H, W, C].
@@ -69,7 +72,7 @@ class TrainedNetwork:
         description = {
             "genotype": json.loads(net.genotype.to_json()), "form": net.form, "cells": net.cells, "channels": net.channels,
             "classes": net.classes, "image_shape": self.image_shape, "mean": self.mean, "std": self.std,
-            "crop": self.crop, "dtype": jnp.dtype(net.dtype).name, "plugins": self.plugins,
+            "fit": self.fit, "dtype": jnp.dtype(net.dtype).name, "plugins": self.plugins, "class_names": self.class_names,
         }  # fmt: skip
         lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in description.items())
         record.write_text(directory / "network.json", f"{{\n{lines}\n}}\n")
@@ -86,12 +89,12 @@ class TrainedNetwork:
             shape, mean, std = (tuple(description[name]) for name in ("image_shape", "mean", "std"))
             if not np.isfinite([*mean, *std]).all() or not all(std):
                 raise ValueError(f"mean is {mean!r:.80} and std {std!r:.80}, expected finite numbers, and no std of 0")
-            crop, plugins = description["crop"], _plugins(description)
+            fit, names, plugins = _fit(description), _class_names(description), _names(description, "plugins")
             arrays, epoch = _weights(directory / "network.safetensors")
             if net.cells > len(arrays):
                 raise ValueError(f"cells is {net.cells}, but there are {len(arrays)} arrays")
         variables = _variables(arrays, network.abstract_variables(net, shape), directory)
-        return cls(net, variables, shape, mean, std, crop, epoch, plugins)
+        return cls(net, variables, shape, mean, std, fit, epoch, plugins, names)
 
     def stablehlo(self) -> bytes:
         """`logits` of any number of images, weights included, for `PLATFORMS`; `jax.export.deserialize` reads it."""
@@ -108,7 +111,17 @@ def plugins_of(directory: pathlib.Path) -> tuple[str, ...]:
       ValueError: network.json is missing or damaged.
     """
     with _described(directory) as description:
-        return _plugins(description)
+        return _names(description, "plugins")
+
+
+def use_of(directory: pathlib.Path) -> tuple[str, tuple[str, ...]]:
+    """`fit` and `class_names` of the network that `TrainedNetwork.save` wrote.
+
+    Raises:
+      ValueError: network.json is missing or damaged.
+    """
+    with _described(directory) as description:
+        return _fit(description), _class_names(description)
 
 
 @contextlib.contextmanager
@@ -141,11 +154,26 @@ def _network(description: dict[str, Any]) -> Network:
     return Network(genotype, description["form"], cells, channels, classes, dtype=dtype)
 
 
-def _plugins(description: dict[str, Any]) -> tuple[str, ...]:
-    plugins = description.get("plugins", [])
-    if not (isinstance(plugins, list) and all(isinstance(name, str) for name in plugins)):
-        raise ValueError(f"plugins is {plugins!r:.80}, expected a list of files or modules")
-    return tuple(plugins)
+def _names(description: dict[str, Any], key: str) -> tuple[str, ...]:
+    names = description.get(key, [])
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"{key} is {names!r:.80}, expected a list of names")
+    return tuple(names)
+
+
+def _class_names(description: dict[str, Any]) -> tuple[str, ...]:
+    names, classes = _names(description, "class_names"), description["classes"]
+    if names and len(names) != classes:
+        raise ValueError(f"class_names has {len(names)} names for {classes} classes")
+    return names
+
+
+def _fit(description: dict[str, Any]) -> str:
+    if "fit" not in description:  # as version 0.2.0 wrote it
+        return "middle" if description["crop"] else "resized"
+    if (fit := description["fit"]) not in pictures.FITS:
+        raise ValueError(f"fit is {fit!r:.80}, expected one of {', '.join(pictures.FITS)}")
+    return str(fit)
 
 
 def _weights(file: pathlib.Path) -> tuple[dict[str, np.ndarray], int | None]:

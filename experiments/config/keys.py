@@ -49,10 +49,10 @@ class Data:
 
     source: str = key(
         "npz", Rule(bool, _sources, tables=(SOURCES,)),
-        "npz; digits; folder (needs data.crop); or a name of tensorflow-datasets, such as cifar10.",
+        "npz; digits; folder; or a name of tensorflow-datasets, such as cifar10.",
     )  # fmt: skip
     path: str = key(
-        "", ANYTHING, "The npz with train_images, train_labels, test_images, test_labels; or the folder with train and val.",
+        "", ANYTHING, "The npz with train_images, train_labels, test_images, test_labels; or the folder of pictures.",
         affects="nothing", free=True,
     )  # fmt: skip
     dir: str = key(
@@ -64,7 +64,7 @@ class Data:
     crop: int = key(
         0, NOT_NEGATIVE,
         "Side to which pictures of any size are cropped, read when they are needed (retraining only); "
-        "0: all pictures have one size and are kept in memory.",
+        "0: they are kept in memory, all in one size.",
     )  # fmt: skip
     size: int = key(0, NOT_NEGATIVE, "Height and width to resize to; 0: as they are.")
     examples: int = key(0, NOT_NEGATIVE, "Use only the first N training images; 0: all.")

@@ -187,7 +187,8 @@ def bind(
     content = {
         **stamp(), "config": flatten(settings.config), "devices": devices + [now] * (devices[-1:] != [now]),
         "versions": versions + [with_] * (versions[-1:] != [with_]), "data_sha256": fingerprint,
-        "image_shape": list(images.image_shape), "classes": images.classes, "images": list(images.sizes),
+        "image_shape": list(images.image_shape), "classes": images.classes, "class_names": list(images.class_names),
+        "images": list(images.sizes),
     }  # fmt: skip
     record.write_text(settings.workdir / "run.json", record.sealed(content))
     if devices and devices[-1] != now:

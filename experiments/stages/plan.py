@@ -41,6 +41,8 @@ def _print(settings: Settings, pipeline: dict[str, list[Unit]]):
     config = settings.config
     before, done = progress(settings, pipeline)
     devices, images = devices_of(config), load_images(config)
+    for note in images.notes:
+        print(note)
     print(f"run directory  {settings.workdir}")
     print(f"devices        {devices}")
     print(f"done already   {done} of {goal(settings, pipeline, done)} units of work")

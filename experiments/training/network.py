@@ -107,6 +107,7 @@ class Retraining:
         retrain = config.retrain
         self.config, self.genotype = config, genotype
         self.image_shape, self.sizes = images.image_shape, images.sizes
+        self._fit, self._class_names = images.fit, images.class_names
         jitter = tuple(retrain.jitter)
         self.recipe = recipe(config, images, images.sizes[0], cutout=retrain.cutout, jitter=jitter)
         self._feed = feeds.feed(images, self.recipe, self.devices)
@@ -139,9 +140,10 @@ class Retraining:
         stats = {name: part for name, part in state.batch_stats.items() if name != "auxiliary"}
         mean, std = (tuple(map(float, values)) for values in (self.recipe.mean, self.recipe.std))
         variables = {"params": params, "batch_stats": stats}
-        net, crop = self.net.clone(auxiliary=False, remat=False), self.config.data.crop > 0
-        plugins = tuple(filter(None, self.config.plugins.split(",")))
-        return TrainedNetwork(net, variables, self.image_shape, mean, std, crop, epoch, plugins)
+        net, plugins = self.net.clone(auxiliary=False, remat=False), tuple(filter(None, self.config.plugins.split(",")))
+        return TrainedNetwork(
+            net, variables, self.image_shape, mean, std, self._fit, epoch, plugins, self._class_names
+        )  # fmt: skip
 
     def initial_state(self, key: jax.Array) -> RetrainState:
         """The state before the first step."""
