@@ -17,6 +17,7 @@ import traceback
 import types
 from collections.abc import Iterator, Mapping, Sequence
 
+from darts_pt_jax.data.images import DataError
 from experiments.config.key import table_named
 from experiments.config.schema import KEYS
 from experiments.errors import ConfigError
@@ -174,6 +175,8 @@ def failing(what: str, path: str | None = None) -> Iterator[None]:
         yield
     except ConfigError:
         raise
+    except DataError as error:  # it says what is wrong with which file
+        raise ConfigError(str(error)) from error
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if path and os.path.realpath(frame.filename) == os.path.realpath(path)]

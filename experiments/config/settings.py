@@ -287,5 +287,6 @@ def _default_workdir(config: Config, file: str | None) -> str:
         source = os.path.basename(config.init_from)
         return f"runs/{source}{epoch}-{config.select.method}-seed{seed_of(config, 'select')}"
     path, _, argument = (file, "", "") if os.path.isdir(file) else file.partition(":")
-    name = "-".join([pathlib.Path(os.path.abspath(path)).stem, *filter(None, argument.split(","))])
+    parts = (pathlib.PurePath(part).name.removesuffix(".npz") for part in argument.split(","))  # one may be a path
+    name = "-".join([pathlib.Path(os.path.abspath(path)).stem, *filter(None, parts)])
     return f"runs/{name}-seed{config.seed}"
