@@ -108,7 +108,7 @@ Settings = Iterator[tuple[dict[str, Any], str]]
 def _set_images(look: Look, preset: Preset, config: ConfigDict) -> Settings:
     if len(look.sizes) > 1:
         yield {"data.size": look.side(preset)}, "the pictures have several sizes"
-    elif look.side(preset) < max(look.sizes[0]):
+    elif max(look.sizes[0]) > preset.side:
         yield {"data.size": look.side(preset)}, f"the preset's images have at most {preset.side}x{preset.side} pixels"
     yield {"data.pad": -1}, f"an eighth of the image's side, {round(look.side(preset) / 8)}"
     flip, why = ("on", "colour pictures") if look.channels > 1 else ("off", "grey pictures, such as digits and scans")

@@ -147,7 +147,7 @@ def test_the_config_lets_the_validation_split_of_an_npz_score(tmp_path):
         (":nowhere", "is 'nowhere', expected a folder of pictures or an npz, then perhaps a comma and one of cpu acc"),
         ("", "is '', expected a folder of pictures or an npz"),
         (":README.md", "README.md: not a readable npz file"),
-        (":docs,cpu", "docs/images: no pictures in it"),
+        (":docs,cpu", ": no pictures in it, expected files that end in .jpg"),
     ],
 )
 def test_a_wrong_path_is_one_clear_line(argument, message, capsys):
