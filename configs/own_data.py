@@ -29,18 +29,20 @@ class Preset:
       side: the largest side of the images, in pixels.
       examples: the largest number of training images; 0: any.
       scored: the largest number of images to score and validate on; 0: any.
+      time: how long it takes.
       keys: other keys.
     """
 
     side: int
     examples: int
     scored: int
+    time: str
     keys: dict
 
 
 PRESETS = {
     "cpu": Preset(
-        16, 2000, 512,
+        16, 2000, 512, "at most about 15 minutes on two free CPU cores",
         {
             "supernet.cells": 3, "supernet.channels": 4, "search.epochs": 10, "search.batch_size": 32,
             "search.sampling": "epoch", "search.gradients": "shared", "select.interval": 1, "retrain.cells": 3,
@@ -48,7 +50,7 @@ PRESETS = {
             "retrain.cutout": 0, "retrain.test_every": 5,
         },
     ),
-    "accelerator": Preset(32, 0, 0, {"select.restrict_every": 2}),
+    "accelerator": Preset(32, 0, 0, "not measured; made for a GPU or TPU", {"select.restrict_every": 2}),
 }  # fmt: skip
 
 
@@ -180,6 +182,6 @@ def _say(look: Look, preset: str, reasons: dict[str, str]):
     colours = {1: "grey", 3: "colour"}.get(look.channels, f"{look.channels} channels")
     validation = f"{look.scoring:,} validation, " if look.scoring else ""
     print(f"own data: {look.train:,} training, {validation}{look.test:,} test images of {look.classes} classes, {size} pixels, "
-          f"{colours}; preset {preset} sets")  # fmt: skip
+          f"{colours}; preset {preset} ({PRESETS[preset].time}) sets")  # fmt: skip
     for values, reason in reasons.items():
         print(f"  {values}: {reason}")
