@@ -245,7 +245,8 @@ def _plot_tuning(axes: Axes, tuned: Sequence[Mapping]) -> list[Line2D]:
     after = [record["decisions"] for record in tuned]
     place = [n + 0.3 + 0.4 * (after[:i].count(n) + 1) / (after.count(n) + 1) for i, n in enumerate(after)]
     accuracies = [record["valid_accuracy"] for record in tuned]
-    label = "after tuning, unaugmented images"
+    epochs = all(record.get("tuning_epoch", 1) for record in tuned)
+    label = f"{'after tuning' if epochs else 'not tuned'}, unaugmented images"
     return axes.plot(place, accuracies, ".:", color=INK, linewidth=1, markersize=3, label=label)
 
 

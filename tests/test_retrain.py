@@ -64,7 +64,7 @@ def test_the_report_gives_size_and_latency_which_is_measured_once(retrained, tmp
     assert row in (retrained / "report.md").read_text()
     copy = shutil.copytree(retrained, tmp_path / "run")
     assert run(copy, KEYS, **{"report.latency": True}) == 0
-    (entry,) = json.loads((copy / "latency.json").read_text())
+    (entry,) = json.loads((copy / "networks.json").read_text())
     before = (copy / "report.md").read_text()
     assert entry["milliseconds"] > 0 and f"| {entry['milliseconds']:.3g} |" in before
     (copy / "report.md").unlink()

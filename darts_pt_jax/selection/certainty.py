@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
+from darts_pt_jax.selection.methods import drawn
 
 WITHIN_NOISE = 2.0
 """A lead below this many standard errors is within noise."""
@@ -45,6 +46,14 @@ class Contest(NamedTuple):
             return True if self.lead == 0 else None
         about_a_tie = (self.error**2 + self.lead**2 / self.scores["images"]) ** 0.5
         return self.lead <= 0 or self.lead - self.smallest_lead < WITHIN_NOISE * about_a_tie
+
+
+def is_tie(record: Mapping) -> bool:
+    """Whether the operation of a recorded decision was chosen by a tie: another eligible candidate was as good.
+
+    The first of the tied candidates is chosen. A choice at random is no tie.
+    """
+    return record["type"] == "operation" and record["margin"] == 0 and len(record["eligible"]) > 1 and not drawn(record)
 
 
 def excess(scores: Mapping, one: int | None, other: int | None, criterion: Criterion) -> tuple[float, float | None]:

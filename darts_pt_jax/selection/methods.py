@@ -56,3 +56,8 @@ METHODS = {
     )
 }  # fmt: skip
 """Methods by the value of `select.method`."""
+
+
+def drawn(record: Mapping) -> bool:
+    """Whether a recorded decision was drawn at random, by neither scores nor alphas."""
+    return "method" in record and METHODS[record["method"]].at_random

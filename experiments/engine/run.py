@@ -168,6 +168,10 @@ class Run:
         """Prints a line about the current unit."""
         self._screen.say(f"{self._unit.name}: {words(values)}")
 
+    def warn(self, text: str):
+        """Prints a warning."""
+        self._screen.say(f"warning: {text}")
+
     def resume(self, units: Sequence[Unit]) -> State:
         """The state of the newest sound checkpoint, or a fresh one; cuts the records back to that point."""
         newest, damaged = hosts.of_first(self._checkpoints.newest_sound())

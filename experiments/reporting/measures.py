@@ -74,6 +74,25 @@ def benchmark(path: str, genotypes: Mapping[str, Genotype]) -> tuple[list[str], 
     return ["architecture", *names, f"rank of {len(table):,}"], rows
 
 
+def networks(records: RunRecords) -> tuple[list[str], list[list[str]], str] | None:
+    """Head and rows of a table with the size and latency of each discrete network, and a note; None if not measured."""
+    found = records.networks
+    if not found:
+        return None
+    if "error" in found[0]:
+        return [], [], f"There is none: {found[0]['error']}."
+    rows = []
+    for one in found:
+        latency = f"{one['milliseconds']:.3g}" if "milliseconds" in one else ""
+        rows.append([one["architecture"], f"{one['parameters']:,}", f"{one['multiply_adds']:,}", latency])
+    one, device = found[0], next((one["device"] for one in found if "device" in one), "")
+    cells = f"{one['cells']} cells" + " a stage" * (one["form"] == "nasbench201")
+    note = f"{cells} of {one['channels']} channels, images of {'x'.join(map(str, one['image']))}."
+    if device:
+        note += f" The time is of one image at a time on {device}, of what the run has chosen."
+    return ["architecture", "parameters", "multiply-adds", "ms an image"], rows, note
+
+
 def spread(numbers: Sequence[float]) -> tuple[float | None, float | None]:
     """Mean and sample standard deviation; None for each that needs more numbers than there are."""
     mean = float(np.mean(numbers)) if len(numbers) else None

@@ -29,6 +29,7 @@ class RunRecords:
       genotypes: the architecture of each finished order.
       run: the content of run.json.
       retrained: the content of retrained.json, or None.
+      networks: the content of networks.json: what stage `report` has measured of each architecture; or nothing.
     """
 
     metrics: list[dict]
@@ -37,6 +38,7 @@ class RunRecords:
     genotypes: list[Genotype]
     run: dict
     retrained: dict | None
+    networks: list[dict]
 
     @classmethod
     def read(cls, workdir: pathlib.Path, config: Config, finished: bool = True) -> "RunRecords":
@@ -55,9 +57,10 @@ class RunRecords:
         orders = range(1 if config.genotype else config.select.orders)
         there = [n for n in orders if finished or (workdir / f"{genotype_name(n)}.json").exists()]
         genotypes = [read_genotype(workdir, order) for order in there]
-        retrained = workdir / "retrained.json"
-        result = json.loads(retrained.read_text()) if retrained.exists() else None
-        return cls(**lines, genotypes=genotypes, run=read_run(workdir), retrained=result)
+        files = {name: workdir / f"{name}.json" for name in ("retrained", "networks")}
+        found = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+        retrained, networks = found.get("retrained"), found.get("networks", [])
+        return cls(**lines, genotypes=genotypes, run=read_run(workdir), retrained=retrained, networks=networks)
 
     def stage(self, stage: str) -> list[dict]:
         """The lines of metrics.jsonl that a stage wrote."""

@@ -6,46 +6,49 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.selection import certainty
 from darts_pt_jax.selection.criteria import CRITERIA
-from darts_pt_jax.selection.methods import METHODS
+from darts_pt_jax.selection.methods import METHODS, drawn
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.config import schema
 from experiments.config.schema import Config
+from experiments.reporting import cautions, measures
 from experiments.reporting.lines import end_of_search
 from experiments.reporting.markdown import table_head, table_row
-from experiments.reporting.measures import benchmark, plain_kinds, without_parameters
 from experiments.reporting.records import RunRecords, learns_alphas
 
 
-def build(config: Config, records: RunRecords, networks: Sequence[str]) -> tuple[str, str]:
-    """Summary and details as Markdown; `networks` are the lines of the section about the discrete networks."""
+def build(config: Config, records: RunRecords) -> tuple[str, str]:
+    """Summary and details as Markdown."""
     if config.genotype:
-        return _retrained_only(config, records, networks), ""
+        return _retrained_only(config, records), ""
     genotypes = records.architectures(config)
-    return _summary(config, records, networks, genotypes), _details(config, records, genotypes)
+    return _summary(config, records, genotypes), _details(config, records, genotypes)
 
 
-def _retrained_only(config: Config, records: RunRecords, networks: Sequence[str]) -> str:
+def _retrained_only(config: Config, records: RunRecords) -> str:
     """The report of a run that retrains a given architecture."""
     (genotype,) = records.genotypes
     lines = [f"# Retrained with seed {schema.seed_of(config, 'retrain')}"]
     lines += _retraining(config, records)
-    lines += ["", "```", genotype.text(genotype.notation), "```", "", *networks]
+    lines += _cautions(records)
+    lines += ["", "```", genotype.text(genotype.notation), "```", "", *_networks(records)]
     if genotype.notation == "nasbench201":
         lines += _benchmark(config.report.nasbench201, {"given": genotype})
     return "\n".join(lines)
 
 
-def _summary(config: Config, records: RunRecords, networks: Sequence[str], genotypes: Mapping[str, Genotype]) -> str:
+def _summary(config: Config, records: RunRecords, genotypes: Mapping[str, Genotype]) -> str:
     space, select, first = SPACES[config.space], config.select, records.genotypes[0]
     seeds = f"seed {schema.seed_of(config, 'search')}, selected with seed {schema.seed_of(config, 'select')}"
     lines = [f"# {space.name}, {seeds}", "", *_accuracies(records), *_stopped(records), *_retraining(config, records)]
+    lines += _cautions(records)
     of_order = " of order 1" if select.orders > 1 else ""
     lines += ["", f"## Architecture{of_order}", "", *_architecture(space, records.decisions, first), ""]
     lines += ["```", first.text(space.notation), "```", ""]
     if select.orders > 1:
         lines += ["## Orders", "", *_orders(space, records.decisions, select.orders), ""]
-    lines += networks
+    lines += _networks(records)
     if space.notation == "nasbench201":
         lines += _benchmark(config.report.nasbench201, genotypes)
     return "\n".join(lines)
@@ -72,8 +75,6 @@ def _accuracies(records: RunRecords) -> list[str]:
         values = (m.get(f"{half}_accuracy") for half in ("train", "valid"))
         lines.append(table_row(name, *("not looked at" if v is None else f"{v:.2f}" for v in values)))
     note = "Training accuracy is that of the epoch's own augmented batches, validation that of unaugmented images with running statistics."
-    if any(m["tuning_epoch"] == 0 for m in tuned):
-        note += " Nothing was tuned after the decisions: it is the supernet just cut down, and says little of the architecture."
     return [*lines, "", note]
 
 
@@ -104,6 +105,21 @@ def _retraining(config: Config, records: RunRecords) -> list[str]:
     ]  # fmt: skip
 
 
+def _cautions(records: RunRecords) -> list[str]:
+    found = cautions.of_run(records.decisions, records.metrics, records.genotypes)
+    return [line for text in found for line in ("", f"**Warning:** {text}.")]
+
+
+def _networks(records: RunRecords) -> list[str]:
+    """The size of the discrete networks, if stage `report` has measured it, and their latency."""
+    found = measures.networks(records)
+    if found is None:
+        return []
+    head, rows, note = found
+    table = [*table_head(*head), *(table_row(*row) for row in rows), ""] if rows else []
+    return ["## Discrete network", "", *table, note, ""]
+
+
 def _architecture(space: SearchSpace, decisions: Sequence[Mapping], genotype: Genotype) -> list[str]:
     """Each kept edge with its operation and the lead by which that was chosen."""
     operations = [d for d in decisions if d["order"] == 1 and d["type"] == "operation"]
@@ -120,7 +136,7 @@ def _architecture(space: SearchSpace, decisions: Sequence[Mapping], genotype: Ge
 
 def _lead(decision: Mapping) -> str:
     """By how much the operation of a decision was ahead, in words."""
-    if "method" in decision and METHODS[decision["method"]].at_random:
+    if drawn(decision):
         return "chosen at random"
     if "criterion" not in decision:
         return f"{decision['margin']:.4g} in weight"
@@ -153,13 +169,13 @@ def _orders(space: SearchSpace, decisions: Sequence[Mapping], orders: int) -> li
 
 def _operations(space: SearchSpace, genotypes: Mapping[str, Genotype]) -> list[str]:
     """How often each architecture has each operation."""
-    lines, plain = table_head("cell", "operation", *genotypes), plain_kinds(space)
+    lines, plain = table_head("cell", "operation", *genotypes), measures.plain_kinds(space)
     for kind, graph in space.cells.items():
         for name in dict.fromkeys(name for edge in graph.edges for name in edge.candidates):
             counts = (genotype.operations(kind).count(name) for genotype in genotypes.values())
             lines.append(table_row(kind, name, *counts))
         if kind in plain:
-            free = [without_parameters(genotype, kind) for genotype in genotypes.values()]
+            free = [measures.without_parameters(genotype, kind) for genotype in genotypes.values()]
             lines.append(table_row(kind, "*without parameters*", *free))
     return lines
 
@@ -168,7 +184,7 @@ def _agreement(config: Config, records: RunRecords) -> str:
     """How many decisions were ties, and how many agree with the alphas."""
     edge_weights = end_of_search(records.metrics)["edge_weights"]
     taken = [d for d in records.decisions if d["type"] == "operation"]
-    tied = sum(d["margin"] == 0 and len(d["eligible"]) > 1 for d in taken)
+    tied = sum(map(certainty.is_tie, taken))
     text = f"{len(taken)} operation decisions, {tied} of them by a tie"
     if not learns_alphas(config):
         return f"{text}."
@@ -179,7 +195,7 @@ def _agreement(config: Config, records: RunRecords) -> str:
 def _benchmark(path: str, genotypes: Mapping[str, Genotype]) -> list[str]:
     if not path:
         return ["No accuracies: name a NAS-Bench-201 table by --config.report.nasbench201=FILE.npz.", ""]
-    head, rows = benchmark(path, genotypes)
+    head, rows = measures.benchmark(path, genotypes)
     return ["## NAS-Bench-201", "", *table_head(*head), *(table_row(*row) for row in rows), ""]
 
 

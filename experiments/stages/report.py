@@ -1,18 +1,23 @@
 """The stage `report`: makes report.md, report.html and the drawings from the records of the run alone."""
 
+import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
 
 import jax
 
 from darts_pt_jax import draw, network, record
+from experiments.config.schema import Config
 from experiments.config.settings import Settings
 from experiments.engine.scalars import Scalars
 from experiments.reporting import page, summary
 from experiments.reporting.lines import genotype_name
-from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.records import RunRecords
 from experiments.training.network import discrete_network
+
+NUMBERS = "parameters", "multiply_adds", "milliseconds"
+"""What is measured of a network: its size, and the time for one image."""
 
 
 def write(settings: Settings) -> str | None:
@@ -26,7 +31,11 @@ def write(settings: Settings) -> str | None:
     """
     config, workdir = settings.config, settings.workdir
     records = RunRecords.read(workdir, config)
-    markdown, details = summary.build(config, records, _networks(settings, records))
+    networks = _networks(settings.config, records)
+    if networks != records.networks:
+        record.write_text(workdir / "networks.json", json.dumps(networks, indent=1) + "\n")
+    records = dataclasses.replace(records, networks=networks)
+    markdown, details = summary.build(config, records)
     texts = {workdir / "report.html": page.build(config, records), workdir / "report.md": f"{markdown}\n{details}"}
     if all(file.exists() and file.read_text() == text for file, text in texts.items()):
         return None
@@ -38,48 +47,36 @@ def write(settings: Settings) -> str | None:
     return f"{markdown}\n## Time\n\n{summary.times(records)}\n"
 
 
-def _networks(settings: Settings, records: RunRecords) -> list[str]:
-    """A section of report.md: the size of the discrete networks, and the latency of those that the run has chosen."""
-    config, run, latency = settings.config, records.run, settings.config.report.latency
+def _networks(config: Config, records: RunRecords) -> list[dict]:
+    """Size of the discrete network of each architecture, and the latency of those that the run has chosen.
+
+    What was found before is read from networks.json: a latency is measured once for each network and device.
+    """
+    run = records.run
     if "classes" not in run:  # an earlier version began the run
         return []
-    image = "x".join(map(str, run["image_shape"]))
-    lines = ["## Discrete network", "", *table_head("architecture", "parameters", "multiply-adds", "ms an image")]
+    found = []
     for name, genotype in records.architectures(config).items():
         try:
             net = discrete_network(config, genotype, run["classes"])
         except ValueError as error:
-            return ["## Discrete network", "", f"There is none: {error}.", ""]
-        parameters, multiply_adds = network.size(net, run["image_shape"])
-        timed = latency and genotype in records.genotypes
-        milliseconds = f"{_latency(settings.workdir, net, run['image_shape'], image):.3g}" if timed else ""
-        lines.append(table_row(name, f"{parameters:,}", f"{multiply_adds:,}", milliseconds))
-    cells = f"{config.retrain.cells} cells" + " a stage" * (net.form == "nasbench201")
-    note = f"{cells} of {config.retrain.channels} channels, images of {image}."
-    if latency:
-        note += f" The time is of one image at a time on {jax.devices()[0].device_kind}, of what the run has chosen."
-    return [*lines, "", note, ""]
+            return [{"architecture": name, "error": str(error)}]
+        timed = config.report.latency and genotype in records.genotypes
+        what = {
+            "architecture": name, "genotype": genotype.text(genotype.notation), "form": net.form, "cells": net.cells,
+            "channels": net.channels, "image": run["image_shape"], "precision": jax.numpy.dtype(net.dtype).name,
+        }  # fmt: skip
+        if timed:
+            what["device"] = jax.devices()[0].device_kind
+        known = (entry for entry in records.networks if {k: v for k, v in entry.items() if k not in NUMBERS} == what)
+        found.append(next(known, None) or {**what, **_numbers(net, run["image_shape"], timed)})
+    return found
 
 
-def _latency(workdir: pathlib.Path, net: network.Network, image_shape: list[int], image: str) -> float:
-    """Milliseconds for one image, measured once for each run directory and device, then read from latency.json."""
-    file = workdir / "latency.json"
-    known = json.loads(file.read_text()) if file.exists() else []
-    what = {
-        "device": jax.devices()[0].device_kind,
-        "precision": jax.numpy.dtype(net.dtype).name,
-        "image": image,
-        "form": net.form,
-        "cells": net.cells,
-        "channels": net.channels,
-        "genotype": net.genotype.text(net.genotype.notation),
-    }
-    for entry in known:
-        if {**entry, **what} == entry:
-            return entry["milliseconds"]
-    known.append({"milliseconds": network.latency(net, image_shape), **what})
-    record.write_text(file, json.dumps(known, indent=1) + "\n")
-    return known[-1]["milliseconds"]
+def _numbers(net: network.Network, image_shape: Sequence[int], timed: bool) -> dict:
+    """The values of `NUMBERS`; the last only if it is to be `timed`."""
+    found = dict(zip(NUMBERS, network.size(net, image_shape), strict=False))
+    return found | ({NUMBERS[-1]: network.latency(net, image_shape)} if timed else {})
 
 
 def _draw(directory: pathlib.Path, records: RunRecords):

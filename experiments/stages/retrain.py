@@ -10,6 +10,7 @@ from darts_pt_jax.supervised import RetrainState
 from experiments.config.schema import Config
 from experiments.engine.run import Run
 from experiments.engine.units import State, Unit
+from experiments.reporting import cautions
 
 
 def units(config: Config) -> list[Unit]:
@@ -28,6 +29,8 @@ def _begin(run: Run, state: State) -> RetrainState:
     if run.config.genotype:
         run.write("genotype.json", genotype.to_json() + "\n")
         run.write("genotype.txt", genotype.text(genotype.notation) + "\n")
+    for caution in cautions.of_architecture(genotype):
+        run.warn(caution)
     run.say({"parameters": run.retraining.parameters, "multiply_adds": run.retraining.multiply_adds})
     return state if isinstance(state, RetrainState) else run.retraining.initial_state(run.key("retrain", "init"))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from darts_pt_jax import architecture
 from darts_pt_jax.bilevel import SearchState
-from darts_pt_jax.selection import direct, perturbation, schedule, scoring, sgas
+from darts_pt_jax.selection import certainty, direct, perturbation, schedule, scoring, sgas
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.methods import METHODS, Method
 from darts_pt_jax.selection.schedule import Target
@@ -19,6 +19,7 @@ from darts_pt_jax.spaces import SPACES, SearchSpace, from_lists
 from experiments.config.schema import Config, seed_of
 from experiments.engine.run import Run
 from experiments.engine.units import Unit
+from experiments.reporting import cautions
 from experiments.reporting.lines import end_of_search, genotype_name
 from experiments.stages.search import mixtures, regime
 from experiments.training.loops import Diverged
@@ -131,9 +132,18 @@ def decide(run: Run, state: SearchState, order: int, number: int, target: Target
         chosen = f"edge {decision['edge']} -> {decision['choice']}"
     else:
         chosen = f"node {decision['node']} keeps edges {', '.join(map(str, decision['choice']))}"
+    if doubt := _doubt(decision):
+        chosen += f" ({doubt})"
     accuracy = perturbation.baseline_accuracy(decision)
     run.say(({} if accuracy is None else {"baseline": accuracy}) | {target.kind: chosen})
     return state.replace(decisions=state.decisions.apply(decision))
+
+
+def _doubt(decision: dict) -> str:
+    """A word for the screen about a decision that the images do not support."""
+    if certainty.is_tie(decision):
+        return "a tie"
+    return "within noise" if any(contest.within_noise for contest in certainty.contests(decision)) else ""
 
 
 def _by_scores(
@@ -236,12 +246,14 @@ def decide_at_once(run: Run, state: SearchState, order: int) -> SearchState:
 def write_genotype(run: Run, state: SearchState, order: int) -> SearchState:
     """Writes the final architecture; validates the remaining supernet, unless the last tuning epoch did so."""
     lines = [m for m in run.metrics.read() if m.get("order") == order + 1]
+    decisions = [d for d in run.decisions.read() if d["order"] == order + 1]
     if not lines:
         metrics = run.validate(state)
-        decisions = sum(d["order"] == order + 1 for d in run.decisions.read())
-        run.record_metrics(stage="select", order=order + 1, tuning_epoch=0, decisions=decisions, **metrics)
+        run.record_metrics(stage="select", order=order + 1, tuning_epoch=0, decisions=len(decisions), **metrics)
     genotype = state.decisions.genotype(run.training.space)
     name = genotype_name(order)
     run.write(f"{name}.json", genotype.to_json() + "\n")
     run.write(f"{name}.txt", genotype.text(run.training.space.notation) + "\n")
+    for caution in (*cautions.of_decisions(decisions), *cautions.of_architecture(genotype)):
+        run.warn(caution)
     return state
