@@ -5,6 +5,7 @@ import os
 import pathlib
 import platform
 import shutil
+import subprocess
 from collections.abc import Collection, Sequence
 from importlib import metadata
 
@@ -117,7 +118,20 @@ def _versions() -> dict[str, str]:
             metadata.PackageNotFoundError
         ):  # this project is not installed when run from a checkout
             versions[name] = metadata.version(name)
-    return versions
+    return versions | _commit()
+
+
+def _commit() -> dict[str, str]:
+    """The commit of the checkout that this is, "-dirty" if files differ from it; nothing if it is none."""
+    checkout = pathlib.Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return {}
+    command = "git --no-optional-locks describe --always --dirty --abbrev=12 --exclude=*".split()
+    try:
+        said = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": said.strip()}
 
 
 def require_room(directory: pathlib.Path, size: int, count: int, folders: Sequence[str] = ("checkpoints", "snapshots")):
