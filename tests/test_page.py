@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import http.server
+import io
 import json
 import os
 import pathlib
@@ -16,13 +17,16 @@ import numpy as np
 import pytest
 
 from configs import common
-from darts_pt_jax import record
+from darts_pt_jax import architecture, record
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.selection import certainty, perturbation, schedule
+from darts_pt_jax.selection.criteria import CRITERIA
+from darts_pt_jax.spaces import SPACES
 from experiments import report
 from experiments.config import settings
 from experiments.config.schema import flatten
 from experiments.engine import locks
-from experiments.reporting import measures, page, records, serving
+from experiments.reporting import cautions, decisions, matrix, measures, page, records, serving
 from experiments.reporting.records import RunRecords
 from tests.command import TINY, digests, lines, run
 
@@ -33,11 +37,18 @@ shared = pytest.mark.xdist_group("page")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def command(tmp_path_factory):
+    """A whole run, and what it printed."""
+    workdir, screen = tmp_path_factory.mktemp("page") / "run", io.StringIO()
+    with contextlib.redirect_stdout(screen):
+        assert run(workdir, KEYS) == 0
+    return workdir, screen.getvalue()
+
+
+@pytest.fixture(scope="module")
+def whole(command):
     """A whole run."""
-    workdir = tmp_path_factory.mktemp("page") / "run"
-    assert run(workdir, KEYS) == 0
-    return workdir
+    return command[0]
 
 
 @pytest.fixture
@@ -156,9 +167,7 @@ def test_decisions_by_the_alphas_have_weights_in_place_of_an_error(copy, method)
     rewritten(copy, "decisions.jsonl", alter)
     change(copy, **{"select.method": method})
     text = built(copy)
-    assert (
-        "no images were scored" in text and text.count('<td class="n">0.1250</td>') >= 22 and 'id="leads"' not in text
-    )
+    assert "no images were scored" in text and text.count(">0.1250</td>") >= 22 and 'id="leads"' not in text
     assert ("chosen at random" in text) == (method == "random") != ("ahead by 0.25 in weight" in text)
 
 
@@ -266,12 +275,19 @@ def show(browser):
     assert not said and {url for url in asked if not url.startswith("data:")} <= set(asked[:1])
 
 
+def open_all(tab):
+    """Opens all folded parts, and waits for their charts."""
+    tab.eval_on_selector_all("details", "all => all.forEach(d => { d.open = true; })")
+    tab.wait_for_function("[...document.querySelectorAll('.chart')].every(chart => chart.querySelector('svg'))")
+
+
 @shared
 def test_the_numbers_are_those_of_the_decisions(whole, show):
     decisions = lines(whole, "decisions.jsonl")
     with show(whole / "report.html") as tab:
+        open_all(tab)
         tables = tab.eval_on_selector_all(
-            "#decisions article table",
+            ".decision table",
             "all => all.map(t => [...t.tBodies[0].rows].map(r => [...r.cells].map(c => c.textContent)))",
         )
         drawn = tab.locator("#decisions .chart svg").count()
@@ -325,7 +341,7 @@ def test_axe_finds_nothing_serious(whole, several, show, name, scheme):
 
     file = whole / "report.html" if name == "run" else several[0]
     with show(file, color_scheme=scheme) as tab:
-        tab.eval_on_selector_all("details", "all => all.forEach(d => { d.open = true; })")
+        open_all(tab)
         found = Axe().run(tab).response["violations"]
     assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
 
@@ -412,3 +428,163 @@ def test_a_search_that_returned_ends_at_that_epoch(copy):
     first = lines(copy, "metrics.jsonl")[0]["valid_accuracy"]
     rewritten(copy, "metrics.jsonl", alter)
     assert f"{first:.2f} to " in built(copy)
+
+
+@shared
+def test_ties_and_noise_are_said_while_they_happen(command):
+    workdir, screen = command
+    taken, said = lines(workdir, "decisions.jsonl"), [line for line in screen.splitlines() if "select decision" in line]
+    assert len(taken) == len(said)
+    for decision, line in zip(taken, said, strict=True):
+        noise = any(contest.within_noise for contest in certainty.contests(decision))
+        word = " (a tie)" if certainty.is_tie(decision) else " (within noise)" if noise else ""
+        assert line.endswith(
+            f"{decision['choice']}{word}" if decision["type"] == "operation" else f"{decision['choice'][-1]}{word}"
+        )
+    cautions_said = cautions.of_decisions(taken)
+    assert [line for line in screen.splitlines() if " are ties" in line and line.startswith("warning")] == [
+        f"warning: {text}" for text in cautions_said
+    ]
+    for text in cautions_said:
+        assert text in (workdir / "report.md").read_text() and text in (workdir / "report.html").read_text()
+
+
+def scores(rng, count, n=500):
+    """A scoring of `count` removals as runs record it, on made-up images of which most are right."""
+    right, losses = rng.random((count + 1, n)) < 0.9, rng.random((count + 1, n))
+    correct, loss = right.sum(1).tolist(), losses.mean(1).tolist()
+    paired = {
+        "correct": (right[:, None] != right).sum(-1).tolist(),
+        "loss": np.square(losses[:, None] - losses).sum(-1).tolist(),
+    }
+    return {"images": n, "baseline": {"correct": correct[0], "loss": loss[0]}, "correct": correct[1:], "loss": loss[1:],
+            "paired": paired}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """The page of a run of the paper's size with the most edges and operations, from made-up records."""
+    workdir, rng = tmp_path_factory.mktemp("large"), np.random.default_rng(0)
+    space, config = SPACES["darts_none"], flatten(common.get_config())
+    config |= {"space": "darts_none", "data.path": "/a/long/path/to/the/place/of/the/data/" * 3 + "cifar10.npz"}
+    decided, taken = architecture.undecided(space), []
+    points, epochs = schedule.decision_points(space, "random", "both", np.random.RandomState(0)), []
+    for target in (target for point in points for target in point):
+        taken.append(perturbation.decide(lambda masks: scores(rng, len(masks)), space, target, CRITERIA["acc"]))
+        decided = decided.apply(taken[-1])
+    for epoch in range(50):
+        weights = {kind: rng.dirichlet(np.ones(g.width), len(g.edges)).tolist() for kind, g in space.cells.items()}
+        epochs.append({"stage": "search", "epoch": epoch + 1, "train_accuracy": 90.0, "valid_accuracy": 89.0, "edge_weights": weights})  # fmt: skip
+    epochs += [
+        {**epochs[0], "stage": "select", "order": 1, "tuning_epoch": n + 1, "decisions": n} for n in range(len(taken))
+    ]
+    epochs += [{"stage": "retrain", "epoch": n + 1, "train_accuracy": 90.0, "test_accuracy": 80.0} for n in range(600)]
+    timings = [
+        {"stage": stage, "type": "epoch", "seconds": 999.9, "compile_seconds": 99.9, "images": 50_000}
+        for stage in ("search", "select", "retrain")
+    ]
+    texts = {
+        "metrics": epochs,
+        "decisions": [{"order": 1, "decision": n, **d} for n, d in enumerate(taken, 1)],
+        "timings": timings,
+    }
+    for name, of_name in texts.items():
+        (workdir / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in of_name))
+    genotype = decided.genotype(space)
+    (workdir / "genotype.json").write_text(genotype.to_json())
+    sizes = {"parameters": 3_349_342, "multiply_adds": 537_000_000, "milliseconds": 12.34, "device": "NVIDIA H200"}
+    network = {"form": "cifar", "cells": 20, "channels": 36, "image": [32, 32, 3]}
+    found = [{"architecture": name, **network, **sizes} for name in ("perturbation", "magnitude")]
+    (workdir / "networks.json").write_text(json.dumps(found))
+    content = {
+        "config": config,
+        "data_sha256": "0" * 64,
+        "image_shape": [32, 32, 3],
+        "classes": 10,
+        "devices": ["1 gpu"],
+    }
+    content |= {
+        "images": [50_000, 10_000],
+        "versions": [{"python": "3.11.7", "jax": "0.10.2", "commit": "0123456789ab"}],
+    }
+    record.write_text(workdir / "run.json", record.sealed(content))
+    assert report.main([str(workdir)]) == 0
+    return workdir / "report.html"
+
+
+CUT = """() => [...document.querySelectorAll("body *")].filter(part => {
+  if (!part.checkVisibility() || part.closest("svg, thead")) return false;
+  const box = part.getBoundingClientRect(), scrolls = getComputedStyle(part).overflowX !== "visible";
+  const outside = box.right > document.documentElement.clientWidth + 0.5 || box.left < -0.5;
+  return outside || (scrolls && part.scrollWidth > part.clientWidth + 1);
+}).map(part => part.outerHTML.slice(0, 200))"""
+"""The parts of a page that do not fit its width."""
+
+CUT_IN_CHARTS = """() => [...document.querySelectorAll(".chart svg")].flatMap(chart => {
+  const whole = chart.getBoundingClientRect();
+  const cut = (box) => box.width && (box.right > whole.right + 1 || box.left < whole.left - 1 || box.bottom > whole.bottom + 1);
+  return [...chart.querySelectorAll("text")].filter(text => cut(text.getBoundingClientRect())).map(text => text.textContent);
+})"""
+"""The words that do not fit their chart."""
+
+SMALL = """() => [...document.querySelectorAll("main *, header *")].filter(part =>
+  part.checkVisibility() && [...part.childNodes].some(node => node.nodeType === 3 && node.textContent.trim())
+  && parseFloat(getComputedStyle(part).fontSize) < 12).map(part => part.textContent.slice(0, 50))"""
+"""Texts smaller than 12 pixels."""
+
+WRAPPED = """() => [...document.querySelectorAll("td.n")].filter(cell => {
+  const range = document.createRange();
+  range.selectNodeContents(cell);
+  return new Set([...range.getClientRects()].map(line => Math.round(line.top))).size > 1;
+}).map(cell => cell.textContent)"""
+"""Numbers that stand on several lines."""
+
+
+@shared
+@pytest.mark.parametrize("width", [420, 800, 1200, 1400])
+def test_the_page_of_a_large_run_is_short_and_nothing_is_cut(large, show, width):
+    with show(large, width) as tab:
+        height = tab.evaluate("document.documentElement.scrollHeight")
+        assert height <= 6000 or width < 1400, height
+        for opened in (False, True):
+            if opened and width in (800, 1400):
+                continue  # as long as the others: 50 more charts
+            if opened:
+                open_all(tab)
+            for wrong in (CUT, CUT_IN_CHARTS, SMALL, WRAPPED):
+                assert tab.evaluate(wrong) == []
+
+
+@shared
+def test_the_page_of_a_large_run_says_what_it_was(large):
+    text = large.read_text().partition("<body>")[2].partition("<script>")[0]
+    assert "darts_none: operations and inputs selected by perturbation, seed 0" in text
+    assert "3,349,342 parameters" in text and "12.3 ms an image on NVIDIA H200" in text and "0123456789ab" in text
+    assert "50,000 training and 10,000 test images of 32x32x3, 10 classes" in text
+    assert text.count('class="drawing"') == 4 and "By magnitude" in text
+    assert text.count('<div class="matrix">') == 2 and text.count('class="e chosen"') == 28
+    assert "not recorded" not in text and "just cut down" not in text and "not tuned" not in text
+
+
+@shared
+def test_a_selection_without_tuning_is_called_so(copy):
+    alter = lambda line: {**line, "tuning_epoch": 0} if line["stage"] == "select" else line  # noqa: E731
+    rewritten(copy, "metrics.jsonl", alter)
+    text = built(copy)
+    assert cautions.CUT_DOWN in text and "not tuned, validation" in text and "tuning, validation" not in text
+
+
+@shared
+def test_the_matrix_has_the_harm_in_standard_errors_in_the_order_of_the_decisions(whole):
+    taken, space = lines(whole, "decisions.jsonl"), SPACES["tiny"]
+    for of_kind in matrix.matrices(space, [decisions.described(space, 1, d) for d in taken]):
+        mine = [d for d in taken if d["kind"] == of_kind.kind and d["type"] == "operation"]
+        assert [row.edge for row in of_kind.rows] == [d["edge"] for d in mine]
+        for row, d in zip(of_kind.rows, mine, strict=True):
+            entries = dict(zip(of_kind.operations, row.entries, strict=True))
+            assert [name for name, entry in entries.items() if entry and entry.role == "chosen"] == [d["choice"]]
+            for i, name in enumerate(d["candidates"]):
+                drop, error = d["baseline"]["correct"] - d["correct"][i], error_of(d, i)
+                assert float(entries[name].text) == pytest.approx(drop / error if error else 0, abs=0.051)
+        kept = {e for d in taken if d["kind"] == of_kind.kind and d["type"] == "topology" for e in d["choice"]}
+        assert {row.edge for row in of_kind.rows if row.by and row.stays} == kept

@@ -55,6 +55,9 @@ ROLES = {"kept": "var(--kept)", "dropped": "var(--kept)", "other": "var(--other)
 VERDICTS = {"clear": "var(--kept)", "within noise": "var(--doubt)", "error not recorded": "var(--other)"}
 """The colour of each verdict on a choice."""
 
+COLOURS = 8
+"""How many colours the page has for series; then they repeat."""
+
 ROW = 24
 """Height of a row in pixels."""
 
@@ -90,6 +93,30 @@ def _lines(x: str, y: str, series: str, names: tuple[str, ...], ticks: tuple[int
         x=alt.X(x, type="quantitative", axis=axis),
         y=alt.Y(y, type="quantitative", scale=alt.Scale(zero=False)),
         color=alt.Color(series, type="nominal", sort=names, title=None, legend=legend),
+        tooltip=tooltip,
+    )
+    return _finished(chart)
+
+
+def small(rows: Sequence[dict], x: str, y: str, series: str, names: Sequence[str], scale: tuple[float, float]) -> dict:
+    """One of several small charts of lines with one `scale` of `y`; a series has its colour by its place in `names`."""
+    return _with(_small(x, y, series, tuple(names), scale, len({row[x] for row in rows}) == 1), rows, 72)
+
+
+@functools.cache
+def _small(x: str, y: str, series: str, names: tuple[str, ...], scale: tuple[float, float], points: bool) -> dict:
+    colours = [f"var(--s{n % COLOURS + 1})" for n in range(len(names))]
+    tooltip = [alt.Tooltip(name, type="nominal") for name in (x, series, y)]
+    chart = _ROWS.mark_line(strokeWidth=1.5, point=points).encode(
+        x=alt.X(x, type="quantitative", title=None, axis=alt.Axis(format="d", grid=False, tickMinStep=1, tickCount=3)),
+        y=alt.Y(
+            y,
+            type="quantitative",
+            title=None,
+            scale=alt.Scale(domain=scale, nice=True),
+            axis=alt.Axis(tickCount=3, format=".2~"),
+        ),
+        color=alt.Color(series, type="nominal", scale=alt.Scale(domain=names, range=colours), legend=None),
         tooltip=tooltip,
     )
     return _finished(chart)

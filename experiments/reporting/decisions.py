@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from darts_pt_jax.selection import certainty
 from darts_pt_jax.selection.certainty import Contest
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
-from darts_pt_jax.selection.methods import METHODS
+from darts_pt_jax.selection.methods import drawn
 from darts_pt_jax.spaces import CellGraph, SearchSpace
 from experiments.reporting import charts
 from experiments.reporting.charts import Chart, Table
@@ -58,7 +58,15 @@ class Decision:
     @property
     def at_random(self) -> bool:
         """Whether it goes by neither scores nor alphas."""
-        return "method" in self.record and METHODS[self.record["method"]].at_random
+        return drawn(self.record)
+
+    @property
+    def doubt(self) -> str:
+        """A word for how far the images support it: `Verdict.says` of its least sure scoring, or "a tie"; or ""."""
+        if certainty.is_tie(self.record):
+            return "a tie"
+        said = {verdict.says for verdict in self.verdicts}
+        return next((word for word in ("within noise", "error not recorded", "clear") if word in said), "")
 
 
 def described(space: SearchSpace, orders: int, record: Mapping) -> Decision:

@@ -4,7 +4,7 @@ import io
 import itertools
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import matplotlib
 
@@ -16,17 +16,11 @@ from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.config import schema
 from experiments.config.schema import Config
-from experiments.reporting import charts, decisions, measures, records, render
+from experiments.reporting import cautions, charts, decisions, matrix, measures, records, render
 from experiments.reporting.charts import Chart, Table
 from experiments.reporting.decisions import Decision
 from experiments.reporting.lines import end_of_search
 from experiments.reporting.records import RunRecords
-
-SELECTION_NOTE = (
-    "Before a decision: the unmasked supernet on the images that are scored (augmented, batch statistics, unless "
-    "the settings say otherwise). After it: the same at the next decision, with what was tuned in between. "
-    "Validation and training accuracy are those of tuning epochs; validation is of unaugmented images."
-)
 
 
 def build(config: Config, found: RunRecords) -> str:
@@ -41,19 +35,32 @@ def build(config: Config, found: RunRecords) -> str:
     taken = [decisions.described(space, config.select.orders, record) for record in found.decisions]
     scorings = [contest.scores for decision in taken for contest in decision.contests]
     criterion = CRITERIA[config.select.criterion]
+    matrices = matrix.matrices(space, [decision for decision in taken if decision.record["order"] == 1])
+    networks = measures.networks(found)
     return render.render(
         "run.html.j2",
         title=_title(config, found),
         answers=_answers(config, found, taken, benchmark),
-        cells=[cell for order, g in enumerate(found.genotypes) for cell in _cells(g, order, len(found.genotypes))],
-        texts=[(name, g.text(g.notation)) for name, g in names.items()],
+        cautions=cautions.of_run(found.decisions, found.metrics, found.genotypes),
+        architectures=_architectures(config, names),
+        networks=networks and (Table("Discrete network of each architecture", *networks[:2]), networks[2]),
         decisions=taken,
+        matrices=matrices,
+        marks=VERDICTS,
+        verdicts=_among(VERDICTS, {row.verdict for of_kind in matrices for row in of_kind.rows}),
+        barred=any(entry and entry.role == "barred" for m in matrices for row in m.rows for entry in row.entries),
         leads=decisions.leads(criterion, taken),
+        lead_verdicts=_among(VERDICTS, {verdict.says for decision in taken for verdict in decision.verdicts}),
         errors="recorded" if any("paired" in scores for scores in scorings) else "missing",
+        drops=any(decision.record["type"] == "topology" for decision in taken),
+        strong=matrix.STRONG,
+        reach=certainty.WITHIN_NOISE,
         criterion=criterion,
         images=scorings[0]["images"] if scorings else 0,
         sections=[(name, parts) for name, make in CHARTS.items() if (parts := make(config, found))],
         alphas=_alphas(space, config, found),
+        operations=operations_of(space),
+        tuned=any(m["tuning_epoch"] for m in found.stage("select")),
         benchmark=benchmark and Table("Test accuracy in percent, from the table of NAS-Bench-201", *benchmark),
         is_benchmark=any(g.notation == "nasbench201" for g in found.genotypes),
         times=_times(found),
@@ -67,7 +74,22 @@ def _title(config: Config, found: RunRecords) -> str:
     if config.genotype:
         name = config.genotype if len(config.genotype) < 80 else "an architecture"
         return f"Retraining {name}, seed {schema.seed_of(config, 'retrain')}"
-    return f"{config.space}: selection by {config.select.method}, seed {schema.seed_of(config, 'select')}"
+    if not found.decisions:
+        return f"{config.space}: search, seed {schema.seed_of(config, 'search')}"
+    method, space = METHODS[config.select.method], SPACES[config.space]
+    inputs = any(map(space.choosable_nodes, space.cells))
+    what = "operations and inputs" if inputs else "operations"
+    how = "at random" if method.at_random else f"by {method.name}"
+    return f"{config.space}: {what} selected {how}, seed {schema.seed_of(config, 'select')}"
+
+
+VERDICTS = {"clear": "kept", "within noise": "doubt", "a tie": "tie", "error not recorded": "other"}
+"""The mark of each verdict on a decision."""
+
+
+def _among(marks: Mapping[str, str], names: Collection[str]) -> list[tuple[str, str]]:
+    """The entries of a legend that occur."""
+    return [(name, mark) for name, mark in marks.items() if name in names]
 
 
 Answer = tuple[str, str, str]
@@ -85,6 +107,12 @@ def _answers(config: Config, found: RunRecords, taken: Sequence[Decision], bench
         head, (row, *_) = benchmark
         rank = head[-1].replace("rank", f"rank {row[-1]}")
         answers.append(("How good", f"{row[1]} % on CIFAR-10", f"NAS-Bench-201's test accuracy, {rank}"))
+    if found.networks and "parameters" in found.networks[0]:
+        one = found.networks[0]
+        why = f"{one['multiply_adds']:,} multiply-adds, as retrain.* describes the network"
+        if "milliseconds" in one:
+            why += f"; {one['milliseconds']:.3g} ms an image on {one['device']}"
+        answers.append(("Size", f"{one['parameters']:,} parameters", why))
     before = [m["valid_accuracy"] for m in _search(found) if "valid_accuracy" in m]
     after = [m["valid_accuracy"] for m in found.stage("select") if m["order"] == 1 and "valid_accuracy" in m]
     if before or after:
@@ -134,16 +162,25 @@ def _progress(config: Config, found: RunRecords) -> tuple[str, str]:
     return "Not finished", f"{searched} of {config.search.epochs} epochs of the search are done"
 
 
-def _cells(genotype: Genotype, order: int, orders: int) -> list[dict]:
-    """Each cell as a picture, with its edges as a table."""
+def _architectures(config: Config, names: Mapping[str, Genotype]) -> list[tuple[str, bool, str, list[dict]]]:
+    """Of each architecture: how it was found, whether to fold it (orders after the first), its text, and its cells."""
+    found = []
+    for number, (name, genotype) in enumerate(names.items(), 1):
+        folded = 1 < number <= config.select.orders and not config.genotype
+        heading = "As given" if name == "given" else f"By {name}"
+        found.append((heading, folded, genotype.text(genotype.notation), _cells(genotype)))
+    return found
+
+
+def _cells(genotype: Genotype) -> list[dict]:
+    """Each cell of an architecture as a picture, and the inputs of its nodes in words."""
     cells = []
     for kind, nodes in genotype.cells.items():
         names = [f"input {i}" for i in range(genotype.inputs(kind))] + [f"node {n}" for n in range(len(nodes))]
-        rows = [(f"node {n}", names[source], operation) for n, node in enumerate(nodes) for operation, source in node]
-        of_order = f", order {order + 1}" if orders > 1 else ""
-        table = Table(f"Edges of the {kind} cell{of_order}", ("node", "from", "operation"), rows)
-        picture = render.picture(_svg(genotype, kind))
-        cells.append({"name": f"{kind} cell{of_order}", "picture": picture, "table": table})
+        inputs = [
+            (f"node {n}", [(operation, names[source]) for operation, source in node]) for n, node in enumerate(nodes)
+        ]
+        cells.append({"name": f"{kind} cell", "picture": render.picture(_svg(genotype, kind)), "nodes": inputs})
     return cells
 
 
@@ -177,12 +214,18 @@ def _accuracies(config: Config, found: RunRecords) -> list[Part]:
     for order in orders:
         if values := _selection(found, order):
             heading = "Through the selection" + (f", order {order}" if len(orders) > 1 else "")
-            parts.append((heading, SELECTION_NOTE, _curves(values, "decisions taken", heading)))
+            note = _selection_note(config, {name for _, name, _ in values})
+            parts.append((heading, note, _curves(values, "decisions taken", heading)))
     return parts
 
 
 CHARTS: dict[str, Callable[[Config, RunRecords], list[Part]]] = {"Accuracy": _accuracies}
 """Sections of charts by heading. A section without parts is left out."""
+
+
+BEFORE, TUNING = "before a decision", "tuning, training images"
+TUNED, CUT_DOWN = "tuning, validation", "not tuned, validation"
+"""The series of the accuracy through a selection."""
 
 
 def _selection(found: RunRecords, order: int) -> list[tuple[int, str, float]]:
@@ -193,14 +236,27 @@ def _selection(found: RunRecords, order: int) -> list[tuple[int, str, float]]:
         if contests:
             scores = contests[0].scores
             accuracy = 100 * scores["baseline"]["correct"] / scores["images"]
-            values.append((decision["decision"] - 1, "before the next decision, scored images", accuracy))
+            values.append((decision["decision"] - 1, BEFORE, accuracy))
     tuned = [m for m in found.stage("select") if m["order"] == order]
     for decided, group in itertools.groupby(tuned, lambda m: m["decisions"]):
         last = list(group)[-1]
-        for half, name in (("train", "tuning, training images"), ("valid", "after tuning, validation images")):
+        for half, name in (("train", TUNING), ("valid", TUNED if last["tuning_epoch"] else CUT_DOWN)):
             if f"{half}_accuracy" in last:
                 values.append((decided, name, last[f"{half}_accuracy"]))
     return values
+
+
+def _selection_note(config: Config, series: Collection[str]) -> str:
+    """What the series are that occur."""
+    select = config.select
+    images = f"{'augmented' if select.augment else 'unaugmented'}, with {select.bn} statistics"
+    notes = {
+        BEFORE: f"Before a decision: the unmasked supernet on the images that are scored ({images}).",
+        TUNING: "Tuning: the last epoch before a decision, on its own augmented batches.",
+        TUNED: "Validation: after that epoch, on unaugmented images.",
+        CUT_DOWN: "Not tuned: the supernet just cut down, on unaugmented validation images.",
+    }
+    return " ".join(note for name, note in notes.items() if name in series)
 
 
 def _curves(values: Sequence[tuple[int, str, float]], x: str, says: str) -> Chart:
@@ -216,27 +272,41 @@ def _curves(values: Sequence[tuple[int, str, float]], x: str, says: str) -> Char
     return Chart(charts.lines(points, x, "accuracy, %", "series"), f"{says}: accuracy in percent", table)
 
 
-def _alphas(space: SearchSpace, config: Config, found: RunRecords) -> list[tuple[str, Chart]]:
-    """Edge weights over the epochs of the search and, after them, of the first order's tuning: heading and chart."""
+def _alphas(space: SearchSpace, config: Config, found: RunRecords) -> list[tuple[str, list, Table]]:
+    """Edge weights over the epochs of the search and, after them, of the first order's tuning.
+
+    For each cell kind: its name, heading and chart of every edge, all on one scale, and a table of all their numbers.
+    """
     lines = _search(found) + [m for m in found.stage("select") if m["order"] == 1]
     history = [m["edge_weights"] for m in lines if "edge_weights" in m]
-    parts = []
     if config.genotype or not history or not records.learns_alphas(config):
-        return parts
+        return []
+    every = [w for epoch in history for kind in epoch.values() for row in kind for w in row]
+    names, scale = operations_of(space), (min(every), max(every))
+    parts = []
     for kind, graph in space.cells.items():
+        figures, rows = [], []
         for e, edge in enumerate(graph.edges):
-            heading = f"{kind} cell, edge {e}, {decisions.ends(graph, edge)}"
+            heading = f"edge {e}, {graph.state_name(edge.source)} → {edge.target - graph.inputs}"
             over_epochs = list(enumerate((weights[kind][e] for weights in history), 1))
-            rows = [(str(epoch), *(f"{w:.4f}" for w in weights)) for epoch, weights in over_epochs]
             points = [
                 {"epoch": epoch, "operation": name, "weight": round(w, 4)}
                 for epoch, weights in over_epochs
                 for name, w in zip(edge.candidates, weights, strict=True)
             ]
-            table = Table(f"Edge weights, {heading}", ("epoch", *edge.candidates), rows)
-            spec = charts.lines(points, "epoch", "weight", "operation", 150, False)
-            parts.append((heading, Chart(spec, f"Edge weights over epochs, {heading}", table)))
+            spec = charts.small(points, "epoch", "weight", "operation", names, scale)
+            figures.append((heading, spec, f"Edge weights over epochs, {kind} cell, {heading}"))
+            for epoch, weights in over_epochs:
+                by_name = dict(zip(edge.candidates, weights, strict=True))
+                rows.append((str(e), str(epoch), *(f"{by_name[n]:.4f}" if n in by_name else "" for n in names)))
+        parts.append((f"{kind} cell", figures, Table(f"Edge weights, {kind} cell", ("edge", "epoch", *names), rows)))
     return parts
+
+
+def operations_of(space: SearchSpace) -> list[str]:
+    """All candidates of a space."""
+    edges = [edge for graph in space.cells.values() for edge in graph.edges]
+    return list(dict.fromkeys(name for edge in edges for name in edge.candidates))
 
 
 def _times(found: RunRecords) -> Chart | None:
@@ -258,15 +328,23 @@ def _times(found: RunRecords) -> Chart | None:
 
 def _facts(config: Config, found: RunRecords) -> list[tuple[str, str]]:
     """Seeds, data, devices and versions."""
-    run = found.run
+    run, missing = found.run, "not recorded"
     parts = ("retrain",) if config.genotype else ("search", "select", "retrain")
     seeds = ", ".join(f"{schema.seed_of(config, part)} ({part})" for part in parts)
-    facts = [("Seeds", seeds), ("Data, SHA-256", run.get("data_sha256", "not recorded"))]
+    facts = [("Seeds", seeds), ("Data set", " ".join(filter(None, (config.data.source, config.data.path))))]
     if "image_shape" in run:
-        facts.append(("Images", f"{'x'.join(map(str, run['image_shape']))}, {run['classes']} classes"))
-    facts.append(("Devices", "; then ".join(run.get("devices", [])) or "not recorded"))
-    versions = ["; ".join(f"{name} {version}" for name, version in used.items()) for used in run.get("versions", [])]
-    return [*facts, ("Versions", " / then ".join(versions) or "not recorded")]
+        shape = f"{'x'.join(map(str, run['image_shape']))}, {run['classes']} classes"
+        counts = "{:,} training and {:,} test images of ".format(*run["images"]) if "images" in run else ""
+        facts.append(("Images", counts + shape))
+    facts += [
+        ("Data, SHA-256", run.get("data_sha256", missing)),
+        ("Devices", "; then ".join(run.get("devices", [])) or missing),
+    ]
+    used = run.get("versions", [])
+    commits = dict.fromkeys(versions["commit"] for versions in used if "commit" in versions)
+    facts.append(("Commit", "; then ".join(commits) or missing))
+    texts = ["; ".join(f"{name} {v}" for name, v in versions.items() if name != "commit") for versions in used]
+    return [*facts, ("Versions", " / then ".join(dict.fromkeys(texts)) or missing)]
 
 
 def _settings(found: RunRecords) -> tuple[Table, Table]:

@@ -11,11 +11,18 @@
     range: { category: [1, 2, 3, 4, 5, 6, 7, 8].map((n) => `var(--s${n})`) },
   };
   const options = { actions: false, renderer: "svg", defaultStyle: false, ast: true, config };
-  const charts = [...document.querySelectorAll(".chart")].map(async (place) => {
+  // A chart within closed details has no width: it is drawn when they open.
+  const draw = async (place) => {
+    place.dataset.begun = "";
     await vegaEmbed(place, JSON.parse(place.nextElementSibling.textContent), options);
     place.querySelector("svg").ariaHidden = "true";  // the place itself says what it shows
-  });
-  Promise.all(charts).then(() => { document.documentElement.dataset.drawn = charts.length; });
+  };
+  const drawAll = (within) => {
+    const places = [...within.querySelectorAll(".chart:not([data-begun])")];
+    return Promise.all(places.filter((place) => !place.closest("details:not([open])")).map(draw));
+  };
+  document.addEventListener("toggle", (event) => drawAll(event.target), true);
+  drawAll(document).then(() => { document.documentElement.dataset.drawn = ""; });
 
   // A number where a cell begins with one, its text otherwise; empty cells stay last.
   const value = (row, column) => {
