@@ -74,21 +74,21 @@ def _with(spec: dict, rows: Sequence[dict], height: int) -> dict:
     return {**spec, "height": height, "datasets": {"rows": list(rows)}}
 
 
-def lines(rows: Sequence[dict], x: str, y: str, series: str, height: int = 240, points: bool = True) -> dict:
+def lines(rows: Sequence[dict], x: str, y: str, series: str) -> dict:
     """Lines of `y` over whole numbers `x`, one for each `series`; the three are keys of the rows."""
     names = tuple(dict.fromkeys(row[series] for row in rows))
     places = tuple(sorted({row[x] for row in rows}))
-    few = len(places) <= 12  # then each gets a tick, and each line its points
-    return _with(_lines(x, y, series, names, places * few, points or few), rows, height)
+    few = len(places) <= 12  # then each gets a tick
+    return _with(_lines(x, y, series, names, places * few), rows, 240)
 
 
 @functools.cache
-def _lines(x: str, y: str, series: str, names: tuple[str, ...], ticks: tuple[int, ...], points: bool) -> dict:
+def _lines(x: str, y: str, series: str, names: tuple[str, ...], ticks: tuple[int, ...]) -> dict:
     legend = alt.Legend(orient="bottom", columns=2)
     axis = alt.Axis(format="d", grid=False, **({"values": ticks} if ticks else {"tickMinStep": 1}))
     tooltip = [alt.Tooltip(name, type="nominal") for name in (x, series)]
     tooltip.append(alt.Tooltip(y, type="quantitative", format=".4"))
-    chart = _ROWS.mark_line(point={"size": 28} if points else False)
+    chart = _ROWS.mark_line(point={"size": 28})
     chart = chart.encode(
         x=alt.X(x, type="quantitative", axis=axis),
         y=alt.Y(y, type="quantitative", scale=alt.Scale(zero=False)),

@@ -38,7 +38,7 @@ class RunRecords:
     genotypes: list[Genotype]
     run: dict
     retrained: dict | None
-    networks: list[dict]
+    networks: list[dict] = dataclasses.field(default_factory=list)
 
     @classmethod
     def read(cls, workdir: pathlib.Path, config: Config, finished: bool = True) -> "RunRecords":
