@@ -37,7 +37,11 @@ def stored(directory: pathlib.Path) -> dict | None:
         return run
     if (directory / "checkpoints").exists():
         raise RunError(f"{file} is missing: put it back or name a new --workdir")
-    harmless = {"lock", "run.json.tmp"}
+    harmless = {"lock", "lock.held", "run.json.tmp"}
+    if directory.is_symlink() and not directory.exists():
+        raise ConfigError(
+            f"--workdir {directory} is a link to {directory.readlink()}, which does not exist: make it first"
+        )
     if directory.exists() and (not directory.is_dir() or {p.name for p in directory.iterdir()} - harmless):
         raise ConfigError(f"--workdir {directory} holds something other than a run: name a new or an empty directory")
     return None

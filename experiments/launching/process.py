@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import IO
 
 from experiments.engine.interrupts import Interrupted
-from experiments.engine.locks import locked, sign
+from experiments.engine.locks import locked
 from experiments.launching.base import Run
 
 _LIBC = ctypes.CDLL(None)
@@ -42,7 +42,7 @@ def execute(
         process = subprocess.Popen(  # which keeps the lock if it is left alone
             run.command, start_new_session=True, pass_fds=[lock.fileno()], stdout=log, stderr=log, **how
         )
-        sign(lock, process.pid)
+        lock.sign(process.pid)
         began(process)
         stopped = None
         while True:
