@@ -32,7 +32,7 @@ from darts_pt_jax.selection import scoring, strategies
 from darts_pt_jax.spaces import as_lists
 from experiments.config.schema import Config, frozen
 from experiments.engine import directory
-from experiments.engine.scalars import Scalars
+from experiments.engine.scalars import TensorBoard
 from experiments.engine.timing import covered
 from experiments.training.steps import Epoch
 from experiments.training.supernet import Training
@@ -186,7 +186,7 @@ def records(training: Training, state: SearchState, args: argparse.Namespace, me
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         metrics, timings = JsonLines(folder / "metrics.jsonl"), JsonLines(folder / "timings.jsonl")
-        checkpoints, scalars = Checkpoints(folder / "checkpoints", keep=2), Scalars(folder / "tensorboard", [])
+        checkpoints, scalars = Checkpoints(folder / "checkpoints", keep=2), TensorBoard(folder / "tensorboard", [])
         number = iter(range(1 + meter.runs))
 
         def run():

@@ -394,6 +394,11 @@ class Config:
         free=True,
         programs=False,
     )
+    wandb: bool = key(
+        False, ANYTHING,
+        "Send scalars to Weights & Biases too; WANDB_PROJECT, WANDB_ENTITY and WANDB_MODE=offline are heeded.",
+        affects="records", free=True, programs=False,
+    )  # fmt: skip
 
     def changed(self, values: Mapping) -> "Config":
         """The config with other values, by dotted name such as "search.epochs".

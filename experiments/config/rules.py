@@ -1,5 +1,7 @@
 """Rules across keys. The rule of a single key is in keys.py."""
 
+import importlib.util
+
 from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.data import sources
 from darts_pt_jax.genotype import example
@@ -32,6 +34,8 @@ def check(config: Config):
     _check_retrain(config)
     if config.report.nasbench201:
         _check_table(config, space)
+    if config.wandb and importlib.util.find_spec("wandb") is None:
+        raise ConfigError("wandb is True, but its package is missing: pip install -e '.[wandb]' -c requirements.lock")
 
 
 def _check_data(config: Config):

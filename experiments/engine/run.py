@@ -28,7 +28,7 @@ from experiments.engine import directory
 from experiments.engine.failures import one_line
 from experiments.engine.interrupts import Interrupted, Interrupts
 from experiments.engine.loops import RunLoop, plain
-from experiments.engine.scalars import Scalars
+from experiments.engine.scalars import loggers
 from experiments.engine.screen import Screen, words
 from experiments.engine.sources import Source
 from experiments.engine.timing import Stopwatch
@@ -61,7 +61,7 @@ class Run:
         self.snapshots = Checkpoints(self.directory / "snapshots")
         self._checkpoints = Checkpoints(self.directory / "checkpoints", keep=self.config.checkpoint.keep)
         self._screen, self._stop = screen, stop
-        self._scalars, self._retrains, self._written = None, False, set()
+        self._loggers, self._retrains, self._written = [], False, set()
 
     @functools.cached_property
     def retraining(self) -> Retraining:
@@ -130,14 +130,16 @@ class Run:
     def record_metrics(self, **entry):
         """Adds a line to metrics.jsonl."""
         self.metrics.append(**entry)
-        if self._scalars:
-            self._scalars.add(entry)
+        self._log(entry)
 
     def record_decision(self, **entry):
         """Adds a line to decisions.jsonl."""
         self.decisions.append(**entry)
-        if self._scalars:
-            self._scalars.add(entry)
+        self._log(entry)
+
+    def _log(self, entry: dict):
+        for logger in self._loggers:
+            logger.add(entry)
 
     def snapshot(self, epoch: int, state: SearchState):
         """Keeps the supernet of a search epoch for good."""
@@ -199,8 +201,8 @@ class Run:
             lines.truncate(records.get(lines.path.name, record.EMPTY)[0])
         self._written = set(records)
         self.timings.mend()
-        if self.config.tensorboard and hosts.first():
-            self._scalars = Scalars(self.directory / "tensorboard", self.metrics.read() + self.decisions.read())
+        if hosts.first():
+            self._loggers = loggers(self.config, self.directory, self.metrics.read() + self.decisions.read())
         if not self._retrains:
             directory.require_room(self.directory, size_of(state), directory.checkpoints_kept(self.config))
         hosts.meet("resumed")
@@ -260,8 +262,8 @@ class Run:
 
     def close(self):
         """Closes the open files."""
-        if self._scalars:
-            self._scalars.close()
+        for logger in self._loggers:
+            logger.close()
 
     def _time(self, unit: Unit, finished: bool):
         watch = self._watch

@@ -10,7 +10,7 @@ import jax
 from darts_pt_jax import draw, network, record
 from experiments.config.schema import Config
 from experiments.config.settings import Settings
-from experiments.engine.scalars import Scalars
+from experiments.engine.scalars import TensorBoard
 from experiments.reporting import page, summary
 from experiments.reporting.lines import genotype_name
 from experiments.reporting.records import RunRecords
@@ -41,7 +41,7 @@ def write(settings: Settings) -> str | None:
         return None
     _draw(workdir / "drawings", records)
     if config.tensorboard:
-        Scalars(workdir / "tensorboard", records.metrics + records.decisions).close()
+        TensorBoard(workdir / "tensorboard", records.metrics + records.decisions).close()
     for file, text in texts.items():
         record.write_text(file, text)
     return f"{markdown}\n## Time\n\n{summary.times(records)}\n"
