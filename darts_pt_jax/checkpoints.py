@@ -19,7 +19,7 @@ from darts_pt_jax import hosts, record
 MANIFEST = "manifest.json"
 
 
-class DamagedError(RuntimeError):
+class DamagedError(record.RecordError):
     """A checkpoint is not as it was written; the message is one line."""
 
 

@@ -23,6 +23,7 @@ class WriteError(OSError):
         code = getattr(error, "errno", None) or (re.findall(r"os_error_code='(\d+)'", str(error)) or [None])[0]
         reason = os.strerror(int(code)) if code else f"{type(error).__name__}: {error!s:.300}"
         super().__init__(f"{path}: cannot write{'' if size is None else f' {size:,} bytes'}: {reason}")
+        self.errno = int(code) if code else None
 
 
 def digest(path: pathlib.Path, size: int | None = None) -> list:

@@ -1,13 +1,34 @@
-"""What the commands share: how they read their arguments, and how they say that something went wrong."""
+"""What the commands share: how they begin and end, read their arguments, and say that something went wrong."""
 
 import argparse
 import os
 import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from darts_pt_jax import __version__
+from experiments import streams
 
 VERSION = f"darts-pt-jax {__version__}"
 """What --version prints."""
+
+
+def start(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> NoReturn:
+    """Carries out a command as the program, and exits with its code."""
+    streams.prepare()
+    try:
+        code = main(argv)
+    except SystemExit as ended:  # --help, or a wrong argument
+        code = ended.code
+    try:
+        streams.write("")  # what is left in the buffer
+    except SystemExit as lost:
+        code = code or lost.code
+    waiting = [one for one in threading.enumerate() if one is not threading.main_thread() and not one.daemon]
+    if code == 1 and waiting:  # after a failure, orbax' threads wait for minutes for what will not come
+        os._exit(code)
+    sys.exit(code)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -23,15 +44,7 @@ def parser(name: str, about: str, **options) -> argparse.ArgumentParser:
     return made
 
 
-def show(text: str):
-    """Prints a text; ends silently if the reader of a pipe has left."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # Python would write the rest at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def fail(message, code: int) -> int:
     """Says in one line on standard error what went wrong, and returns the exit code."""
-    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    streams.warn(f"error: {' '.join(str(message).split())}")
     return code

@@ -1,15 +1,21 @@
 """Search a supernet, select an architecture, retrain it: `python -m experiments.main --config=configs/quickstart.py`.
 
 Exit codes: 0 done, 1 the run failed, 2 a setting or the data is wrong (nothing was done),
-130 interrupted (Ctrl-C), 143 terminated.
+130 interrupted (Ctrl-C), 141 nothing reads the output any more, 143 terminated.
 """
 
 import contextlib
+import io
 import sys
 import traceback
+from typing import TYPE_CHECKING
 
+from experiments import commands, streams
 from experiments.engine.interrupts import Interrupts, exit_code
 from experiments.engine.large_pages import use_large_pages
+
+if TYPE_CHECKING:
+    from experiments.config.settings import Settings
 
 
 def main(argv: list[str]) -> int:
@@ -21,33 +27,23 @@ def main(argv: list[str]) -> int:
 
 
 def _carry_out(argv: list[str], stop: Interrupts) -> int:
-    # imported here, so that Ctrl-C during the imports, too, prints one line
+    # Imports stand in functions, so that Ctrl-C during them, too, prints one line, and a command needs only what it uses.
     from absl import logging
 
     from darts_pt_jax import hosts
-    from darts_pt_jax.checkpoints import DamagedError
     from darts_pt_jax.data.images import DataError
     from darts_pt_jax.record import RecordError, WriteError
-    from experiments import commands
     from experiments.config import settings
-    from experiments.engine.execute import execute
     from experiments.errors import ConfigError, RunError
-    from experiments.stages import plan, report
-    from experiments.stages.pipeline import pipeline
 
     logging.set_verbosity(logging.FATAL)  # orbax raises what it logs
     asked = None
     try:
         asked = settings.parse(argv)
-        units = pipeline(asked.config)
-        if asked.plan:
-            plan.show(asked, units)
-        else:
-            settings.join(asked)
-            execute(asked, units, report.write, stop)
+        _execute(asked, stop)
     except (ConfigError, DataError) as error:
         return commands.fail(error, 2)
-    except (RunError, DamagedError, RecordError, WriteError) as error:
+    except (RunError, RecordError, WriteError) as error:
         return commands.fail(error, 1)
     except Exception as error:
         details = ""
@@ -63,6 +59,38 @@ def _carry_out(argv: list[str], stop: Interrupts) -> int:
     return 0
 
 
+def _execute(asked: "Settings", stop: Interrupts):
+    from experiments.config import settings
+    from experiments.engine.execute import execute
+    from experiments.stages.pipeline import pipeline
+
+    units = pipeline(asked.config)
+    if asked.plan:
+        from experiments.stages import plan
+
+        with contextlib.redirect_stdout(io.StringIO()) as text:
+            plan.show(asked, units)
+        streams.write(text.getvalue())
+    else:
+        settings.join(asked)
+        execute(asked, units, _report, stop)
+
+
+def _report(asked: "Settings") -> str | None:
+    """Stage `report`. Its libraries can fail where a search does not: they draw, and may need a home or a display."""
+    from experiments.errors import RunError
+
+    try:
+        from experiments.stages import report
+    except Exception as error:
+        raise RunError(
+            f"stage report: a library that it needs fails ({type(error).__name__}: {error!s:.200}); all other stages are "
+            "done: mend the installation and repeat the command"
+        ) from error
+    return report.write(asked)
+
+
 if __name__ == "__main__":
+    streams.prepare()  # before the program is restarted, which would inherit a closed stream
     use_large_pages()
-    sys.exit(main(sys.argv))
+    commands.start(main, sys.argv)

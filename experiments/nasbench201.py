@@ -91,4 +91,4 @@ def _random(table: Table, asked: argparse.Namespace):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends silently when the reader of a pipe does
-    sys.exit(main(sys.argv[1:]))
+    commands.start(main, sys.argv[1:])

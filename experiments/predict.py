@@ -144,4 +144,4 @@ def _logits(network: Classifier, images: np.ndarray, file: pathlib.Path) -> np.n
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends silently when the reader of a pipe does
-    sys.exit(main(sys.argv[1:]))
+    commands.start(main, sys.argv[1:])

@@ -127,4 +127,4 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    commands.start(main, sys.argv)

@@ -86,4 +86,4 @@ def _naming(runs: pathlib.Path | str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    commands.start(main, sys.argv[1:])

@@ -17,7 +17,7 @@ experiments.main experiments.sweep experiments.report experiments.predict experi
 experiments.stages experiments.reporting experiments.launching experiments.analysis
 experiments.engine experiments.training
 configs
-experiments.config experiments.commands experiments.errors
+experiments.config experiments.commands experiments.errors experiments.streams
 darts_pt_jax
 darts_pt_jax.interop darts_pt_jax.selection darts_pt_jax.unrolled darts_pt_jax.curvature darts_pt_jax.checkpoints \
     darts_pt_jax.draw

@@ -7,9 +7,11 @@ import platform
 import subprocess
 import sys
 
+import jax
 import platformdirs
 import pytest
 
+from experiments.config.schema import Config
 from experiments.engine import machine
 
 
@@ -88,6 +90,16 @@ def test_programs_are_kept_in_the_given_folder_or_the_users_unless_disabled(give
         assert pathlib.Path(folder).name == machine.cache_folder().name
     files = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert bool(files) == wanted and all(p.is_relative_to(theirs if given else users) for p in files)
+
+
+def test_without_a_home_directory_it_says_that_programs_are_not_kept(monkeypatch):
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    monkeypatch.setattr(type(jax.config), "jax_compilation_cache_dir", None, raising=False)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # as for a user that the system does not know
+    assert "there is no home directory" in machine.prepare(Config())
+    assert machine.prepare(Config().changed({"compilation_cache": False})) is None
 
 
 LARGE = "glibc.malloc.hugetlb=1"

@@ -26,7 +26,7 @@ def beginning(*names):
 
 FREE = beginning(
     "stages", "plugins", "data.path", "data.dir", "data.download", "checkpoint.minutes", "checkpoint.keep", "report.",
-    "tensorboard", "compilation_cache", "debug_nans", "devices", "remat",
+    "tensorboard", "wandb", "compilation_cache", "debug_nans", "devices", "remat",
 )  # fmt: skip
 SEEDS = {"seed", "search.seed", "select.seed", "retrain.seed", "init_from"}
 
@@ -42,7 +42,9 @@ def test_what_follows_from_the_entries():
         "matmul_precision", "retrain.test_every",
     )  # fmt: skip
     assert schema.deciding() == KEYS.keys() - FREE - SEEDS - undecided
-    unread = beginning("stages", "init_", "select.", "sgas.", "checkpoint.", "report.", "retrain.", "tensorboard")
+    unread = beginning(
+        "stages", "init_", "select.", "sgas.", "checkpoint.", "report.", "retrain.", "tensorboard", "wandb"
+    )
     unread -= {"select.criterion", "select.bn", "select.augment", "select.mask_batch"}
     assert schema.of_programs() == KEYS.keys() - unread
 
@@ -58,6 +60,17 @@ def test_the_reference_page_is_current():
     command = [sys.executable, "-m", "experiments.config.reference"]  # a process without the tests' spaces
     page = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert (ROOT / "docs" / "keys.md").read_text() == page, "python -m experiments.config.reference > docs/keys.md"
+
+
+def test_the_words_of_a_key_name_the_rows_of_its_table():
+    """--help does not read tables, since that imports jax."""
+    program = """
+from experiments.config.schema import KEYS
+tabled = [key for key in KEYS.values() if key.rule.tables]
+print(len(tabled) > 5, [key.name for key in tabled if not all(name in key.words for name in key.rule.names())])
+"""  # in a process without the tests' spaces
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "True []\n"
 
 
 def test_help_has_every_key_with_its_default_and_words():

@@ -19,7 +19,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from experiments import commands
+from experiments import commands, streams
 from experiments.engine.interrupts import Interrupts, exit_code
 from experiments.engine.large_pages import use_large_pages
 
@@ -33,7 +33,6 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
     import jax
     from absl import logging
 
-    from darts_pt_jax.checkpoints import DamagedError
     from darts_pt_jax.record import RecordError
     from experiments import analysis
     from experiments.analysis.result import joined
@@ -68,7 +67,7 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
             result = joined(results) if len(results) > 1 else next(iter(results.values()))
             drawn = {**result.figures, **chosen.draw(title, list(results.values()))}
             _write(out, {"analysis": asked.name, "paper": chosen.paper, "runs": asked.run}, result, drawn)
-    except (RunError, DamagedError, RecordError, FloatingPointError, OSError) as error:
+    except (RunError, RecordError, FloatingPointError, OSError) as error:
         return commands.fail(error, 1)
     except ValueError as error:  # ConfigError, DataError, TableError
         return commands.fail(error, 2)
@@ -137,5 +136,6 @@ def _write(out: pathlib.Path, about: dict, result, drawn: dict):
 
 
 if __name__ == "__main__":
+    streams.prepare()  # before the program is restarted, which would inherit a closed stream
     use_large_pages()
-    sys.exit(main(sys.argv[1:]))
+    commands.start(main, sys.argv[1:])

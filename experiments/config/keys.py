@@ -127,7 +127,7 @@ class Search:
     temperature_first: float = key(10.0, RATE, "Temperature of snas and gdas at the beginning of the search.")
     alpha_regulariser: str = key(
         "none", one_of("darts_pt_jax.samplers.regularisers:REGULARISERS"),
-        "Penalty on the alphas besides weight decay: beta_decay (beta-DARTS; its weight grows linearly from 0); "
+        "Penalty on the alphas besides weight decay: none; beta_decay (beta-DARTS; its weight grows linearly from 0); "
         "zero_one (FairDARTS).",
     )  # fmt: skip
     alpha_regulariser_weight: float = key(0.0, NOT_NEGATIVE, "Weight of that penalty in the alphas' loss.")
@@ -174,7 +174,7 @@ class Select:
     )
     strategy: str = _select(
         "leave_one_out", one_of("darts_pt_jax.selection.strategies:STRATEGIES"),
-        "Which removals are scored to decide on an edge's operation.",
+        "Which removals are scored to decide on an edge's operation; leave_one_out: that of each candidate.",
     )  # fmt: skip
     criterion: str = _select(
         "acc", one_of("darts_pt_jax.selection.criteria:CRITERIA"), "What a removal costs: acc (accuracy); loss; kl (divergence "
@@ -256,8 +256,9 @@ class Retrain:
 
     seed: int = _retrain(-1, OWN_SEED, "Seed of retraining; -1: seed.", affects="seed")
     form: str = _retrain(
-        "auto", one_of("auto", "darts_pt_jax.network:FORMS"), "Form of the network; auto: by the genotype's cells."
-    )
+        "auto", one_of("auto", "darts_pt_jax.network:FORMS"),
+        "Form of the network: cifar, imagenet, nasbench201; auto: by the genotype's cells.",
+    )  # fmt: skip
     cells: int = _retrain(20, POSITIVE, "Cells; in nasbench201, cells of each stage.")
     channels: int = _retrain(36, POSITIVE, "Channels of the first cells.")
     epochs: int = _retrain(600, POSITIVE, "Epochs of retraining.")
@@ -375,7 +376,10 @@ class Config:
     init_epoch: int = key(
         0, NOT_NEGATIVE, "Search epoch of init_from to take; 0: the last that it keeps.", stage="run", programs=False
     )
-    space: str = key("darts", one_of("darts_pt_jax.spaces:SPACES"), "Search space.")
+    space: str = key(
+        "darts", one_of("darts_pt_jax.spaces:SPACES"),
+        "Search space: darts, darts_none, s1, s2, s3, s4 or nasbench201.",
+    )  # fmt: skip
     data: Data = Data()
     supernet: Supernet = Supernet()
     search: Search = Search()

@@ -62,9 +62,11 @@ Keys, with the defaults that a config begins from:
 
 
 def _help_of(key: Key) -> str:
-    words, names = key.words, list(map(str, key.rule.names()))
-    if any(name not in words for name in names):
-        words += f" One of {', '.join(names)}."
+    words = key.words
+    if not key.rule.tables:  # the words name the rows of tables, since reading a table imports jax
+        names = list(map(str, key.rule.names()))
+        if any(name not in words for name in names):
+            words += f" One of {', '.join(names)}."
     words = textwrap.fill(words, 120, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return f"  --config.{key.name}={key.default}\n{words}"
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import inspect
 import os
 import pathlib
@@ -14,9 +15,8 @@ from ml_collections import ConfigDict, config_flags
 from darts_pt_jax import hosts
 from darts_pt_jax.data import sources
 from darts_pt_jax.naming import guess, nearest
-from experiments import commands
+from experiments import commands, streams
 from experiments.config import plugins, reference
-from experiments.config.rules import check
 from experiments.config.schema import KEYS, Config, frozen, meant, renamed, seed_of
 from experiments.config.stored import config_in
 from experiments.errors import ConfigError, RunError
@@ -61,6 +61,8 @@ def parse(argv: Sequence[str]) -> Settings:
     plugins.use(None)
     arguments, overrides = _split(argv)
     options, rest = _options(arguments)
+    from experiments.config.rules import check  # imports jax, which --help does not need
+
     if len(rest) > 1:
         raise ConfigError(f"unexpected argument {rest[1]!r}: options look like --config.search.epochs=2")
     base = _named(options.config) if options.config else _of_run(options.workdir, overrides)
@@ -70,6 +72,8 @@ def parse(argv: Sequence[str]) -> Settings:
     workdir = pathlib.Path(options.workdir or _default_workdir(config, options.config))
     if config.init_from and workdir.resolve() == pathlib.Path(config.init_from).resolve():
         raise ConfigError(f"--workdir {workdir} is the run that init_from names, which is only read: name another")
+    for name, path in {"--workdir": workdir, "init_from": pathlib.Path(config.init_from)}.items():
+        _check_characters(name, path.absolute())
     config = _with_plugins(config, options.config, workdir)
     check(config)
     given = any(override.startswith("--config.data.path=") for override in overrides)
@@ -153,10 +157,10 @@ def _options(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     except flags.Error as error:
         raise ConfigError(" ".join(str(error).split())) from error
     if values.help:
-        commands.show(reference.help_text())
+        streams.write(f"{reference.help_text()}\n")
         raise SystemExit(0)
     if values.version:
-        commands.show(commands.VERSION)
+        streams.write(f"{commands.VERSION}\n")
         raise SystemExit(0)
     return values, rest
 
@@ -196,7 +200,11 @@ def _named(option: str) -> Config:
     if not pathlib.Path(path).is_file():
         files = map(str, pathlib.Path(path).parent.glob("*.py"))
         raise ConfigError(f"--config {path}: no such file{guess(path, files)}")
-    make = getattr(plugins.import_config(path), "get_config", None)
+    try:
+        module = plugins.import_config(path)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_other_configs()}") from error
+    make = getattr(module, "get_config", None)
     if make is None:
         raise ConfigError(f"--config {path}: it has no function get_config, which returns the config")
     if colon and not inspect.signature(make).parameters:
@@ -206,6 +214,18 @@ def _named(option: str) -> Config:
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"--config {path}: get_config returns {config!r:.80}, expected a ConfigDict")
     return frozen(config)
+
+
+def _other_configs() -> str:
+    """Says it if Python finds another package `configs` than this project's, from which most config files import."""
+    ours = pathlib.Path(__file__).parents[2] / "configs"
+    found = importlib.util.find_spec("configs")
+    if found is None or found.origin is None or pathlib.Path(found.origin).parent == ours:
+        return ""
+    return (
+        f": {found.origin} is in the place of {ours}: give the command in another folder, or as python -P -m "
+        "experiments.main, which does not import from the current one"
+    )
 
 
 def _overridden(config: Config, overrides: Sequence[str]) -> Config:
@@ -278,6 +298,14 @@ def join(settings: Settings):
         raise ConfigError(
             f"--distributed: jax recognises no cluster here ({error}): give --coordinator, --processes and --process"
         ) from error
+
+
+def _check_characters(name: str, path: pathlib.Path):
+    """Refuses a path that the library of the checkpoints cannot open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{name}: {path} has bytes that are no UTF-8: name another directory") from error
 
 
 def _default_workdir(config: Config, file: str | None) -> str:

@@ -1,10 +1,11 @@
-"""SIGINT and SIGTERM: a first signal asks the running work to finish its step and save, a second ends it at once."""
+"""Reasons to stop: a first asks the running work to finish its step and save, a second signal ends it at once."""
 
-import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+
+from experiments import streams
 
 
 class Interrupted(BaseException):
@@ -22,7 +23,7 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """A context manager that receives the two signals.
+    """A context manager that receives SIGINT and SIGTERM. Output that nothing reads counts as SIGPIPE.
 
     Attributes:
       received: the signal that asked to stop, or None.
@@ -48,11 +49,27 @@ class Interrupts:
     def _receive(self, number: int, _):
         received = signal.Signals(number)
         again, self.received = self.received, received  # also where Python ignores exceptions, so that this one is lost
-        if not self.saves or again:
-            raise Interrupted(received, "at once: the same command continues from the last checkpoint")
-        notice = "\n" * sys.stderr.isatty()  # leaves the line of the progress bar
-        notice += f"{received.name}: finishing the step, then saving; a second signal stops at once\n"
-        os.write(sys.stderr.fileno(), notice.encode())  # a handler may not call print, which is not reentrant
+        if again:
+            raise _at_once(received)
+        self._ask(received.name)
+
+    def output_lost(self, error: OSError):
+        """Called when standard output takes nothing more."""
+        if not self.received:
+            self.received = signal.SIGPIPE
+            self._ask(f"standard output: {error.strerror}")
+
+    def _ask(self, reason: str):
+        if not self.saves:
+            raise _at_once(self.received)
+        leave_bar = "\n" * sys.stderr.isatty()
+        streams.warn_from_handler(
+            f"{leave_bar}{reason}: finishing the step, then saving; a second signal stops at once"
+        )
+
+
+def _at_once(received: signal.Signals) -> Interrupted:
+    return Interrupted(received, "at once: the same command continues from the last checkpoint")
 
 
 def exit_code(work: Callable[[Interrupts], int]) -> int:
@@ -61,5 +78,5 @@ def exit_code(work: Callable[[Interrupts], int]) -> int:
         with Interrupts() as stop:
             return work(stop)
     except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
+        streams.warn(str(stopped))
         return stopped.code

@@ -21,11 +21,21 @@ def cache_folder() -> pathlib.Path:
     return pathlib.Path(platformdirs.user_cache_dir("darts-pt-jax")) / f"{platform.machine()}-{name}"
 
 
-def prepare(config: Config):
-    """Configures jax as the config says. A cache folder from JAX_COMPILATION_CACHE_DIR takes precedence."""
+def prepare(config: Config) -> str | None:
+    """Configures jax as the config says. A cache folder from JAX_COMPILATION_CACHE_DIR takes precedence.
+
+    Returns:
+      A warning if compiled programs are not kept, against the config; else None.
+    """
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     jax.config.update("jax_debug_nans", config.debug_nans)
     jax.config.update("jax_enable_compilation_cache", config.compilation_cache)
-    if config.compilation_cache and not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if not config.compilation_cache or jax.config.jax_compilation_cache_dir:
+        return None
+    try:
+        folder = cache_folder()
+    except RuntimeError:  # of platformdirs
+        return "warning: there is no home directory, so compiled programs are not kept: JAX_COMPILATION_CACHE_DIR=FOLDER keeps them"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    return None

@@ -1,8 +1,5 @@
 """`--plan`: what a command would do, and how much memory and disk it needs."""
 
-import contextlib
-import io
-
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -13,7 +10,6 @@ from darts_pt_jax.data.images import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.selection.methods import METHODS
-from experiments import commands
 from experiments.config.schema import Config
 from experiments.config.settings import Settings
 from experiments.engine.directory import checkpoints_kept
@@ -27,17 +23,11 @@ from experiments.training.supernet import Training
 
 
 def show(settings: Settings, pipeline: dict[str, list[Unit]]):
-    """Prints stages, steps, images, and estimates of memory and disk; nothing if the command would be refused.
+    """Prints stages, steps, images, and estimates of memory and disk.
 
     Raises:
       ConfigError, DataError, RunError: the command would be refused.
     """
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        _print(settings, pipeline)
-    commands.show(printed.getvalue().rstrip())
-
-
-def _print(settings: Settings, pipeline: dict[str, list[Unit]]):
     config = settings.config
     before, done = progress(settings, pipeline)
     devices, images = devices_of(config), load_images(config)
