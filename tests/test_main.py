@@ -1,6 +1,7 @@
 """The command, from its arguments to its files."""
 
 import dataclasses
+import errno
 import os
 import pathlib
 import re
@@ -19,6 +20,7 @@ from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.spaces import SPACES, dag
 from experiments import main
 from experiments.config.versions import stamp
+from experiments.engine import locks
 from experiments.errors import ConfigError
 from tests.command import CELL, TINY, arguments, command, digests, lines, recomputed, run, same_results
 
@@ -313,6 +315,31 @@ def test_the_method_is_fixed_once_the_selection_has_begun(tmp_path, monkeypatch)
         progress(3, **{"select.method": "random"})
     with pytest.raises(ConfigError, match=r"select.mask_batch was 0 and is 1"):
         progress(4, **{"select.mask_batch": 1})
+
+
+def test_a_workdir_that_cannot_be_used_is_one_line(tmp_path, capsys):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    for name, code, message in [
+        ("link", 2, f"--workdir {tmp_path}/link is a link to {tmp_path}/gone, which does not exist"),
+        ("link/run", 1, f"{tmp_path}/link/run: cannot write: "),
+        ("\udcff", 2, "has bytes that are no UTF-8: name another directory"),  # the byte 0xff, as Python reads it
+    ]:
+        assert run(tmp_path / name, CELL) == code
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["link"]
+
+
+def test_a_file_system_without_flock_holds_runs(tmp_path, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    keys = {**CELL, "stages": "search"}
+    assert run(tmp_path / "run", keys) == 0 and not (tmp_path / "run" / "lock.held").exists()
+    with locks.locked(tmp_path / "run" / "lock"):
+        assert run(tmp_path / "run", keys) == 1
+    assert f"{tmp_path}/run is in use by process {os.getpid()} on " in capsys.readouterr().err
 
 
 def test_a_directory_that_holds_no_run_is_not_changed(tmp_path, capsys):

@@ -29,8 +29,8 @@ def start(tmp_path_factory):
     for name in ("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"):
         environment[name] = "0"
 
-    def begin(workdir, **more):
-        pipe = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    def begin(workdir, streams=None, **more):
+        pipe = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, **(streams or {})}
         return subprocess.Popen(command(workdir, {**KEYS, **more}), env=environment, **pipe)
 
     return begin
@@ -189,5 +189,24 @@ def test_told_to_stop_it_saves_the_step_and_says_how_to_continue(start, undistur
         assert process.returncode == code, said
         assert f"stopped by {number.name} in {where}" in said and "the same command continues from there" in said
         assert said.count("\n") == 2 and "finishing the step" in said
+    finish(start(workdir))
+    same(undisturbed, workdir)
+
+
+@pytest.mark.xdist_group("kill search")
+def test_it_stops_and_saves_whatever_its_streams_are(start, undisturbed, tmp_path):
+    workdir = tmp_path / "run"
+    process = start(workdir, {"stderr": None, "preexec_fn": lambda: os.close(2)}, **{"checkpoint.minutes": 0})
+    send(process, workdir, within(0, 0, 2), signal.SIGTERM)
+    assert process.returncode == 143 and within(0, 0, 2)(workdir), "the step is saved"
+    assert (workdir / "lock").read_text().startswith(f"process {process.pid} on "), "the lock is no stream"
+
+    process = start(workdir, {"stdout": subprocess.PIPE})
+    assert process.stdout.readline().startswith("continuing ")
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait() == 141, said
+    assert said.startswith("standard output: Broken pipe: finishing the step, then saving; ") and said.count("\n") == 2
+    assert "stopped by SIGPIPE in search epoch 1/2, which is done: the same command continues from there" in said
     finish(start(workdir))
     same(undisturbed, workdir)

@@ -4,7 +4,7 @@ import contextlib
 import io
 from collections.abc import Callable
 
-from darts_pt_jax import hosts
+from darts_pt_jax import hosts, record
 from darts_pt_jax.data import sources
 from darts_pt_jax.data.images import Images
 from darts_pt_jax.data.streams import Stream
@@ -47,10 +47,11 @@ def execute(
       RunError: a unit failed.
       Interrupted: a signal asked to stop.
     """
-    machine.prepare(settings.config)
+    screen = Screen(None if hosts.first() else io.StringIO(), stop)
+    if warning := machine.prepare(settings.config):
+        screen.say(warning)
     locks.refuse_if_locked(settings.workdir / "lock")
     before, done = hosts.of_first(progress(settings, pipeline))
-    screen = Screen(None if hosts.first() else io.StringIO())
     worked = done < goal(settings, pipeline, done)
     if worked:
         _work(settings, pipeline, before, screen, stop)
@@ -63,7 +64,8 @@ def _work(settings: Settings, pipeline: dict[str, list[Unit]], before: dict | No
     workdir, source = settings.workdir, Source.named(settings, before)
     images, devices, training = _prepared(settings, source, screen)
     hosts.meet("ready")
-    workdir.mkdir(parents=True, exist_ok=True)
+    with record.writing(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
     with locks.locked(workdir / "lock"):
         # again, since another process may have worked on it meanwhile
         before, _ = hosts.of_first(progress(settings, pipeline))
@@ -77,7 +79,7 @@ def _work(settings: Settings, pipeline: dict[str, list[Unit]], before: dict | No
                 state = run.resume(units)
             screen.say("compiling: the first epoch and the first decisions take longer than the others")
             todo = units[run.done : goal(settings, pipeline, run.done)]
-            with screen.showing(todo):
+            with screen.showing(todo, run.timings.read()):
                 run.carry_out(todo, state)
 
 

@@ -42,11 +42,11 @@ class RunLoop(Loop):
           Diverged: a sum over the steps is not finite.
           Interrupted: a signal asked to stop; step and state are saved.
         """
-        watch, previous = Stopwatch(), self._first
-        for i in range(self._place["done"], self.steps):
+        watch, previous, first = Stopwatch(), self._first, self._place["done"]
+        for i in range(first, self.steps):
             yield i
             self.check(i, previous)  # waits for the step before, so that at most two steps are in flight
-            watch.images += self.images
+            watch.images = (i - first) * self.images  # of the steps before, since this one has only begun
             previous = self.total
             self._step_done(self, watch, i + 1)
         self.keep(self.steps)

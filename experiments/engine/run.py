@@ -243,7 +243,7 @@ class Run:
         self._saved, self._stop.saves = time.monotonic(), True
         for unit in units:
             self._unit, self._watch, self._loop = unit, Stopwatch(), 0
-            self._screen.begin(unit)
+            self._screen.begin(unit, whole=not self._within)
             try:
                 with one_line(unit.name, functools.partial(self._memory_advice, unit)):
                     state = unit.do(self, state)
@@ -254,7 +254,7 @@ class Run:
                     raise RunError(f"{unit.name}: {error}") from error
                 raise
             self._time(unit, True)
-            self._screen.end(self._watch)
+            self._screen.end()
             self.done, self._within = self.done + 1, []
             self._save(state)
             self._heed(self._asked(), "which is done")

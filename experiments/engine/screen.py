@@ -1,16 +1,21 @@
 """The output of a running command: a progress bar on a terminal, plain lines elsewhere."""
 
-import collections
 import contextlib
+import os
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import rich.console
 import rich.markdown
 import rich.progress
 import rich.table
 
+from experiments import streams
+from experiments.engine.interrupts import Interrupts
+from experiments.engine.time_left import TimeLeft
 from experiments.engine.timing import Stopwatch
+from experiments.engine.units import Unit
 
 QUIET_SECONDS = 60.0
 """Interval between two progress lines of a unit, unless the output is a terminal."""
@@ -19,44 +24,58 @@ QUIET_SECONDS = 60.0
 class Screen:
     """Shows the progress of a command's units of work."""
 
-    def __init__(self, file=None):
-        """Shows nothing yet; `file` defaults to standard output."""
-        self._console = rich.console.Console(file=file, highlight=False, soft_wrap=True)
-        whole = rich.table.Column(no_wrap=True, overflow="ellipsis")
+    def __init__(self, file=None, stop: Interrupts | None = None):
+        """Shows nothing yet; `file` defaults to standard output. `stop` is told if that takes nothing more."""
+        sizes = {name for name in ("COLUMNS", "LINES") if os.environ.get(name) == "0"}  # some containers set these
+        environment = {name: value for name, value in os.environ.items() if name not in sizes}
+        self._console = _Console(file=file, highlight=False, soft_wrap=True, _environ=environment)
+        self._stop = stop
+        rest_of_line = rich.table.Column(no_wrap=True, overflow="ellipsis", ratio=1)
         self._bar = rich.progress.Progress(
             rich.progress.BarColumn(bar_width=10),
             rich.progress.TimeElapsedColumn(),
-            rich.progress.TextColumn("{task.description} {task.fields[text]}", markup=False, table_column=whole),
+            rich.progress.TextColumn("{task.fields[left]}", markup=False),
+            rich.progress.TextColumn("{task.description} {task.fields[text]}", markup=False, table_column=rest_of_line),
             console=self._console,
             transient=True,
+            expand=True,
             disable=not self._console.is_terminal,
         )
-        self._waiting, self._seconds = collections.Counter(), {}
-        self._task = self._bar.add_task("", total=None, text="")
+        self._left = ""
+        self._task = self._bar.add_task("", total=None, text="", left="")
 
     @contextlib.contextmanager
-    def showing(self, units: Sequence):
-        """Shows progress while the `units` are carried out; each has `name`, `stage` and `type`."""
-        self._waiting = collections.Counter((unit.stage, unit.type) for unit in units)
+    def showing(self, units: Sequence[Unit], timings: Iterable[dict]):
+        """Shows progress while the `units` are carried out; `timings` are the lines of timings.jsonl so far."""
+        self._time_left = TimeLeft(units, timings)
         with self._bar:
             yield
 
     def say(self, text: str):
         """Prints a line."""
-        self._console.print(text, markup=False)
+        self._print(text, markup=False)
 
     def show(self, markdown: str):
         """Prints a Markdown text: formatted on a terminal, as it is elsewhere."""
         if self._console.is_terminal:
-            self._console.print(rich.markdown.Markdown(markdown), soft_wrap=False)
+            self._print(rich.markdown.Markdown(markdown), soft_wrap=False)
         else:
             self.say(markdown)
 
-    def begin(self, unit):
-        """Called when a unit begins."""
+    def _print(self, *what, **how):
+        try:
+            self._console.print(*what, **how)
+        except OSError as error:
+            if not self._stop:
+                raise
+            streams.close(sys.stdout)
+            self._stop.output_lost(error)
+
+    def begin(self, unit: Unit, whole: bool = True):
+        """Called when a unit begins; it is not `whole` if an earlier command has done a part of it."""
         self._unit, self._spoke = unit, time.perf_counter()
-        self._waiting[unit.stage, unit.type] -= 1
-        self._bar.reset(self._task, description=unit.name, total=None, text="compiling or starting")
+        self._time_left.begin(unit, whole)
+        self._bar.reset(self._task, description=unit.name, total=None, text="compiling or starting", left=self._left)
 
     def step(self, watch: Stopwatch, name: str, done: int, steps: int, images: int, measures: Callable[[], dict]):
         """Called after a step of the unit.
@@ -72,25 +91,25 @@ class Screen:
         if now - self._spoke < (0.2 if self._console.is_terminal else QUIET_SECONDS):
             return
         self._spoke = now
-        rate = watch.images_per_second
-        left = (steps - done) * images / rate
-        text = f"{name} {done}/{steps} {words(measures())} {rate:.3g} images/s, {clock(left)} left"
-        if (others := self._others()) is not None:
-            text += f" ({clock(left + others)} in all)"
-        self._bar.update(self._task, completed=done, total=steps, text=text)
+        text = f"{name} {done}/{steps} {words(measures())}"
+        if watch.images:  # a step is done
+            rate = watch.images_per_second
+            seconds, complete = self._time_left.seconds((steps - done) * images / rate)
+            text += f" {rate:.3g} images/s"
+            self._left = f"run: {'' if complete else 'over '}{clock(seconds)} left"
+        self._bar.update(self._task, completed=done, total=steps, text=text, left=self._left)
         if not self._console.is_terminal:
-            self.say(f"{self._unit.name}: {text}")
+            self.say(f"{self._unit.name}: {', '.join(filter(None, [text, self._left]))}")
 
-    def end(self, watch: Stopwatch):
+    def end(self):
         """Called when the unit has ended."""
-        self._seconds[self._unit.stage, self._unit.type] = watch.seconds - watch.compile_seconds
+        self._time_left.end()
 
-    def _others(self) -> float | None:
-        """Estimated seconds of the remaining units; None until a unit of every type has been timed."""
-        waiting = +self._waiting
-        if waiting.keys() <= self._seconds.keys():
-            return sum(count * self._seconds[type_] for type_, count in waiting.items())
-        return None
+
+class _Console(rich.console.Console):
+    def on_broken_pipe(self):
+        """Raises the error; rich would end the program without a word."""
+        raise
 
 
 def words(values: dict) -> str:

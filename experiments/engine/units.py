@@ -24,6 +24,7 @@ class Unit:
       number: which unit of its type it is, for the screen.
       do: carries it out.
       memory_key: the config key to lower when the unit runs out of memory.
+      brief: whether it takes no time to speak of.
     """
 
     stage: str
@@ -31,6 +32,7 @@ class Unit:
     number: str
     do: Do
     memory_key: str = "search.batch_size"
+    brief: bool = False
 
     @property
     def name(self) -> str:

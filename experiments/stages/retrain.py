@@ -20,7 +20,7 @@ def units(config: Config) -> list[Unit]:
         Unit("retrain", "epoch", f"{e + 1}/{epochs}", functools.partial(epoch, number=e), "retrain.batch_size")
         for e in range(epochs)
     ]
-    return [*training, Unit("retrain", "result", "", write_result)]
+    return [*training, Unit("retrain", "result", "", write_result, brief=True)]
 
 
 def _begin(run: Run, state: State) -> RetrainState:

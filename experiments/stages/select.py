@@ -28,7 +28,7 @@ from experiments.training.supernet import Regime
 
 def units(config: Config) -> list[Unit]:
     """The units of `select.orders` selections, one after the other; each starts from the supernet of the search."""
-    adopted = [Unit("select", "adopt", "", adopt)] if config.init_from else []
+    adopted = [Unit("select", "adopt", "", adopt, brief=True)] if config.init_from else []
     return adopted + [unit for order in range(config.select.orders) for unit in _selection(config, order)]
 
 
@@ -36,10 +36,11 @@ def _selection(config: Config, order: int) -> list[Unit]:
     """The units of one selection: begin, decisions with tuning between them, genotype."""
     select = config.select
     suffix = f"of order {order + 1}" if select.orders > 1 else ""
-    start = Unit("select", "begin", suffix, functools.partial(begin, order=order))
-    end = Unit("select", "genotype", suffix, functools.partial(write_genotype, order=order))
+    start = Unit("select", "begin", suffix, functools.partial(begin, order=order), brief=True)
+    end = Unit("select", "genotype", suffix, functools.partial(write_genotype, order=order), brief=True)
     if METHODS[select.method].selector:
-        return [start, Unit("select", select.method, suffix, functools.partial(decide_at_once, order=order)), end]
+        decide_all = functools.partial(decide_at_once, order=order)
+        return [start, Unit("select", select.method, suffix, decide_all, brief=True), end]
     points, epochs = _points(config, order)
     decisions = sum(map(len, points))
 
@@ -53,7 +54,7 @@ def _selection(config: Config, order: int) -> list[Unit]:
             decided += 1
             middle.append(Unit("select", "decision", count(decided, decisions), do, "select.mask_batch"))
         if select.restrict_every and point % select.restrict_every == 0 and point < len(points):
-            middle.append(Unit("select", "restriction", count(point, len(points)), Run.restrict))
+            middle.append(Unit("select", "restriction", count(point, len(points)), Run.restrict, brief=True))
         for _ in range(min(select.interval, epochs - tuned)):
             last = tuned + 1 == epochs
             do = functools.partial(tune, order=order, number=tuned, decided=decided, point=point, last=last)
