@@ -122,7 +122,7 @@ def test_all_cells_run(notebook, execute, devices, tmp_path):
 @pytest.mark.parametrize(
     ("cell", "parameters", "message"),
     [
-        ("clone", {"REPOSITORY": ""}, "REPOSITORY is empty: set it to the address to clone from"),
+        ("drive", {"REPOSITORY": ""}, "REPOSITORY is empty: set it in the first cell"),
         ("clone", {"REPOSITORY": "/nowhere"}, "exit code 128 of git clone"),
         ("quickstart", {"QUICKSTART": ["--config.search.epoch=1"]}, "exit code 2 of .* --config.search.epoch=1$"),
     ],
