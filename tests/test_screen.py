@@ -151,18 +151,18 @@ def test_without_a_terminal_lines_tell_the_time_left_of_the_run(carry_out):
         "search epoch 1/2: training 1/10 loss 1.5 accuracy 25 2 images/s, run: over 0:04:45 left",
         "search epoch 1/2: training 5/10 loss 1.5 accuracy 25 2 images/s, run: over 0:03:45 left",
         "search epoch 1/2: training 9/10 loss 1.5 accuracy 25 2 images/s, run: over 0:02:45 left",
-        "search epoch 2/2: training 4/10 loss 1.5 accuracy 25 2 images/s, run: over 0:01:30 left",
-        "search epoch 2/2: training 8/10 loss 1.5 accuracy 25 2 images/s, run: over 0:00:30 left",
+        "search epoch 2/2: training 3/10 loss 1.5 accuracy 25 2 images/s, run: over 0:01:45 left",
+        "search epoch 2/2: training 7/10 loss 1.5 accuracy 25 2 images/s, run: over 0:00:45 left",
         "select decision 1/2: training 1/10 loss 1.5 accuracy 25 1 images/s, run: over 0:09:30 left",
         "select decision 1/2: training 3/10 loss 1.5 accuracy 25 1 images/s, run: over 0:08:30 left",
         "select decision 1/2: training 5/10 loss 1.5 accuracy 25 1 images/s, run: over 0:07:30 left",
         "select decision 1/2: training 7/10 loss 1.5 accuracy 25 1 images/s, run: over 0:06:30 left",
         "select decision 1/2: training 9/10 loss 1.5 accuracy 25 1 images/s, run: over 0:05:30 left",
-        "select decision 2/2: training 2/10 loss 1.5 accuracy 25 1 images/s, run: 0:04:00 left",
-        "select decision 2/2: training 4/10 loss 1.5 accuracy 25 1 images/s, run: 0:03:00 left",
-        "select decision 2/2: training 6/10 loss 1.5 accuracy 25 1 images/s, run: 0:02:00 left",
-        "select decision 2/2: training 8/10 loss 1.5 accuracy 25 1 images/s, run: 0:01:00 left",
-        "select decision 2/2: training 10/10 loss 1.5 accuracy 25 1 images/s, run: 0:00:00 left",
+        "select decision 2/2: training 1/10 loss 1.5 accuracy 25 1 images/s, run: 0:04:30 left",
+        "select decision 2/2: training 3/10 loss 1.5 accuracy 25 1 images/s, run: 0:03:30 left",
+        "select decision 2/2: training 5/10 loss 1.5 accuracy 25 1 images/s, run: 0:02:30 left",
+        "select decision 2/2: training 7/10 loss 1.5 accuracy 25 1 images/s, run: 0:01:30 left",
+        "select decision 2/2: training 9/10 loss 1.5 accuracy 25 1 images/s, run: 0:00:30 left",
     ]
 
 
@@ -178,8 +178,8 @@ def test_a_continued_run_knows_its_time_left_from_earlier_commands(carry_out):
     said = [line.partition("run: ")[2] for line in output.getvalue().splitlines()]
     # 3 steps are left; the next epoch is taken to be as long as what this command has seen of the first, at least
     assert said[0] == "over 0:11:45 left"
-    assert said[1:3] == ["over 0:11:30 left", "over 0:10:30 left"]
-    assert said[-1] == "0:00:00 left"
+    assert said[1:3] == ["over 0:12:15 left", "over 0:11:15 left"]
+    assert said[-1] == "0:00:30 left"
 
 
 @pytest.mark.parametrize(("columns", "width"), [("60", 60), ("0", 80)])

@@ -18,7 +18,7 @@ from experiments.engine.timing import Stopwatch
 from experiments.engine.units import Unit
 
 QUIET_SECONDS = 60.0
-"""Interval between two progress lines of a unit, unless the output is a terminal."""
+"""Interval between two progress lines, unless the output is a terminal."""
 
 
 class Screen:
@@ -47,7 +47,7 @@ class Screen:
     @contextlib.contextmanager
     def showing(self, units: Sequence[Unit], timings: Iterable[dict]):
         """Shows progress while the `units` are carried out; `timings` are the lines of timings.jsonl so far."""
-        self._time_left = TimeLeft(units, timings)
+        self._time_left, self._spoke = TimeLeft(units, timings), time.perf_counter()
         with self._bar:
             yield
 
@@ -73,7 +73,7 @@ class Screen:
 
     def begin(self, unit: Unit, whole: bool = True):
         """Called when a unit begins; it is not `whole` if an earlier command has done a part of it."""
-        self._unit, self._spoke = unit, time.perf_counter()
+        self._unit = unit
         self._time_left.begin(unit, whole)
         self._bar.reset(self._task, description=unit.name, total=None, text="compiling or starting", left=self._left)
 
