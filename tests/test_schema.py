@@ -67,7 +67,7 @@ def test_the_words_of_a_key_name_the_rows_of_its_table():
     program = """
 from experiments.config.schema import KEYS
 tabled = [key for key in KEYS.values() if key.rule.tables]
-print(len(tabled) > 5, [key.name for key in tabled if not all(name in key.words for name in key.rule.names())])
+print(len(tabled) > 5, [key.name for key in tabled if not all(str(name) in key.words for name in key.rule.names())])
 """  # in a process without the tests' spaces
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "True []\n"
