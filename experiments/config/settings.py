@@ -305,7 +305,7 @@ def _check_characters(name: str, path: pathlib.Path):
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise ConfigError(f"{name}: {ascii(str(path))} has bytes that are no UTF-8: name another directory") from error
+        raise ConfigError(f"{name}: {str(path)!a} has bytes that are no UTF-8: name another directory") from error
 
 
 def _default_workdir(config: Config, file: str | None) -> str:
