@@ -245,7 +245,7 @@ def test_selection_from_any_kept_epoch_of_an_unfinished_run_does_not_change_it(t
         ({"search.learning_rate": 0.5}, "search.learning_rate is 0.025 there and 0.5 here"),
         (
             {"seed": 3},
-            "seed is 0 there and 3 here: set it as there, or leave out --config (that run knows its config); the",
+            "seed is 0 there and 3 here: set it as there or leave out --config (that run knows its config); the",
         ),
         ({"data.examples": 150}, "data.examples is 130 there and 150 here"),
         ({"stages": "search,select"}, "leave search out of --config.stages"),
