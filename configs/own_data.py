@@ -182,6 +182,7 @@ def _say(look: Look, preset: str, reasons: dict[str, str]):
     colours = {1: "grey", 3: "colour"}.get(look.channels, f"{look.channels} channels")
     validation = f"{look.scoring:,} validation, " if look.scoring else ""
     print(f"own data: {look.train:,} training, {validation}{look.test:,} test images of {look.classes} classes, {size} pixels, "
-          f"{colours}; preset {preset} ({PRESETS[preset].time}) sets")  # fmt: skip
+          f"{colours}")  # fmt: skip
+    print(f"preset {preset} ({PRESETS[preset].time}) sets")
     for values, reason in reasons.items():
         print(f"  {values}: {reason}")

@@ -123,7 +123,7 @@ def test_the_config_sets_what_depends_on_a_folder(tmp_path, capsys):
     assert (config.search.batch_size, config.retrain.batch_size, config.data.examples) == (2, 2, 0)
     assert (config.retrain.auxiliary, config.retrain.cutout, config.data.mean) == (0, 0, ())
     said = capsys.readouterr().out
-    assert "12 training, 3 test images of 2 classes, 24x20 pixels, colour; preset cpu (at most about" in said
+    assert "12 training, 3 test images of 2 classes, 24x20 pixels, colour\npreset cpu (at most about" in said
     assert "data.size=16: " in said and "search.batch_size=2: " in said
     config = config_of(f"{path},accelerator", "--config.search.epochs=3").config
     assert (config.data.size, config.retrain.auxiliary, config.retrain.cutout) == (0, 0, 10)
