@@ -92,6 +92,11 @@ def ends(graph: CellGraph, edge) -> str:
     return f"{graph.state_name(edge.source)} to {graph.state_name(edge.target)}"
 
 
+def every_candidate(*graphs: CellGraph) -> list[str]:
+    """The candidates of all edges, each once."""
+    return list(dict.fromkeys(name for graph in graphs for edge in graph.edges for name in edge.candidates))
+
+
 def in_all(space: SearchSpace, orders: int, decisions: Sequence[Mapping]) -> int:
     """How many decisions a run takes in `orders` selections, of which it has taken `decisions`.
 

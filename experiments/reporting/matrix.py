@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from darts_pt_jax.selection import certainty
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.spaces import CellGraph, SearchSpace
-from experiments.reporting.decisions import Decision
+from experiments.reporting.decisions import Decision, every_candidate
 
 STRONG = 4.0
 """The number of standard errors that has the full colour."""
@@ -83,7 +83,7 @@ def matrices(space: SearchSpace, decisions: Sequence[Decision]) -> list[Matrix]:
 
 
 def _matrix(kind: str, graph: CellGraph, decisions: Sequence[Decision]) -> Matrix:
-    operations = list(dict.fromkeys(name for edge in graph.edges for name in edge.candidates))
+    operations = every_candidate(graph)
     taken = {d.record["edge"]: d for d in decisions if d.record["type"] == "operation"}
     by = _inputs(decisions)
     undecided = [e for e in range(len(graph.edges)) if e not in taken]

@@ -55,11 +55,12 @@ def build(config: Config, found: RunRecords) -> str:
         drops=any(decision.record["type"] == "topology" for decision in taken),
         strong=matrix.STRONG,
         reach=certainty.WITHIN_NOISE,
+        augmented=config.select.augment,
         criterion=criterion,
         images=scorings[0]["images"] if scorings else 0,
         sections=[(name, parts) for name, make in CHARTS.items() if (parts := make(config, found))],
         alphas=_alphas(space, config, found),
-        operations=operations_of(space),
+        operations=decisions.every_candidate(*space.cells.values()),
         tuned=any(m["tuning_epoch"] for m in found.stage("select")),
         benchmark=benchmark and Table("Test accuracy in percent, from the table of NAS-Bench-201", *benchmark),
         is_benchmark=any(g.notation == "nasbench201" for g in found.genotypes),
@@ -282,7 +283,7 @@ def _alphas(space: SearchSpace, config: Config, found: RunRecords) -> list[tuple
     if config.genotype or not history or not records.learns_alphas(config):
         return []
     every = [w for epoch in history for kind in epoch.values() for row in kind for w in row]
-    names, scale = operations_of(space), (min(every), max(every))
+    names, scale = decisions.every_candidate(*space.cells.values()), (min(every), max(every))
     parts = []
     for kind, graph in space.cells.items():
         figures, rows = [], []
@@ -301,12 +302,6 @@ def _alphas(space: SearchSpace, config: Config, found: RunRecords) -> list[tuple
                 rows.append((str(e), str(epoch), *(f"{by_name[n]:.4f}" if n in by_name else "" for n in names)))
         parts.append((f"{kind} cell", figures, Table(f"Edge weights, {kind} cell", ("edge", "epoch", *names), rows)))
     return parts
-
-
-def operations_of(space: SearchSpace) -> list[str]:
-    """All candidates of a space."""
-    edges = [edge for graph in space.cells.values() for edge in graph.edges]
-    return list(dict.fromkeys(name for edge in edges for name in edge.candidates))
 
 
 def _times(found: RunRecords) -> Chart | None:
