@@ -11,10 +11,10 @@ from tests.project import ROOT
 
 MAIN = [sys.executable, "-m", "experiments.main"]
 
-FOR_REPORTS = ("altair", "jinja2", "matplotlib", "narwhals", "tensorboardX", "vl_convert", "wandb")
+FOR_REPORTS = ("altair", "jinja2", "matplotlib", "tensorboardX", "vl_convert", "wandb")
 """Modules that only a report or a logger needs."""
 
-FOR_RUNS = ("PIL", "flax", "jax", "optax", "orbax", "rich", "scipy", "sklearn", "tensorstore", "torch")
+FOR_RUNS = ("PIL", "flax", "jax", "narwhals", "optax", "orbax", "rich", "scipy", "sklearn", "tensorstore", "torch")
 """Modules that a run may need, but not --help."""
 
 
