@@ -1,5 +1,6 @@
 """The records of a run: what reading them imports, and counts in cells whose kinds have other names."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -163,3 +164,9 @@ def test_the_page_and_the_markdown_take_their_words_from_the_criterion(criterion
 def test_what_the_comparison_calls_a_method(keys, method, monkeypatch):
     monkeypatch.setitem(SAMPLERS, "of_ones_own", SAMPLERS["darts"])
     assert comparison.method_of(Config().changed(keys)) == method
+
+
+def test_what_cannot_be_written_gives_the_reason_of_the_system(tmp_path):
+    inner = record.WriteError(tmp_path / "manifest.json", OSError(errno.ENOSPC, "full"), 10)
+    outer = record.WriteError(tmp_path / "1", inner, 1000)
+    assert str(outer) == f"{tmp_path}/1: cannot write 1,000 bytes: No space left on device"

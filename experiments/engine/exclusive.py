@@ -33,7 +33,7 @@ class ExclusiveFile:
     def owner(self) -> str | None:
         """Whoever has the lock; None if it is free."""
         try:
-            text, age = self._path.read_text(), time.time() - self._path.stat().st_mtime
+            text, age = self._path.read_text(errors="replace"), time.time() - self._path.stat().st_mtime
         except FileNotFoundError:
             return None
         owner, number, place = [*text.splitlines(), "", "", ""][:3]
