@@ -72,6 +72,16 @@ def test_exit_code_and_message_survive_a_stream_that_takes_nothing(line, code, m
     assert done.returncode == code and done.stderr == message
 
 
+def test_a_report_needs_no_home_directory():
+    program = """
+import os, pwd
+os.environ.pop("HOME", None)
+pwd.getpwuid = {}.__getitem__  # as for a user that the system does not know
+import experiments.stages.report
+"""
+    assert said([sys.executable, "-c", program])[0] == 0
+
+
 def test_a_failed_command_waits_for_no_thread():
     program = """
 import threading

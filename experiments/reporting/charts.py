@@ -2,9 +2,15 @@
 
 import dataclasses
 import functools
+import os
+import pathlib
 import re
 from collections.abc import Sequence
 
+try:
+    pathlib.Path.home()
+except RuntimeError:  # altair asks for it while it is imported
+    os.environ["HOME"] = os.devnull
 import altair as alt
 
 
