@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from darts_pt_jax.architecture import Decisions, mixtures
+    from darts_pt_jax.architecture import Decisions
     from darts_pt_jax.bilevel import (
         Batch,
         SearchState,
@@ -60,7 +60,7 @@ _MODULES = {
     "selection.strategies": ("STRATEGIES",),
     "selection.schedule": ("decision_points",),
     "selection.perturbation": ("select",),
-    "architecture": ("Decisions", "mixtures"),
+    "architecture": ("Decisions",),
     "genotype": ("Genotype",),
     "network": ("Network",),
     "interop.export": ("TrainedNetwork",),

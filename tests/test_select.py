@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from darts_pt_jax import architecture
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.spaces import as_lists
 from experiments.engine.sources import read_supernet
@@ -39,8 +38,7 @@ def selected(searched, tmp_path):
 
 @share_a_search
 def test_the_supernet_of_a_run_is_read_in_python(searched, tmp_path):
-    net, variables, alphas = read_supernet(searched)
-    weights = architecture.mixtures(net.space, alphas)
+    net, variables, weights = read_supernet(searched)
     recorded = lines(searched, "metrics.jsonl")[-1]["edge_weights"]
     for kind, rows in as_lists(weights, net.space).items():
         for row, expected in zip(rows, recorded[kind], strict=True):

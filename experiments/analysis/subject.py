@@ -186,7 +186,7 @@ class Subject:
         Raises:
           ConfigError: it is not there.
         """
-        return Source(Settings(self._selecting(epoch), self.out, False, None, (), False))
+        return Source(Settings(self._selecting(epoch), self.out, False, None, ()))
 
     def _selecting(self, epoch: int, **keys) -> Config:
         """The config of a selection from this run's supernet, checked."""
@@ -250,7 +250,7 @@ class Subject:
           ConfigError: a key does not fit.
         """
         config = self._selecting(epoch, **{key.replace("__", "."): value for key, value in keys.items()})
-        return Settings(config, self.out / name, False, None, (), False)
+        return Settings(config, self.out / name, False, None, ())
 
     def carry_out(self, selection: Settings) -> pathlib.Path:
         """Begins a `selection`, or continues it where it was left; its run directory."""

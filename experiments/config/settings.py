@@ -40,7 +40,7 @@ class Settings:
     plan: bool
     hosts: dict | None
     argv: tuple[str, ...]
-    config_named: bool
+    config_named: bool = False
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -4,13 +4,12 @@ import os
 import pathlib
 import re
 
-import jax.numpy as jnp
 import numpy as np
 
 from darts_pt_jax import record
-from darts_pt_jax.architecture import Alphas
+from darts_pt_jax.architecture import EdgeWeights
 from darts_pt_jax.checkpoints import MANIFEST, Checkpoints, DamagedError
-from darts_pt_jax.spaces import SPACES
+from darts_pt_jax.samplers import make_sampler
 from darts_pt_jax.supernet import Supernet
 from experiments.config import plugins
 from experiments.config.schema import flatten, from_flat, of_supernet
@@ -18,7 +17,7 @@ from experiments.config.settings import Settings
 from experiments.engine.directory import differing, stored
 from experiments.engine.torch_source import TorchSource
 from experiments.errors import ConfigError, RunError
-from experiments.training.supernet import Training
+from experiments.training.supernet import Training, supernet_of
 
 
 class Source:
@@ -130,7 +129,7 @@ class Source:
         return lines
 
 
-def read_supernet(directory: pathlib.Path, epoch: int = 0) -> tuple[Supernet, dict, Alphas]:
+def read_supernet(directory: pathlib.Path, epoch: int = 0) -> tuple[Supernet, dict, EdgeWeights]:
     """The supernet of a run, for use in Python. The run, which may be at work, is only read.
 
     Args:
@@ -138,7 +137,7 @@ def read_supernet(directory: pathlib.Path, epoch: int = 0) -> tuple[Supernet, di
       epoch: a search epoch that the run keeps (`checkpoint.snapshots`); 0: the last that it keeps.
 
     Returns:
-      The module, its variables ("params" and "batch_stats"), and the alphas [E, O] by cell kind.
+      The module, its variables ("params" and "batch_stats"), and the edge weights [E, O] by cell kind.
 
     Raises:
       ConfigError: it is no run directory, or does not keep that supernet.
@@ -151,9 +150,9 @@ def read_supernet(directory: pathlib.Path, epoch: int = 0) -> tuple[Supernet, di
     taken = config.changed({"init_from": str(directory), "init_epoch": epoch})
     arrays = Source(Settings(taken, directory, False, None, ())).arrays()
     params, statistics, alphas = (_tree(arrays, name) for name in (".params", ".batch_stats", ".alphas"))
-    supernet, classes = config.supernet, len(params["head"]["bias"])
-    net = Supernet(SPACES[config.space], supernet.cells, supernet.channels, classes, jnp.dtype(config.precision))
-    return net, {"params": params, "batch_stats": statistics}, alphas
+    net = supernet_of(config, len(params["head"]["bias"]))
+    weights = make_sampler(config.search.sampler, vars(config.search)).undecided(net.space, alphas)
+    return net, {"params": params, "batch_stats": statistics}, weights
 
 
 def _tree(arrays: dict[str, np.ndarray], collection: str) -> dict:

@@ -49,6 +49,16 @@ class Regime:
     alphas: bool = True
 
 
+def supernet_of(config, classes: int) -> Supernet:
+    """The supernet of a config."""
+    size = config.supernet
+    channels = AllChannels() if size.channel_share == 1 else PartialChannels(size.channel_share)
+    return Supernet(
+        SPACES[config.space], size.cells, size.channels, classes, jnp.dtype(config.precision), remat=config.remat,
+        mixed_channels=channels,
+    )  # fmt: skip
+
+
 class Training:
     """A supernet with its two halves of data and its compiled programs; callers hold the state.
 
@@ -83,15 +93,7 @@ class Training:
         self.alpha_optimizer = bilevel.alpha_optimizer(search.alpha_learning_rate, search.alpha_weight_decay)
         self.steps = self.train.size // search.batch_size
         self._draw = {name: jax.jit(draw, static_argnums=(1, 2, 3)) for name, draw in batches.SAMPLING.items()}
-        self._use(self._supernet(images.classes))
-
-    def _supernet(self, classes: int) -> Supernet:
-        config = self.config.supernet
-        channels = AllChannels() if config.channel_share == 1 else PartialChannels(config.channel_share)
-        return Supernet(
-            self.space, config.cells, config.channels, classes, jnp.dtype(self.config.precision),
-            remat=self.config.remat, mixed_channels=channels,
-        )  # fmt: skip
+        self._use(supernet_of(config, images.classes))
 
     def _use(self, net: Supernet):
         """Makes the programs of a supernet."""
