@@ -143,8 +143,9 @@ def test_plugins_names_and_fit_are_kept_with_the_network_and_older_files_are_rea
         file.write_text(json.dumps(description | {"crop": crop}))
         earlier = TrainedNetwork.load(tmp_path)
         assert (earlier.plugins, earlier.class_names, earlier.fit) == ((), (), fit)
-    with pytest.raises(ValueError, match=r"it has no network\.json"):
-        plugins_of(tmp_path / "nothing")
+    for place, message in ((tmp_path / "nothing", "no such directory"), (tmp_path.parent, r"it has no network\.json")):
+        with pytest.raises(ValueError, match=message):
+            plugins_of(place)
 
 
 @share_a_run
