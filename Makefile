@@ -21,7 +21,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 soak: setup
-	DARTS_PT_SOAK=1 $(BIN)/python -m pytest -rP tests/test_kills.py tests/test_resume.py tests/test_damage.py tests/test_soak.py tests/test_parsers.py tests/test_notebook.py
+	DARTS_PT_SOAK=1 $(BIN)/python -m pytest -rP tests/test_kills.py tests/test_resume.py tests/test_damage.py tests/test_soak.py tests/test_parsers.py tests/test_notebook.py tests/test_methods.py
 
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --no-emit-index-url --upgrade -o requirements.lock
