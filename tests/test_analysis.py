@@ -353,6 +353,14 @@ def test_collapse_compares_searches_of_any_settings(benched, tmp_path, capsys):
         collapse.skip_edges(space, m["edge_weights"])[0] for m in lines(workdir, "metrics.jsonl") if m["stage"] == "search"
     ]  # fmt: skip
     assert (tmp_path / "out" / "collapse.svg").exists()
+    shutil.copytree(workdir, tmp_path / "one")
+    reconfigured(tmp_path / "one", {"search.schedule_epochs": 9})
+    content = reconfigured(other, {"search.schedule_epochs": 9, "search.epochs": 5})
+    assert analysis.main(["collapse", "--run", str(tmp_path / "one"), str(other), "--out", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "numbers.json").read_text())
+    assert found["numbers"]["keys"] == ["data.examples", "search.alpha_learning_rate"], (
+        "one schedule, of which 5 epochs"
+    )
     del content["images"]
     record.write_text(other / "run.json", record.sealed(content))
     assert analysis.main(["collapse", "--run", str(other), "--out", str(tmp_path / "out")]) == 2

@@ -81,6 +81,8 @@ def _searches(opened: Mapping[pathlib.Path, dict], configs: Mapping[pathlib.Path
     deciding = schema.deciding() & schema.of_supernet()
     if not any(config.curvature.stop for config in configs.values()):
         deciding = {key for key in deciding if not key.startswith("curvature.")}
+    if all(config.search.schedule_epochs for config in configs.values()):
+        deciding = deciding - {"search.epochs"}  # it only says how far the searches went
     keys = schema.varying(list(configs.values()), deciding)
     settings = {workdir: {key: schema.value(config, key) for key in keys} for workdir, config in configs.items()}
     images = {workdir: one["data_sha256"][:8] for workdir, one in opened.items()}
