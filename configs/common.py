@@ -31,18 +31,18 @@ RETRAIN_NASBENCH201 = {
 
 PT, MAGNITUDE = {"select.method": "perturbation"}, {"select.method": "magnitude"}
 SDARTS_RS, SDARTS_ADV = {"search.sampler": "sdarts_rs"}, {"search.sampler": "sdarts_adv"}
-SAMPLERS = {
-    "drnas": {"search.sampler": "drnas"},
+LATER = {
+    "drnas": {"search.sampler": "drnas", "search.alpha_learning_rate": 6e-4},
     "snas": {"search.sampler": "snas", "search.temperature": 1.0},
     "gdas": {"search.sampler": "gdas"},
-    "pc_darts": {"search.sampler": "pc_darts", "supernet.channel_share": 4},
+    "pc_darts": {"search.sampler": "pc_darts", "supernet.channel_share": 4, "search.alpha_learning_rate": 6e-4},
     "beta_darts": {"search.alpha_regulariser": "beta_decay", "search.alpha_regulariser_weight": 50.0},
     "fairdarts": {
         "search.sampler": "fairdarts", "search.alpha_init": "zero", "search.alpha_learning_rate": 3e-3,
         "search.alpha_regulariser": "zero_one", "search.alpha_regulariser_weight": 10.0,
     },
 }  # fmt: skip
-"""Later methods, by the values of their public code; the lengths and learning rates of the weights are left alone."""
+"""Later methods, as far as keys can say it: samplers, regularisers and the alphas' learning rates of their public code."""
 
 SGAS = {"space": "darts_none", "search.epochs": 10, "search.schedule_epochs": 50, "search.sampling": "epoch"}
 METHODS = {

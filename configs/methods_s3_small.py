@@ -8,7 +8,7 @@ The argument is one of darts, sdarts_rs, sgas, fixed, drnas, snas, gdas, pc_dart
 
 from configs import common
 
-METHODS = ("darts", "sdarts_rs", "sgas", "fixed", *common.SAMPLERS)
+METHODS = ("darts", "sdarts_rs", "sgas", "fixed", *common.LATER)
 
 
 def get_config(argument=""):
@@ -35,8 +35,8 @@ def get_config(argument=""):
         config.sgas.batch_increase = 0
     elif method == "fixed":
         config.search.alpha = "fixed"
-    elif method in common.SAMPLERS:
-        config.update_from_flattened_dict(common.SAMPLERS[method])
+    elif method in common.LATER:
+        config.update_from_flattened_dict(common.LATER[method])
     if method in ("drnas", "pc_darts"):
-        config.search.alpha_start = 4  # theirs: 10 and 15 of 50 epochs
+        config.search.alpha_start = 4  # DrNAS: 10 of each 25 epochs; PC-DARTS: 15 of 50
     return config

@@ -211,13 +211,13 @@ def guarded(update: Update, name: str) -> Callable[..., tuple[Any, Metrics]]:
 def make_alpha_update(
     optimizer: optax.GradientTransformation, penalty: Callable[[Alphas], jax.Array] | None = None
 ) -> Update:
-    """Alpha step: `update(state, gradients, stats, penalty_weight=0)` descends the loss in the alphas of open edges.
+    """Alpha step: `update(state, gradients, stats, penalty_weight)` descends the loss in the alphas of open edges.
 
-    The loss is that of the gradients, plus `penalty_weight` times `penalty(alphas)`. As in the reference code, the step
+    The loss is that of the gradients, plus `penalty_weight` times `penalty(alphas)` if there is a penalty. As in the reference code, the step
     takes over BatchNorm's running statistics from the pass.
     """
 
-    def update(state: SearchState, gradients: dict, stats: dict, penalty_weight: Any = 0) -> SearchState:
+    def update(state: SearchState, gradients: dict, stats: dict, penalty_weight: Any = None) -> SearchState:
         slope = gradients["alphas"]
         if penalty is not None:
             of_penalty = jax.grad(penalty)(state.alphas)

@@ -15,7 +15,6 @@ Exit codes: 0 done, 1 failed, 2 a setting or a file is wrong.
 
 import argparse
 import pathlib
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -90,5 +89,4 @@ def _random(table: Table, asked: argparse.Namespace):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends silently when the reader of a pipe does
     commands.start(main, sys.argv[1:])

@@ -12,7 +12,6 @@ Exit codes: 0 done, 2 a setting or a file is wrong.
 import dataclasses
 import json
 import pathlib
-import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -143,5 +142,4 @@ def _logits(network: Classifier, images: np.ndarray, file: pathlib.Path) -> np.n
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends silently when the reader of a pipe does
     commands.start(main, sys.argv[1:])

@@ -11,7 +11,7 @@ from tests.test_own_data import pictures_in
 
 NAMES = sorted(p.stem for p in pathlib.Path("configs").glob("*.py") if p.stem not in ("__init__", "common"))
 ARGUMENTS = {
-    "methods_s3_small": [("darts", "sdarts_rs", "sgas", "fixed", *common.SAMPLERS)],
+    "methods_s3_small": [("darts", "sdarts_rs", "sgas", "fixed", *common.LATER)],
     "table2": [tuple(common.METHODS)],
     "table3": [("s1", "s2", "s3", "s4"), ("cifar10", "cifar100", "svhn"), ("darts", "darts_pt", "darts_pt_fixed")],
     "table4": [("darts", "nasbench201"), ("darts", "darts_pt", "darts_pt_fixed")],

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -71,6 +72,28 @@ def test_the_lock_of_another_machine_is_taken_over_unless_it_is_renewed(path, he
         while held.stat().st_mtime < long_ago + 60:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+def test_a_process_of_this_machine_keeps_its_lock_however_long_it_sleeps(path, held):
+    path.touch()
+    exclusive.ExclusiveFile(held).sign(os.getpid())
+    long_ago = time.time() - exclusive.ABANDONED - 60
+    os.utime(held, (long_ago, long_ago))
+    with pytest.raises(RunError, match=f"in use by process {os.getpid()} on "):
+        locks.refuse_if_locked(path)
+
+
+def test_a_lock_that_another_has_taken_over_stays_his_and_ends_the_process(path, held, monkeypatch):
+    monkeypatch.setattr(exclusive, "RENEWED", 0.01)
+    sent = []
+    monkeypatch.setattr(os, "kill", lambda *to: sent.append(to))
+    with locks.locked(path):
+        held.write_text("process 7 on another\n7\nanother machine\nanother token\n")
+        deadline = time.monotonic() + 10
+        while not sent:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert sent == [(os.getpid(), signal.SIGTERM)] and held.read_text().startswith("process 7 ")
 
 
 def test_one_waits_for_the_other(path, held, monkeypatch):

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from darts_pt_jax.checkpoints import Checkpoints
-from darts_pt_jax.samplers import SAMPLERS
+from darts_pt_jax.samplers import SAMPLERS, make_sampler
 from darts_pt_jax.selection import sgas
 from darts_pt_jax.spaces import SPACES, dag
 from darts_pt_jax.unrolled import ALPHA_GRADIENTS
+from experiments.config.schema import Config
 from experiments.engine.screen import Screen
 from tests.command import SOAK, TINY, lines, recomputed, run, stopping_at
 
@@ -52,6 +53,8 @@ APART = {"space", "search.sampler"}
 def makes_sense(case):
     fixed, method = case["search.alpha"] != "learned", case["select.method"]
     if "sgas" in method and sgas.unfit(SMALL[case["space"]]):
+        return False
+    if "sgas" in method and not make_sampler(case["search.sampler"], vars(Config().search)).sums_to_one:
         return False
     return not (fixed and ("sgas" in method or "magnitude" in method or case["search.unrolled"] != "off"))
 

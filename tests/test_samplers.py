@@ -301,6 +301,9 @@ def test_regularisers_on_an_edge_worked_out_by_hand():
     assert float(zero_one.penalty(space, alphas)) == pytest.approx(-((6 / 7 - 0.5) ** 2) / 30)
     slope = jax.grad(beta.penalty, 1)(space, alphas)["normal"]
     np.testing.assert_allclose(slope, architecture.mixtures(space, alphas)["normal"] / 6, rtol=1e-6)
+    wider = {"normal": jnp.concatenate([alphas["normal"], jnp.full((6, 1), 7.0)], 1)}  # as pc_darts has them
+    for one in (beta, zero_one):
+        assert float(one.penalty(space, wider)) == float(one.penalty(space, alphas))
     assert [beta.weight(50, progress) for progress in (0, 0.5)] == [0, 25]
     assert [zero_one.weight(10, progress) for progress in (0, 0.5)] == [10, 10]
 
@@ -311,6 +314,17 @@ def test_regularisers_on_an_edge_worked_out_by_hand():
         ({"search.alpha_regulariser": "beta_decay"}, "search.alpha_regulariser is 'beta_decay' and its weight 0"),
         ({"search.alpha_regulariser_weight": 1.0}, "search.alpha_regulariser is 'none' and its weight 1"),
         ({"search.alpha_start": 50}, "search.alpha_start is 50, expected less than search.epochs"),
+        (
+            {
+                "search.alpha": "fixed",
+                "search.alpha_regulariser": "zero_one",
+                "search.alpha_regulariser_weight": 1.0,
+                "select.method": "perturbation",
+            },
+            "search.alpha_regulariser is 'zero_one', but search.alpha='fixed' trains no alphas",
+        ),
+        ({"select.method": "sgas", "search.sampler": "pc_darts"}, "those of search.sampler='pc_darts' do not"),
+        ({"select.method": "sgas", "search.sampler": "fairdarts"}, "those of search.sampler='fairdarts' do not"),
         ({"supernet.channel_share": 3}, "supernet.channel_share is 3, expected a divisor of supernet.channels"),
     ],
 )

@@ -67,6 +67,7 @@ class Sampler:
       perturb: perturbs the edge weights of weight steps alone, in place of `sample`.
       schedule: `schedule(progress)` gives the level that `sample` and `perturb` receive, such as SDARTS' epsilon or a
         temperature; progress runs from 0 to 1 through the search.
+      sums_to_one: whether the weights of every open edge sum to 1, as SGAS needs.
       learns: whether the alphas are trained.
       init: `init(space, key, scale)` gives the alphas before the first step.
       init_state: `init_state(space)` gives the sampler's state before the first step, a pytree; part of the search state.
@@ -79,6 +80,7 @@ class Sampler:
     sample: Sample | None = None
     perturb: Perturb | None = None
     schedule: Callable[[float], float] = _constant
+    sums_to_one: bool = True
     learns: bool = True
     init: Callable[[SearchSpace, jax.Array, float], Alphas] = architecture.init_alphas
     init_state: Callable[[SearchSpace], Any] = _nothing

@@ -20,4 +20,4 @@ def fairdarts() -> Sampler:
 
     The public code keeps up to two operations of an edge above a threshold of 0.85; here every selection keeps one.
     """
-    return Sampler(mean=sigmoids)
+    return Sampler(mean=sigmoids, sums_to_one=False)

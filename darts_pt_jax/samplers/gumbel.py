@@ -46,6 +46,8 @@ def snas(temperature: float, temperature_first: float) -> Sampler:
 def gdas(temperature: float, temperature_first: float) -> Sampler:
     """GDAS (Dong and Yang, CVPR 2019): the hard draw; its code cools linearly from 10 to 0.1.
 
-    Its code computes only the operations that are drawn. Here all are computed, and multiplied by zero: slower, but equal.
+    Two things differ from its code, which computes only the drawn operation of an edge. Here all are computed, and multiplied
+    by their weights: the running statistics of all are updated, and the gradient of an alpha that is not drawn is that of the
+    soft draw. There it is the gradient of a constant image, which the code adds in place of the operation's output.
     """
     return Sampler(sample=hard, schedule=_falling(temperature, temperature_first))

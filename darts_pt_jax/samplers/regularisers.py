@@ -15,7 +15,8 @@ class Regulariser:
     """A penalty on the alphas.
 
     Attributes:
-      penalty: `penalty(space, alphas)` gives a float32 scalar for alphas [E, O] by cell kind.
+      penalty: `penalty(space, alphas)` gives a float32 scalar for alphas [E, O] by cell kind. Columns that a sampler adds
+        are not penalised.
       grows: whether its weight grows linearly through the search, from 0 to `search.alpha_regulariser_weight`;
         otherwise it has that weight throughout.
     """
@@ -32,7 +33,8 @@ def beta_decay(space: SearchSpace, alphas: Alphas) -> jax.Array:
     """The mean over all edges of log(sum(exp(alpha))) (Ye et al., beta-DARTS, CVPR 2022, equation 12)."""
     rows = []
     for kind, graph in space.cells.items():
-        rows.append(jax.nn.logsumexp(jnp.where(graph.candidate_mask, alphas[kind], -jnp.inf), -1))
+        of_candidates = alphas[kind][:, : graph.width]
+        rows.append(jax.nn.logsumexp(jnp.where(graph.candidate_mask, of_candidates, -jnp.inf), -1))
     return jnp.concatenate(rows).mean()
 
 
@@ -40,7 +42,8 @@ def zero_one(space: SearchSpace, alphas: Alphas) -> jax.Array:
     """Less the mean over all candidates of (sigmoid(alpha) - 0.5)^2 (Chu et al., FairDARTS, ECCV 2020, equation 3)."""
     squares = []
     for kind, graph in space.cells.items():
-        squares.append(jnp.square(jax.nn.sigmoid(alphas[kind][graph.candidate_mask]) - 0.5))
+        of_candidates = alphas[kind][:, : graph.width][graph.candidate_mask]
+        squares.append(jnp.square(jax.nn.sigmoid(of_candidates) - 0.5))
     return -jnp.concatenate(squares).mean()
 
 

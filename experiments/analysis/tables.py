@@ -77,7 +77,8 @@ def _signature(config: Config) -> tuple:
 def cells_of(config: Config, genotype: Genotype | None = None) -> list[Cell]:
     """The cells that a run belongs to; `genotype` is what it retrains, if it has no search."""
     data = pathlib.Path(config.data.path).stem if config.data.source == "npz" else config.data.source
-    data = {"svhn_cropped": "svhn", "folder": "imagenet2012"}.get(data, data)
+    streamed = {"folder": "imagenet2012"} if config.data.crop else {}
+    data = ({"svhn_cropped": "svhn"} | streamed).get(data, data)
     if config.genotype:
         names = {name for name, published in genotypes().items() if published == genotype}
         methods = {"darts" if name == "DARTS_V2" else "darts_pt" for name in names if name.startswith(TABLE5)}

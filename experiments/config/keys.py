@@ -137,7 +137,9 @@ class Search:
     )
     learning_rate_min: float = key(0.001, NOT_NEGATIVE, "Learning rate of the weights at the end of the schedule.")
     schedule_epochs: int = key(
-        0, NOT_NEGATIVE, "Epochs over which learning rate and epsilon run their course; 0: search.epochs."
+        0,
+        NOT_NEGATIVE,
+        "Epochs over which learning rate, epsilon, temperature and a growing regulariser run their course; 0: search.epochs.",
     )
     gradients: str = key(
         "separate", one_of("separate", "shared"),

@@ -35,7 +35,7 @@ def check(config: Config):
     if config.report.nasbench201:
         _check_table(config, space)
     if config.wandb and importlib.util.find_spec("wandb") is None:
-        raise ConfigError("wandb is True, but its package is missing: pip install -e '.[wandb]' -c requirements.lock")
+        raise ConfigError(f"wandb is True, but its package is missing: {install('wandb')}")
 
 
 def _check_data(config: Config):
@@ -94,8 +94,13 @@ def _check_search(config: Config, space: SearchSpace):
             f"search.schedule_epochs is {search.schedule_epochs}, expected 0 or at least search.epochs ({search.epochs})"
         )
     if rest := _at_rest(config):
-        idle_values = {"search.unrolled": "off", "curvature.every": 0, "search.alpha_start": 0}
-        for key, idle in idle_values.items():
+        unused = {
+            "search.unrolled": "off",
+            "curvature.every": 0,
+            "search.alpha_start": 0,
+            "search.alpha_regulariser": "none",
+        }
+        for key, idle in unused.items():
             if (given := value(config, key)) != idle:
                 raise ConfigError(f"{key} is {given!r}, but {rest} trains no alphas")
     if search.alpha_start >= search.epochs:
@@ -173,6 +178,11 @@ def _check_select(config: Config, space: SearchSpace):
 
 
 def _check_sgas(config: Config, space: SearchSpace):
+    if not make_sampler(config.search.sampler, vars(config.search)).sums_to_one:
+        raise ConfigError(
+            f"select.method is {config.select.method!r}, which compares edges by weights that sum to 1, but those of "
+            f"search.sampler={config.search.sampler!r} do not: take another selection"
+        )
     if reason := sgas.unfit(space):
         fit = ", ".join(name for name, other in SPACES.items() if not sgas.unfit(other))
         raise ConfigError(

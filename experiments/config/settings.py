@@ -309,10 +309,11 @@ def _check_characters(name: str, path: pathlib.Path):
 
 
 def _default_workdir(config: Config, file: str | None) -> str:
-    """A place in runs/, named after the source of the supernet, or else after the config."""
+    """A place in runs/, named after the source of the supernet and the folder that it lies in, or else after the config."""
     if config.init_from:
         epoch = f"-epoch{config.init_epoch}" if config.init_epoch else ""
-        source = os.path.basename(config.init_from)
+        parent, source = pathlib.Path(config.init_from).parts[-2:]
+        source = source if parent in ("runs", "/") else f"{parent}-{source}"
         return f"runs/{source}{epoch}-{config.select.method}-seed{seed_of(config, 'select')}"
     path, _, argument = (file, "", "") if os.path.isdir(file) else file.partition(":")
     parts = (pathlib.PurePath(part).name.removesuffix(".npz") for part in argument.split(","))  # one may be a path

@@ -53,14 +53,15 @@ class TorchSource:
                 "give the config that it was searched with"
             )
         search = config.search
-        learns = make_sampler(search.sampler, vars(search), search.alpha == "learned").learns
+        self._sampler = make_sampler(search.sampler, vars(search), search.alpha == "learned")
+        learns = self._sampler.learns
         self._alphas = self._read_alphas(uniform=not learns and search.alpha_init == "zero")
         self._state = None
         self._relevant = {"weights": METHODS[config.select.method].greedy,  # all other methods reset it anyway
                           "alphas": learns}  # fmt: skip
 
     def _read_alphas(self, uniform: bool) -> architecture.Alphas:
-        shapes = {kind: graph.candidate_mask.shape for kind, graph in self._space.cells.items()}
+        shapes = {kind: row.shape for kind, row in self._sampler.init(self._space, jax.random.key(0), 0.0).items()}
         given = self._checkpoint.alphas
         if not given and uniform:
             return {kind: np.zeros(shape, np.float32) for kind, shape in shapes.items()}
@@ -129,5 +130,5 @@ class TorchSource:
 
     def metrics(self) -> list[dict]:
         """One line for the search, whose accuracies are unknown."""
-        mixtures = architecture.mixtures(self._space, self._alphas)
-        return [{"stage": "search", "epoch": self.epoch, "edge_weights": spaces.as_lists(mixtures, self._space)}]
+        weights = self._sampler.undecided(self._space, self._alphas)
+        return [{"stage": "search", "epoch": self.epoch, "edge_weights": spaces.as_lists(weights, self._space)}]

@@ -75,9 +75,11 @@ def method_of(config: Config) -> str:
     """How the supernet is trained, as the field calls it."""
     if config.genotype:
         return "retraining"
-    names = {"darts": "DARTS", "fixed": "DARTS", "sdarts_rs": "SDARTS-RS",
-             "sdarts_rs_gaussian": "SDARTS-RS", "sdarts_adv": "SDARTS-ADV"}  # fmt: skip
+    names = {"darts": "DARTS", "fixed": "DARTS", "sdarts_rs": "SDARTS-RS", "sdarts_rs_gaussian": "SDARTS-RS",
+             "sdarts_adv": "SDARTS-ADV", "drnas": "DrNAS", "snas": "SNAS", "gdas": "GDAS", "pc_darts": "PC-DARTS",
+             "fairdarts": "FairDARTS"}  # fmt: skip
     name = names.get(config.search.sampler, config.search.sampler)
+    name += ", beta decay" if config.search.alpha_regulariser == "beta_decay" else ""
     name += "" if learns_alphas(config) else ", fixed alphas"
     return name + ("" if config.search.unrolled == "off" else ", second order")
 
