@@ -110,6 +110,44 @@ def test_a_folder_that_cannot_be_used_is_one_clear_line(tmp_path, monkeypatch):
     refused("15 images of 12x12x1 need 2,160 bytes, at most 2,159 are kept", pictures_in(tmp_path / "5"))
 
 
+@pytest.mark.parametrize(
+    "splits, refused, name",
+    [
+        (("train", "validation"), "validation", "val"),
+        (("train", "valid", "test"), "valid", "val"),
+        (("Train", "Test"), "Test", "test"),
+        (("training", "val"), "training", "train"),
+    ],
+)
+def test_a_split_by_another_name_is_neither_left_out_nor_a_class(tmp_path, splits, refused, name):
+    path = pictures_in(tmp_path, splits)
+    for read in (folders.found, lambda path: folders.folder(path, 12)):
+        with pytest.raises(DataError, match=f"{path / refused}: a split .* rename it to {name}, or move it away"):
+            read(str(path))
+
+
+def test_classes_may_have_the_name_of_a_split(tmp_path):
+    path = pictures_in(tmp_path)
+    (path / "a").rename(path / "valid")
+    assert folders.found(str(path)).classes == ["b", "valid"]
+
+
+def test_folders_beside_the_splits_are_named(tmp_path):
+    path = pictures_in(tmp_path, ("train", "test"))
+    (path / "__MACOSX").mkdir()
+    note = f"{path}: folders left out, since they are none of train, val, test: 1, such as {path / '__MACOSX'}"
+    assert folders.found(str(path)).notes == folders.folder(str(path), 12).notes == (note,)
+
+
+@pytest.mark.parametrize("trained, tested", [("caf\u00e9", "cafe\u0301"), ("dog", "Dog")])
+def test_a_class_in_another_case_or_unicode_form_is_refused_with_the_name_to_give_it(tmp_path, trained, tested):
+    path = pictures_in(tmp_path, ("train", "test"))
+    (path / "train" / "a").rename(path / "train" / trained)
+    (path / "test" / "a").rename(path / "test" / tested)
+    with pytest.raises(DataError, match=f"rename it to {trained}, whose letters have another case or Unicode form"):
+        folders.found(str(path))
+
+
 def config_of(path, *more):
     return settings.parse(["main", f"--config=configs/own_data.py:{path}", *more])
 

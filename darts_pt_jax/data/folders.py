@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -20,6 +21,13 @@ LARGEST = 2 * 10**9
 TEST_SHARE = 0.2
 """The share of each class that is held out for testing where a folder has no splits."""
 
+SPLITS = ("train", "val", "test")
+"""Names of the folders that split a data set."""
+
+_MEANT = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+          "testing": "test"}  # fmt: skip
+"""The split that a folder's name means, in upper or lower case."""
+
 Read = TypeVar("Read")
 
 
@@ -35,16 +43,17 @@ def folder(path: str, side: int, threads: int = 0) -> Stream:
       threads: see `Stream`.
 
     Raises:
-      DataError: a folder is missing or has no pictures, there are fewer than two classes, val has a class that train
-        lacks, or grain is not installed.
+      DataError: a folder is missing, has another name or no pictures, there are fewer than two classes, val has a class
+        that train lacks, or grain is not installed.
     """
     streams.check(side)
     root = _root(path, "that holds train/CLASS/* and val/CLASS/*")
-    held_out = "val" if (root / "val").is_dir() else "test"
+    names, left_out = _splits(root)
+    held_out = "val" if "val" in names else "test"
     classes = _classes(root / "train")
     train, test = (FolderSplit(root, split, classes) for split in ("train", held_out))
-    notes = train.notes + test.notes
-    if held_out == "val" and (root / "test").is_dir():
+    notes = train.notes + test.notes + left_out
+    if held_out == "val" and "test" in names:
         notes += (f"{root / 'test'}: not used, since {root / 'val'} is what tests",)
     return Stream(train, test, len(classes), side, notes, threads, class_names=tuple(classes))
 
@@ -88,7 +97,7 @@ def found(path: str) -> Pictures:
       DataError: the folder is laid out otherwise, or a class has no pictures.
     """
     root = _root(path, "that holds CLASS/*, or train/CLASS/* and test/CLASS/*")
-    names = [name for name in ("train", "val", "test") if (root / name).is_dir()]
+    names, left_out = _splits(root)
     classes = _classes(root / "train" if names else root)
     if names:
         if len(names) == 1:
@@ -96,7 +105,7 @@ def found(path: str) -> Pictures:
         splits = [FolderSplit(root, name, classes) for name in names]
         train, *scoring, test = [_listed(split, _mixed(split.labels)) for split in splits]
         notes = tuple(note for split in splits for note in split.notes)
-        return Pictures(train, scoring[0] if scoring else [], test, classes, notes)
+        return Pictures(train, scoring[0] if scoring else [], test, classes, notes + left_out)
     whole = FolderSplit(root, "", classes)
     rank, count = _ranks(whole.labels)
     if count.min() < 2:
@@ -167,9 +176,11 @@ class FolderSplit:
           DataError: a class has no pictures, or the split has a class that is not among `classes`.
         """
         if unseen := sorted(set(_folders(root / split)) - set(classes)):
+            alike = [name for name in classes if _plain(name) == _plain(unseen[0])]
+            advice = f"rename it to {alike[0]}, whose letters have another case or Unicode form" if alike else ""
             raise DataError(
                 f"{root / split / unseen[0]}: train lacks this class ({len(unseen)} in all, of {len(classes)} in train): "
-                "expected the same folders as in train"
+                f"{advice or 'expected the same folders as in train'}"
             )
         self._root = root
         self._names: list[str] = []
@@ -221,10 +232,30 @@ def _root(path: str, expected: str) -> pathlib.Path:
     return root
 
 
+def _splits(root: pathlib.Path) -> tuple[list[str], tuple[str, ...]]:
+    """Those of `SPLITS` that are folders in `root`, and a line about the other folders beside them.
+
+    Raises:
+      DataError: a folder means a split, but has another name, such as "valid" or "Test".
+    """
+    splits = [name for name in SPLITS if (root / name).is_dir()]
+    others = [name for name in _visible(root) if name not in SPLITS and (root / name).is_dir()]
+    meant = {name: _MEANT[name.casefold()] for name in others if name.casefold() in _MEANT}
+    renamed = [name for name, split in meant.items() if split not in splits]
+    if renamed and (splits or len(meant) == len(others)):
+        raise DataError(
+            f"{root / renamed[0]}: a split is a folder train, val or test: rename it to {meant[renamed[0]]}, or move it away"
+        )
+    if not splits or not others:
+        return splits, ()
+    why = f"folders left out, since they are none of {', '.join(SPLITS)}"
+    return splits, (f"{root}: {why}: {len(others)}, such as {root / others[0]}",)
+
+
 def _classes(path: pathlib.Path) -> list[str]:
     """The names of the classes, those of the folders in `path`."""
     if len(classes := _folders(path)) < 2:
-        raise DataError(f"{path}: it has {len(classes)} class, expected at least 2, a folder for each")
+        raise DataError(f"{path}: it has 1 class, {classes[0]}, expected at least 2, a folder for each")
     return classes
 
 
@@ -239,6 +270,11 @@ def _folders(path: pathlib.Path) -> list[str]:
 
 def _visible(path: pathlib.Path) -> list[str]:
     return sorted(name for name in os.listdir(path) if not name.startswith("."))
+
+
+def _plain(name: str) -> str:
+    """A name without the differences that a reader may not see."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _ranks(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
