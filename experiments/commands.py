@@ -31,7 +31,16 @@ def start(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> NoReturn
     sys.exit(code)
 
 
+def at_home(arguments: Sequence[str]) -> list[str]:
+    """Arguments in which a value that begins with ~ begins with the home directory: in --NAME=~/PATH, shells leave it."""
+    split = [argument.partition("=") if argument.startswith("-") else ("", "", argument) for argument in arguments]
+    return [name + equals + os.path.expanduser(value) for name, equals, value in split]
+
+
 class _Parser(argparse.ArgumentParser):
+    def parse_known_args(self, args=None, namespace=None):
+        return super().parse_known_args(at_home(sys.argv[1:] if args is None else args), namespace)
+
     def error(self, message):
         raise SystemExit(fail(f"{message}; --help shows what there is", 2))
 

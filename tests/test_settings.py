@@ -5,7 +5,7 @@ import os
 import pytest
 
 from darts_pt_jax import naming, record
-from experiments import main, sweep
+from experiments import commands, main, sweep
 from experiments.config import schema, settings
 from experiments.config.versions import stamp
 from experiments.errors import ConfigError, RunError
@@ -28,6 +28,25 @@ def a_run(place, *overrides, config="configs/quickstart.py"):
 def test_only_a_similar_name_is_suggested(word, guess):
     assert naming.guess(word, ("magnitude", "perturbation")) == guess
     assert naming.guess(word.upper(), ("magnitude", "perturbation"), ignore_case=True) == guess
+
+
+def test_a_value_may_begin_with_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kept = a_run(tmp_path / "run", "search.epochs=3")
+    asked = parsed("--config.init_from=~/run", "--workdir=~/other")
+    assert asked.config.search.epochs == kept.search.epochs
+    assert (asked.config.init_from, asked.workdir) == (str(tmp_path / "run"), tmp_path / "other")
+    parser = commands.parser("any", "")
+    parser.add_argument("--out")
+    assert parser.parse_args(["--out=~/file"]).out == f"{tmp_path}/file"
+
+
+def test_options_may_be_the_lines_of_a_file(tmp_path):
+    (tmp_path / "options").write_text("# more\n--config.search.epochs=3\n--plan\n")
+    asked = parsed("--config=configs/quickstart.py", f"--flagfile={tmp_path}/options", "--config.seed=1")
+    assert (asked.config.search.epochs, asked.config.seed, asked.plan) == (3, 1, True)
+    with pytest.raises(ConfigError, match=f"--flagfile: .*{tmp_path}/gone"):
+        parsed(f"--flagfile={tmp_path}/gone")
 
 
 def test_a_run_directory_gives_the_config_that_the_command_line_changes(tmp_path):

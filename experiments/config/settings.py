@@ -59,6 +59,7 @@ def parse(argv: Sequence[str]) -> Settings:
       RunError: the run.json of that run is damaged.
     """
     plugins.use(None)
+    argv = _whole(argv)
     arguments, overrides = _split(argv)
     options, rest = _options(arguments)
     from experiments.config.rules import check  # imports jax, which --help does not need
@@ -83,6 +84,18 @@ def parse(argv: Sequence[str]) -> Settings:
             f"data.path is given, but data.source is {config.data.source!r}: add --config.data.source={fit}"
         )
     return Settings(config, workdir, options.plan, _hosts(options), tuple(argv[1:]), bool(options.config))
+
+
+def _whole(argv: Sequence[str]) -> list[str]:
+    """The arguments, with those of the lines of FILE in the place of --flagfile=FILE; ~ is the home directory.
+
+    Raises:
+      ConfigError: such a file cannot be read.
+    """
+    try:
+        return commands.at_home(flags.FlagValues().read_flags_from_files(commands.at_home(argv)))
+    except (flags.Error, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--flagfile: {error}") from error
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
