@@ -57,12 +57,13 @@ config = frozen(quickstart.get_config()).changed(json.loads(sys.argv[1]))
 machine.prepare(config)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.jit(lambda x: x @ x + 1)(jax.numpy.ones((3, 3)))
-print(json.dumps([jax.config.jax_compilation_cache_dir, jax.config.jax_default_matmul_precision]))
+drawn = jax.random.normal(jax.random.key(0), 3) + jax.numpy.arange(3)
+print(json.dumps([jax.config.jax_compilation_cache_dir, jax.config.jax_default_matmul_precision, drawn.tolist()]))
 """
 
 
 def prepared(keys, **environment):
-    """jax's cache folder and precision after `prepare` and a compilation, in a separate process."""
+    """jax's cache folder, its precision, and numbers that it draws after `prepare`, in a separate process."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XDG_"))}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(keys)],
@@ -81,7 +82,7 @@ def test_programs_are_kept_in_the_given_folder_or_the_users_unless_disabled(give
     environment = {"XDG_CACHE_HOME": str(users), "HOME": str(users)}
     if given:
         environment["JAX_COMPILATION_CACHE_DIR"] = str(theirs)
-    folder, precision = prepared({"compilation_cache": wanted, "matmul_precision": "highest"}, **environment)
+    folder, precision, _ = prepared({"compilation_cache": wanted, "matmul_precision": "highest"}, **environment)
     assert precision == "highest"
     if given:
         assert folder == str(theirs)
@@ -90,6 +91,18 @@ def test_programs_are_kept_in_the_given_folder_or_the_users_unless_disabled(give
         assert pathlib.Path(folder).name == machine.cache_folder().name
     files = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert bool(files) == wanted and all(p.is_relative_to(theirs if given else users) for p in files)
+
+
+def test_the_environment_changes_neither_types_nor_random_numbers():
+    others = {
+        "JAX_ENABLE_X64": "1",
+        "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+        "JAX_DEFAULT_PRNG_IMPL": "rbg",
+        "JAX_THREEFRY_PARTITIONABLE": "0",
+        "JAX_RANDOM_SEED_OFFSET": "1",
+    }
+    usual = jax.random.normal(jax.random.key(0), 3) + jax.numpy.arange(3)
+    assert prepared({"compilation_cache": False}, **others)[2] == usual.tolist()
 
 
 def test_without_a_home_directory_it_says_that_programs_are_not_kept(monkeypatch):

@@ -21,12 +21,26 @@ def cache_folder() -> pathlib.Path:
     return pathlib.Path(platformdirs.user_cache_dir("darts-pt-jax")) / f"{platform.machine()}-{name}"
 
 
+_NUMBERS = {
+    "jax_enable_x64": False,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+}
+"""Settings of jax that decide on types and random numbers, which its environment variables would change otherwise."""
+
+
 def prepare(config: Config) -> str | None:
     """Configures jax as the config says. A cache folder from JAX_COMPILATION_CACHE_DIR takes precedence.
+
+    Types and random numbers do not depend on the environment.
 
     Returns:
       A warning if compiled programs are not kept, against the config; else None.
     """
+    for name, value in _NUMBERS.items():
+        jax.config.update(name, value)
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     jax.config.update("jax_debug_nans", config.debug_nans)
     jax.config.update("jax_enable_compilation_cache", config.compilation_cache)
