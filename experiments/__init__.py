@@ -1,6 +1,7 @@
 """The commands. A Python that lacks the packages they need is told so in one line."""
 
 import importlib.util
+import os
 import sys
 
 _NEEDED = "absl", "flax", "jax", "ml_collections", "optax"
@@ -12,3 +13,4 @@ if sys.argv[:1] == ["-m"]:  # while Python looks for the module of `python -m`
             f"error: {sys.executable} lacks {_missing}: use .venv/bin/python, which make setup makes", file=sys.stderr
         )
         raise SystemExit(1)
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's environment names a backend that only its own Python may have

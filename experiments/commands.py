@@ -18,6 +18,10 @@ def start(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> NoReturn
     """Carries out a command as the program, and exits with its code."""
     streams.prepare()
     try:
+        os.getcwd()
+    except FileNotFoundError:
+        sys.exit(fail("the current folder has been deleted: change to another", 1))
+    try:
         code = main(argv)
     except SystemExit as ended:  # --help, or a wrong argument
         code = ended.code

@@ -82,6 +82,14 @@ import experiments.stages.report
     assert said([sys.executable, "-c", program])[0] == 0
 
 
+@pytest.mark.parametrize("arguments", [["report"], ["analysis", "cells", "--run"]])
+def test_what_draws_needs_no_backend_of_a_notebook(arguments, tmp_path):
+    name, *rest = arguments
+    environment = {**os.environ, "MPLBACKEND": "backend_of_a_notebook"}
+    code, _, err = said([sys.executable, "-m", f"experiments.{name}", *rest, str(tmp_path)], env=environment)
+    assert code == 2 and err == f"error: {tmp_path}: not a run directory: it has no run.json\n"
+
+
 def test_a_failed_command_waits_for_no_thread():
     program = """
 import threading
@@ -89,6 +97,13 @@ from experiments import commands
 commands.start(lambda argv: threading.Thread(target=threading.Event().wait).start() or 1, [])
 """
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60).returncode == 1
+
+
+def test_a_current_folder_that_is_gone_is_named(tmp_path):
+    program = "from experiments import commands; commands.start(lambda argv: 0, [])"
+    script = f'rmdir {tmp_path}; PYTHONPATH={ROOT} {sys.executable} -c "{program}"'
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: the current folder has been deleted: change to another\n")
 
 
 def test_a_closed_stream_takes_no_file(tmp_path):
