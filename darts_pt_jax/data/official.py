@@ -10,7 +10,6 @@ import tarfile
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import scipy.io
 
 from darts_pt_jax.data.images import ARRAYS, DataError, Images, from_arrays
 
@@ -163,6 +162,8 @@ def _channels_last(rows: np.ndarray, size: int) -> np.ndarray:
 
 def _svhn(file: str, content: bytes) -> Iterator[Part]:
     """SVHN's cropped digits: X [32, 32, 3, n]; y [n, 1] from 1 to 10, where 10 is the digit 0."""
+    import scipy.io
+
     arrays = scipy.io.loadmat(io.BytesIO(content), variable_names=("X", "y"))
     yield file.split("_")[0], arrays["X"].transpose(3, 0, 1, 2), arrays["y"].ravel() % 10
 

@@ -4,16 +4,21 @@ Training, the predict command and streams all use these functions, so that one p
 Only an interpolating `resized` needs jax.
 """
 
+from __future__ import annotations
+
 import contextlib
 import io
 import math
 import os
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from darts_pt_jax.data.images import DataError
+
+if TYPE_CHECKING:  # Pillow is imported where a picture is read
+    from PIL import Image
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 """Endings of picture files in a folder, in upper or lower case."""
@@ -47,6 +52,8 @@ def decoded(
     """
     if channels not in MODES:
         raise DataError(f"the images have {channels} channels, expected 1 (grey) or 3 (RGB): give them as an npz")
+    from PIL import ImageOps
+
     with _opened(encoded) as opened:
         opened.load()  # Pillow turns a TIFF by itself here
         ImageOps.exif_transpose(opened, in_place=True)
@@ -72,6 +79,8 @@ def shape(encoded: bytes | str | os.PathLike) -> tuple[int, int, int]:
 @contextlib.contextmanager
 def _opened(encoded: bytes | str | os.PathLike) -> Iterator[Image.Image]:
     """Opens a picture, which is decoded later, and checks that it can be used."""
+    from PIL import Image
+
     with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as picture:
         frames = getattr(picture, "n_frames", 1)
         if frames > 1 and picture.format != "MPO":  # a photograph, with others for effects behind it
@@ -84,6 +93,8 @@ def _opened(encoded: bytes | str | os.PathLike) -> Iterator[Image.Image]:
 
 def _with_colours(picture: Image.Image, mode: str) -> Image.Image:
     """The picture in mode "L" or "RGB": on white if it is transparent."""
+    from PIL import Image
+
     if picture.mode.startswith(_SIXTEEN_BITS):  # Pillow would clip values above 255
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     if picture.has_transparency_data:
@@ -152,6 +163,8 @@ def _host():
 
 def bilinear(picture: Image.Image, width: int, height: int) -> Image.Image:
     """A picture resized by Pillow's bilinear filter, which averages over the area that a pixel covers."""
+    from PIL import Image
+
     return picture.resize((width, height), Image.Resampling.BILINEAR)
 
 
@@ -173,6 +186,7 @@ def _middle_each(images: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _each(images: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     """Images uint8 [N, H, W, C], of which Pillow changes each channel by itself, as it does within a picture."""
+    from PIL import Image
 
     def changed(image: np.ndarray) -> np.ndarray:
         return np.stack([np.asarray(change(Image.fromarray(plane))) for plane in np.moveaxis(image, 2, 0)], 2)

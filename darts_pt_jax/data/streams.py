@@ -3,18 +3,22 @@
 Flips, jitter of the colours and normalisation are left to the device (`batches.prepared`).
 """
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from PIL.Image import Image
 
 from darts_pt_jax.data import pictures
 from darts_pt_jax.data.images import DataError
 from darts_pt_jax.naming import install
+
+if TYPE_CHECKING:  # Pillow is imported where a picture is read
+    from PIL.Image import Image
 
 Labelled = tuple[np.ndarray, int]
 """An image uint8 [S, S, 3] and its label."""

@@ -6,6 +6,7 @@ from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.data import sources
 from darts_pt_jax.genotype import example
 from darts_pt_jax.interop import published
+from darts_pt_jax.naming import install
 from darts_pt_jax.samplers import make_sampler
 from darts_pt_jax.selection import schedule, sgas
 from darts_pt_jax.selection.methods import METHODS
