@@ -202,10 +202,10 @@ def test_it_stops_and_saves_whatever_its_streams_are(start, undisturbed, tmp_pat
     assert (workdir / "lock").read_text().startswith(f"process {process.pid} on "), "the lock is no stream"
 
     process = start(workdir, {"stdout": subprocess.PIPE})
-    assert process.stdout.readline().startswith("continuing ")
+    assert [process.stdout.readline().split()[0] for _ in range(2)] == ["continuing", "compiling:"]
     process.stdout.close()
-    said = process.stderr.read()
-    assert process.wait() == 141, said
+    said = process.communicate()[1]
+    assert process.returncode == 141, said
     assert said.startswith("standard output: Broken pipe: finishing the step, then saving; ") and said.count("\n") == 2
     assert "stopped by SIGPIPE in search epoch 1/2, which is done: the same command continues from there" in said
     finish(start(workdir))

@@ -206,7 +206,9 @@ def test_output_that_nothing_takes_asks_the_run_to_stop(error, reason, monkeypat
     monkeypatch.setattr(streams, "close", lambda stream: None)
     with Interrupts() as stop:
         screen = Screen(Full(), stop)
-        with pytest.raises(Interrupted, match="stopped by SIGPIPE at once") as stopped:
+        with pytest.raises(
+            Interrupted, match=rf"stopped by SIGPIPE at once \(standard output: {reason}\): "
+        ) as stopped:
             screen.say("lost")
         stop.received, stop.saves = None, True
         screen.say("lost")

@@ -49,9 +49,7 @@ class Interrupts:
     def _receive(self, number: int, _):
         received = signal.Signals(number)
         again, self.received = self.received, received  # also where Python ignores exceptions, so that this one is lost
-        if again:
-            raise _at_once(received)
-        self._ask(received.name)
+        self._ask(received.name, again)
 
     def output_lost(self, error: OSError):
         """Called when standard output takes nothing more."""
@@ -59,17 +57,14 @@ class Interrupts:
             self.received = signal.SIGPIPE
             self._ask(f"standard output: {error.strerror}")
 
-    def _ask(self, reason: str):
-        if not self.saves:
-            raise _at_once(self.received)
+    def _ask(self, reason: str, again: bool = False):
+        if again or not self.saves:
+            why = "" if reason == self.received.name else f" ({reason})"
+            raise Interrupted(self.received, f"at once{why}: the same command continues from the last checkpoint")
         leave_bar = "\n" * sys.stderr.isatty()
         streams.warn_from_handler(
             f"{leave_bar}{reason}: finishing the step, then saving; a second signal stops at once"
         )
-
-
-def _at_once(received: signal.Signals) -> Interrupted:
-    return Interrupted(received, "at once: the same command continues from the last checkpoint")
 
 
 def exit_code(work: Callable[[Interrupts], int]) -> int:
