@@ -108,6 +108,11 @@ def test_a_folder_that_cannot_be_used_is_one_clear_line(tmp_path, monkeypatch):
     refused("4/b/3.png: not a picture that can be used", tmp_path / "4")
     monkeypatch.setattr(folders, "LARGEST", 15 * 144 - 1)
     refused("15 images of 12x12x1 need 2,160 bytes, at most 2,159 are kept", pictures_in(tmp_path / "5"))
+    fewer = sources.load("folder", str(tmp_path / "5"), examples=10)  # the others are not read
+    monkeypatch.undo()
+    whole = sources.load("folder", str(tmp_path / "5"))
+    np.testing.assert_array_equal(fewer.train_images, whole.train_images[:10])
+    np.testing.assert_array_equal(fewer.test_images, whole.test_images)
 
 
 @pytest.mark.parametrize(

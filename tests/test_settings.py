@@ -65,7 +65,7 @@ def test_a_selection_begins_with_the_config_of_the_run_that_it_takes_the_superne
     asked = parsed("--config.init_from=elsewhere/run/", "--config.init_epoch=2", "--config.select.method=magnitude")
     source = {"stages": "select,report", "init_from": str(tmp_path / "elsewhere" / "run"), "init_epoch": 2}
     assert asked.config == kept.changed({**source, "select.method": "magnitude"})
-    assert str(asked.workdir) == f"runs/{tmp_path.name}-run-epoch2-magnitude-seed0"
+    assert str(asked.workdir) == "runs/elsewhere-run-epoch2-magnitude-seed0"
     a_run(
         tmp_path / "selected",
         *(f"{key}={value}" for key, value in source.items()),

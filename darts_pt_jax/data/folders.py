@@ -74,6 +74,14 @@ class Pictures:
     classes: list[str]
     notes: tuple[str, ...]
 
+    def first(self, examples: int) -> "Pictures":
+        """The same with only the first training images, those of a validation split in proportion; all if there are fewer."""
+        count = len(self.train) + len(self.scoring)
+        if examples >= count:
+            return self
+        before = round(examples * len(self.train) / count)
+        return dataclasses.replace(self, train=self.train[:before], scoring=self.scoring[: examples - before])
+
     def shapes(self) -> dict[str, tuple[int, int, int]]:
         """(H, W, C) of each picture by its path, from the headers of the files (see `pictures.shape`).
 
@@ -118,7 +126,7 @@ def found(path: str) -> Pictures:
     return Pictures(train, [], test, classes, (*whole.notes, note))
 
 
-def read(path: str, size: int = 0) -> Images:
+def read(path: str, size: int = 0, examples: int = 0) -> Images:
     """The pictures of a folder in memory (see `found`).
 
     They are grey if all files hold grey only, else RGB. Pictures of another size are resized by Pillow's bilinear filter,
@@ -127,12 +135,13 @@ def read(path: str, size: int = 0) -> Images:
     Args:
       path: the folder.
       size: height and width of the images; 0: as they are, if all have one size.
+      examples: reads only this many training images, see `sources.load`; 0: all.
 
     Raises:
       DataError: the folder is laid out otherwise, a picture cannot be read, their sizes differ though `size` is 0, or they
         need more than `LARGEST` bytes.
     """
-    listed = found(path)
+    listed = found(path).first(examples) if examples else found(path)
     shapes = listed.shapes()
     (first, (height, width, _)), *_ = shapes.items()
     channels = max(shape[2] for shape in shapes.values())
@@ -146,7 +155,8 @@ def read(path: str, size: int = 0) -> Images:
     if (needed := len(shapes) * height * width * channels) > LARGEST:
         raise DataError(
             f"{path}: {len(shapes):,} images of {height}x{width}x{channels} need {needed:,} bytes, at most {LARGEST:,} are "
-            "kept in memory: lower data.size, or retrain with data.crop, which reads pictures when they are needed"
+            "kept in memory: lower data.size or data.examples, or retrain with data.crop, which reads pictures when they are "
+            "needed (from train/ and val/)"
         )
 
     def image(file: str) -> np.ndarray:

@@ -27,6 +27,7 @@ class Place:
       download: whether the source may download what is not there.
       size: height and width to which images are resized; 0: as they are. A source whose images have one size leaves it
         to `load`.
+      examples: how many training images `load` keeps; 0: all. A source may read more.
     """
 
     source: str
@@ -34,6 +35,7 @@ class Place:
     directory: str = ""
     download: bool = False
     size: int = 0
+    examples: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +155,7 @@ SOURCES = {
     "digits": Source(read=lambda place: digits()),
     "npz": Source(read=lambda place: npz(place.path), takes_path=True),
     "folder": Source(
-        read=lambda place: folders.read(place.path, place.size),
+        read=lambda place: folders.read(place.path, place.size, place.examples),
         stream=lambda place, side: folders.folder(place.path, side),
         takes_path=True,
     ),
@@ -213,7 +215,7 @@ def load(
     """
     if not (read := find(source).read):
         raise DataError(f"data.source {source!r} cannot be kept in memory: set data.crop to the size of the images")
-    images = read(Place(source, path, directory, download, size))
+    images = read(Place(source, path, directory, download, size, examples))
     images = _first(images, examples, source) if examples else images
     return resized(images, size) if size else images
 
