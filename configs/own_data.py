@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 from darts_pt_jax.data import folders, sources
+from darts_pt_jax.data.images import before_border
 from experiments.errors import ConfigError
 
 
@@ -125,7 +126,7 @@ def _set_halves(look: Look, preset: Preset, config: ConfigDict) -> Settings:
         yield {"data.examples": used}, f"of {count:,} training images"
     train, share, why = used // 2, 0.5, "there is no validation split"
     if look.scoring:
-        train = round(used * look.train / count)
+        train = before_border(used, look.train, count)
         share, why = train / used, "the validation split is the half that scores"
     yield {"data.train_fraction": share}, f"{why}: {train:,} images train the weights, {used - train:,} score"
     batch_size = _batch(config.search.batch_size, min(train, used - train))

@@ -104,11 +104,14 @@ def undecided(space: SearchSpace) -> Decisions:
     )
 
 
-def init_alphas(space: SearchSpace, key: jax.Array, scale: float = 1e-3) -> Alphas:
-    """Draws alphas from N(0, scale^2) for every cell kind; scale 0 gives the alpha = 0 of the paper's section 6.3."""
+def init_alphas(space: SearchSpace, key: jax.Array, scale: float = 1e-3, more: int = 0) -> Alphas:
+    """Draws alphas from N(0, scale^2) for every cell kind; scale 0 gives the alpha = 0 of the paper's section 6.3.
+
+    `more` is a number of further columns, for a sampler.
+    """
     keys = jax.random.split(key, len(space.cells))
     return {
-        kind: scale * jax.random.normal(k, graph.candidate_mask.shape)
+        kind: scale * jax.random.normal(k, (len(graph.edges), graph.width + more))
         for k, (kind, graph) in zip(keys, space.cells.items(), strict=True)
     }
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from darts_pt_jax.data import pictures, streams
-from darts_pt_jax.data.images import DataError, Images, from_arrays
+from darts_pt_jax.data.images import DataError, Images, before_border, from_arrays
 from darts_pt_jax.data.pictures import EXTENSIONS
 from darts_pt_jax.data.streams import Stream
 
@@ -79,7 +79,7 @@ class Pictures:
         count = len(self.train) + len(self.scoring)
         if examples >= count:
             return self
-        before = round(examples * len(self.train) / count)
+        before = before_border(examples, len(self.train), count)
         return dataclasses.replace(self, train=self.train[:before], scoring=self.scoring[: examples - before])
 
     def shapes(self) -> dict[str, tuple[int, int, int]]:

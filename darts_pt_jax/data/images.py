@@ -70,6 +70,11 @@ VALIDATION = ("val_images", "val_labels")
 """The arrays of a validation split, which a data set may have."""
 
 
+def before_border(examples: int, border: int, count: int) -> int:
+    """How many of `examples` training images come from before the border, of `border` there and `count` in all."""
+    return round(examples * border / count)
+
+
 def from_arrays(
     origin: str, arrays: dict[str, np.ndarray], notes: tuple[str, ...] = (), class_names: Sequence[str] = ()
 ) -> Images:

@@ -11,7 +11,7 @@ import numpy as np
 
 from darts_pt_jax import npz as npz_file
 from darts_pt_jax.data import folders, from_tfds, official, pictures, streams
-from darts_pt_jax.data.images import ARRAYS, VALIDATION, DataError, Images, from_arrays
+from darts_pt_jax.data.images import ARRAYS, VALIDATION, DataError, Images, before_border, from_arrays
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.naming import guess, install
 
@@ -227,7 +227,7 @@ def _first(images: Images, examples: int, source: str) -> Images:
         raise DataError(f"data.examples is {examples}, but {source} has {count} training images")
     kept = np.arange(examples)
     if border:
-        before = round(examples * border / count)
+        before = before_border(examples, border, count)
         kept = np.concatenate([np.arange(before), border + np.arange(examples - before)])
         border = before
     fewer = dataclasses.replace(

@@ -44,6 +44,16 @@ class Perturb(Protocol):
         """
 
 
+def split(key: jax.Array, rows: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """A key for each cell kind of `rows`."""
+    return dict(zip(rows, jax.random.split(key, len(rows)), strict=True))
+
+
+def linear(first: float, last: float) -> Callable[[float], float]:
+    """A schedule by progress: linear from `first` to `last`."""
+    return lambda progress: first + (last - first) * progress
+
+
 def _constant(progress: float) -> float:
     return 0.0
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from darts_pt_jax import architecture
 from darts_pt_jax.architecture import Alphas
-from darts_pt_jax.samplers.base import Sampler
+from darts_pt_jax.samplers.base import Sampler, split
 from darts_pt_jax.spaces import SearchSpace
 
 
@@ -16,8 +16,8 @@ def concentrations(alphas: Alphas) -> dict[str, jax.Array]:
 
 def draw(space: SearchSpace, alphas: Alphas, key: jax.Array, level, state) -> dict[str, jax.Array]:
     """A draw for every edge, over its candidates: normalised Gamma variables, differentiable in the alphas."""
-    keys = jax.random.split(key, len(alphas))
-    logs = {kind: jax.random.loggamma(keys[i], row) for i, (kind, row) in enumerate(concentrations(alphas).items())}
+    keys = split(key, alphas)
+    logs = {kind: jax.random.loggamma(keys[kind], row) for kind, row in concentrations(alphas).items()}
     return architecture.mixtures(space, logs)
 
 

@@ -3,23 +3,18 @@
 Alpha steps and weight steps draw anew. Validation, scoring and magnitude use the softmax of the alphas.
 """
 
-from collections.abc import Callable
-
 import jax
 
 from darts_pt_jax import architecture
 from darts_pt_jax.architecture import Alphas, EdgeWeights
-from darts_pt_jax.samplers.base import Sampler
+from darts_pt_jax.samplers.base import Sampler, linear, split
 from darts_pt_jax.spaces import SearchSpace
 
 
 def soft(space: SearchSpace, alphas: Alphas, key: jax.Array, temperature, state) -> dict[str, jax.Array]:
     """A draw of the Gumbel softmax (concrete) distribution [E, O]: softmax((alpha + g) / temperature)."""
-    keys = jax.random.split(key, len(alphas))
-    noisy = {
-        kind: (row + jax.random.gumbel(keys[i], row.shape)) / temperature
-        for i, (kind, row) in enumerate(alphas.items())
-    }
+    keys = split(key, alphas)
+    noisy = {kind: (row + jax.random.gumbel(keys[kind], row.shape)) / temperature for kind, row in alphas.items()}
     return architecture.mixtures(space, noisy)
 
 
@@ -33,14 +28,9 @@ def hard(space: SearchSpace, alphas: Alphas, key: jax.Array, temperature, state)
     return jax.tree.map(straight_through, soft(space, alphas, key, temperature, state))
 
 
-def _falling(temperature: float, temperature_first: float) -> Callable[[float], float]:
-    """The temperature by progress: linear from `temperature_first` to `temperature`."""
-    return lambda progress: temperature_first + (temperature - temperature_first) * progress
-
-
 def snas(temperature: float, temperature_first: float) -> Sampler:
     """SNAS (Xie et al., ICLR 2019): the soft draw; linear cooling from 10 to 1 as DrNAS' authors run it."""
-    return Sampler(sample=soft, schedule=_falling(temperature, temperature_first))
+    return Sampler(sample=soft, schedule=linear(temperature_first, temperature))
 
 
 def gdas(temperature: float, temperature_first: float) -> Sampler:
@@ -50,4 +40,4 @@ def gdas(temperature: float, temperature_first: float) -> Sampler:
     by their weights: the running statistics of all are updated, and the gradient of an alpha that is not drawn is that of the
     soft draw. There it is the gradient of a constant image, which the code adds in place of the operation's output.
     """
-    return Sampler(sample=hard, schedule=_falling(temperature, temperature_first))
+    return Sampler(sample=hard, schedule=linear(temperature_first, temperature))

@@ -15,11 +15,7 @@ from darts_pt_jax.spaces import SearchSpace
 
 def init(space: SearchSpace, key: jax.Array, scale: float) -> Alphas:
     """Alphas [E, O + 1] by cell kind, from N(0, scale^2): the last column has the parameters of the edges (beta)."""
-    keys = jax.random.split(key, len(space.cells))
-    return {
-        kind: scale * jax.random.normal(keys[i], (len(graph.edges), graph.width + 1))
-        for i, (kind, graph) in enumerate(space.cells.items())
-    }
+    return architecture.init_alphas(space, key, scale, more=1)
 
 
 def operations(space: SearchSpace, alphas: Alphas) -> dict[str, jax.Array]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from darts_pt_jax import architecture
 from darts_pt_jax.architecture import EdgeWeights
-from darts_pt_jax.samplers.base import Sampler
+from darts_pt_jax.samplers.base import Sampler, linear, split
 from darts_pt_jax.spaces import SearchSpace
 
 ATTACK_STEPS = 7
@@ -34,20 +34,11 @@ def project(space: SearchSpace, weights: EdgeWeights) -> dict[str, jax.Array]:
 
 def uniform_noise(space: SearchSpace, weights: EdgeWeights, key: jax.Array, epsilon) -> dict[str, jax.Array]:
     """Adds independent noise from U(-epsilon, epsilon) to edge weights, and projects them."""
-    keys = _split(key, weights)
+    keys = split(key, weights)
     noisy = {}
     for kind, row in weights.items():
         noisy[kind] = row + jax.random.uniform(keys[kind], row.shape, minval=-epsilon, maxval=epsilon)
     return project(space, noisy)
-
-
-def _split(key: jax.Array, rows: EdgeWeights) -> dict[str, jax.Array]:
-    return dict(zip(rows, jax.random.split(key, len(rows)), strict=True))
-
-
-def _growing(epsilon: float, epsilon_first: float) -> Callable[[float], float]:
-    """Epsilon by progress: linear from `epsilon_first` to `epsilon`."""
-    return lambda progress: epsilon_first + (epsilon - epsilon_first) * progress
 
 
 def _around(space: SearchSpace, state, key: jax.Array, epsilon) -> tuple[dict, dict]:
@@ -67,7 +58,7 @@ def _uniform(space: SearchSpace, loss: Callable, program: Callable, scan: bool) 
 def _gaussian(space: SearchSpace, loss: Callable, program: Callable, scan: bool) -> Callable:
     @program
     def noisy(state, key: jax.Array, epsilon):
-        keys = _split(key, state.alphas)
+        keys = split(key, state.alphas)
         alphas = {kind: row + epsilon * jax.random.normal(keys[kind], row.shape) for kind, row in state.alphas.items()}
         return architecture.edge_weights(space, alphas, state.decisions)
 
@@ -117,14 +108,14 @@ def _adversarial(space: SearchSpace, loss: Callable, program: Callable, scan: bo
 
 def sdarts_rs(epsilon: float, epsilon_first: float) -> Sampler:
     """SDARTS-RS as both reference codes run it: uniform noise on the softmax."""
-    return Sampler(perturb=_uniform, schedule=_growing(epsilon, epsilon_first))
+    return Sampler(perturb=_uniform, schedule=linear(epsilon_first, epsilon))
 
 
 def sdarts_rs_gaussian(epsilon: float, epsilon_first: float) -> Sampler:
     """SDARTS-RS as the paper writes it: Gaussian noise on the alphas, before the softmax."""
-    return Sampler(perturb=_gaussian, schedule=_growing(epsilon, epsilon_first))
+    return Sampler(perturb=_gaussian, schedule=linear(epsilon_first, epsilon))
 
 
 def sdarts_adv(epsilon: float, epsilon_first: float) -> Sampler:
     """SDARTS-ADV: projected sign-gradient ascent of the training loss."""
-    return Sampler(perturb=_adversarial, schedule=_growing(epsilon, epsilon_first))
+    return Sampler(perturb=_adversarial, schedule=linear(epsilon_first, epsilon))

@@ -14,6 +14,7 @@ from darts_pt_jax.supernet import Supernet
 from experiments.config import plugins
 from experiments.config.schema import flatten, from_flat, of_supernet
 from experiments.config.settings import Settings
+from experiments.config.stored import config_in
 from experiments.engine.directory import differing, stored
 from experiments.engine.torch_source import TorchSource
 from experiments.errors import ConfigError, RunError
@@ -143,9 +144,7 @@ def read_supernet(directory: pathlib.Path, epoch: int = 0) -> tuple[Supernet, di
       ConfigError: it is no run directory, or does not keep that supernet.
       RunError: the run is damaged.
     """
-    if (run := stored(directory)) is None:
-        raise ConfigError(f"{directory}: not a run directory: it has no run.json")
-    config = from_flat(run["config"])
+    config = config_in(directory)
     plugins.load(config.plugins)
     taken = config.changed({"init_from": str(directory), "init_epoch": epoch})
     arrays = Source(Settings(taken, directory, False, None, ())).arrays()
