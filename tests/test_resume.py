@@ -29,9 +29,9 @@ def start(tmp_path_factory):
     for name in ("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"):
         environment[name] = "0"
 
-    def begin(workdir, streams=None, **more):
+    def begin(workdir, streams=None, shell=(), **more):
         pipe = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, **(streams or {})}
-        return subprocess.Popen(command(workdir, {**KEYS, **more}), env=environment, **pipe)
+        return subprocess.Popen([*shell, *command(workdir, {**KEYS, **more})], env=environment, **pipe)
 
     return begin
 
@@ -196,7 +196,7 @@ def test_told_to_stop_it_saves_the_step_and_says_how_to_continue(start, undistur
 @pytest.mark.xdist_group("kill search")
 def test_it_stops_and_saves_whatever_its_streams_are(start, undisturbed, tmp_path):
     workdir = tmp_path / "run"
-    process = start(workdir, {"stderr": None, "preexec_fn": lambda: os.close(2)}, **{"checkpoint.minutes": 0})
+    process = start(workdir, {"stderr": None}, ["sh", "-c", 'exec "$@" 2>&-', "sh"], **{"checkpoint.minutes": 0})
     send(process, workdir, within(0, 0, 2), signal.SIGTERM)
     assert process.returncode == 143 and within(0, 0, 2)(workdir), "the step is saved"
     assert (workdir / "lock").read_text().startswith(f"process {process.pid} on "), "the lock is no stream"

@@ -112,7 +112,7 @@ def test_a_data_set_of_another_kind_is_one_clear_line(tmp_path, name, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     {
-        "digitz": "expected digits, npz, or a tensorflow-datasets name: did you mean digits",
+        "digitz": "expected digits, npz, folder, or a tensorflow-datasets name: did you mean digits",
         "cifarr10": "did you mean cifar10",
         "": "data.source is '', expected",
         "cifar10": r"cifar10 is not prepared in .*data.download=True.*'\.\[prepare\]'.*experiments.prepare cifar10",
