@@ -9,6 +9,7 @@ command line overrides what this file sets. docs/own_data.md is a guide.
 """
 
 import dataclasses
+import functools
 import pathlib
 import statistics
 from collections.abc import Iterator, Sequence
@@ -88,6 +89,7 @@ class Look:
         return min(preset.side, statistics.median_low(min(shape[:2]) for shape in self.shapes))
 
 
+@functools.cache  # a sweep asks for it once a run
 def get_config(argument=""):
     path, preset = _arguments(argument)
     look = _look(path)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from darts_pt_jax.data import folders, pictures, sources
 from darts_pt_jax.data.images import DataError
-from experiments import export, main, predict
+from experiments import export, main, predict, sweep
 from experiments.config import settings
 from tests.test_data import medmnist
 
@@ -171,6 +171,12 @@ def test_the_config_sets_what_depends_on_a_folder(tmp_path, capsys):
     config = config_of(f"{path},accelerator", "--config.search.epochs=3").config
     assert (config.data.size, config.retrain.auxiliary, config.retrain.cutout) == (0, 0, 10)
     assert (config.search.epochs, config.supernet.cells, config.retrain.epochs) == (3, 8, 600)
+
+
+def test_a_sweep_looks_at_the_data_once(tmp_path, capsys):
+    path = pictures_in(tmp_path / "pics", size=(24, 20))
+    asked = sweep.parse([f"--config=configs/own_data.py:{path}", "--seeds=0-1"])
+    assert len(asked.queue) == 6 and capsys.readouterr().out.count("preset cpu") == 1
 
 
 def test_the_config_lets_the_validation_split_of_an_npz_score(tmp_path):
