@@ -11,7 +11,7 @@ from darts_pt_jax.bilevel import Batch
 from experiments.stages import search
 from experiments.training.supernet import Training
 from tests import tiny
-from tests.command import TINY, lines, run, same_results
+from tests.command import REPORTED, TINY, lines, run, same_results
 
 
 def test_the_largest_eigenvalue_is_that_of_the_dense_matrix(rng):
@@ -87,7 +87,7 @@ def test_a_stopped_search_ends_with_the_supernet_to_which_it_returns(tmp_path, m
     for name, values in (("stopped", [1.0, 1.0, 4.0]), ("late", [1.0, 1.0, 1.0, 1.0, 4.0])):
         foretold = iter(values)
         monkeypatch.setattr(Training, "curvature", lambda *_, foretold=foretold: next(foretold))
-        assert run(tmp_path / name, keys) == 0
+        assert run(tmp_path / name, keys, **REPORTED) == 0
         *searched, selected = lines(tmp_path / name, "metrics.jsonl")
         last = len(values)
         assert [m["epoch"] for m in searched] == list(range(1, last + 1)) and searched[-1]["returned_to"] == last - 1

@@ -22,7 +22,7 @@ from experiments import main
 from experiments.config.versions import stamp
 from experiments.engine import locks
 from experiments.errors import ConfigError
-from tests.command import CELL, TINY, arguments, command, digests, lines, recomputed, run, same_results
+from tests.command import CELL, REPORTED, TINY, arguments, command, digests, lines, recomputed, run, same_results
 
 pytestmark = pytest.mark.usefixtures("one_training")
 uses_whole = pytest.mark.xdist_group("whole")
@@ -33,7 +33,7 @@ uses_whole = pytest.mark.xdist_group("whole")
 def whole(tmp_path_factory):
     """A whole run of the tests' space, by one command."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    assert run(workdir, TINY) == 0
+    assert run(workdir, TINY, **REPORTED) == 0
     return workdir
 
 
@@ -74,7 +74,7 @@ def test_times_have_a_separate_file(whole):
 @uses_whole
 def test_repeating_the_command_of_a_finished_run_changes_no_file(whole, capsys):
     before = digests(whole)
-    for argv in (arguments(whole, **TINY), ["main", f"--workdir={whole}"]):  # a run knows its config
+    for argv in (arguments(whole, **{**TINY, **REPORTED}), ["main", f"--workdir={whole}"]):  # a run knows its config
         assert main.main(argv) == 0
         assert (
             capsys.readouterr().out

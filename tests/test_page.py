@@ -29,9 +29,9 @@ from experiments.config.schema import flatten
 from experiments.engine import locks
 from experiments.reporting import cautions, decisions, matrix, measures, page, records, serving
 from experiments.reporting.records import RunRecords
-from tests.command import TINY, digests, lines, run
+from tests.command import REPORTED, TINY, digests, lines, run
 
-KEYS = {**TINY, "data.size": 4, "supernet.channels": 2, "tensorboard": False}
+KEYS = {**TINY, **REPORTED, "data.size": 4, "supernet.channels": 2, "tensorboard": False}
 HARM = "</script><script>document.title='harmed'</script>"
 shared = pytest.mark.xdist_group("page")
 """Marks the tests that share one run."""

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.command import CELL, command
+from tests.command import CELL, REPORTED, command
 from tests.project import ROOT
 
 MAIN = [sys.executable, "-m", "experiments.main"]
@@ -46,7 +46,7 @@ def test_help_needs_neither_jax_nor_what_draws(optimised, without):
 
 
 def test_a_library_that_only_a_report_needs_stops_no_search(without, tmp_path):
-    keys = {**CELL, "search.epochs": 1, "select.method": "random", "tensorboard": False}
+    keys = {**CELL, **REPORTED, "search.epochs": 1, "select.method": "random", "tensorboard": False}
     code, _, err = said(command(tmp_path / "run", keys), env=without(*FOR_REPORTS))
     assert code == 1 and err.count("\n") == 1
     assert err.startswith(

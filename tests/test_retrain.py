@@ -26,7 +26,7 @@ from darts_pt_jax.network import DiscreteCell
 from experiments import export, main, predict
 from experiments.engine.screen import Screen
 from tests import tiny
-from tests.command import TINY, lines, run, same_results, stopping_at
+from tests.command import REPORTED, TINY, lines, run, same_results, stopping_at
 
 SMALL = {"retrain.cells": 3, "retrain.channels": 2, "retrain.epochs": 3, "retrain.batch_size": 50, "retrain.auxiliary": 0.0,
          "retrain.cutout": 3, "data.examples": 130}  # fmt: skip
@@ -203,13 +203,13 @@ def test_it_is_resumed_within_an_epoch_too(retrained, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(training_network.Retraining, "epoch", interrupted)
-        assert run(workdir, KEYS) == 143
-    assert run(workdir, KEYS) == 0
+        assert run(workdir, KEYS, stages="retrain") == 143
+    assert run(workdir, KEYS, stages="retrain") == 0
     assert (workdir / "network.safetensors").read_bytes() == (retrained / "network.safetensors").read_bytes()
 
 
 def test_the_choice_of_a_run_is_retrained_in_its_run_directory(tmp_path):
-    keys = {**TINY, **SMALL, "search.epochs": 1, "select.method": "random", "tensorboard": False}
+    keys = {**TINY, **SMALL, **REPORTED, "search.epochs": 1, "select.method": "random", "tensorboard": False}
     assert run(tmp_path / "run", keys) == 0
     before = (tmp_path / "run" / "report.md").read_text()
     keys["stages"] = "retrain,report"

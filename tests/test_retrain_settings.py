@@ -19,12 +19,12 @@ from experiments import main, predict, sweep
 from experiments.config import settings
 from experiments.stages import report
 from experiments.training import network as retraining
-from tests.command import TINY, command, lines, run
+from tests.command import REPORTED, TINY, command, lines, run
 
 ARCH = "|nor_conv_1x1~0|+|nor_conv_3x3~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
 SMALL = {"retrain.cells": 1, "retrain.channels": 4, "retrain.epochs": 2, "retrain.batch_size": 20, "retrain.auxiliary": 0.0,
          "retrain.cutout": 3, "data.examples": 60, "tensorboard": False}  # fmt: skip
-KEYS = {**SMALL, "genotype": ARCH, "stages": "retrain,report"}
+KEYS = {**SMALL, "genotype": ARCH, "stages": "retrain"}
 
 
 def parsed(**keys):
@@ -90,7 +90,7 @@ def test_rectangular_images_noise_and_bfloat16(tmp_path, capsys):
     np.savez(tmp_path / "own.npz", train_images=pixels[:40], train_labels=labels[:40], test_images=pixels[40:],
              test_labels=labels[40:])  # fmt: skip
     genotype = ARCH.replace("nor_conv_3x3~0", "noise~0")
-    keys = {**SMALL, "genotype": genotype, "stages": "retrain,report", "precision": "bfloat16",
+    keys = {**SMALL, "genotype": genotype, "stages": "retrain", "precision": "bfloat16",
             "data.source": "npz", "data.path": tmp_path / "own.npz", "data.examples": 0}  # fmt: skip
     assert run(tmp_path / "run", keys) == 0
     capsys.readouterr()
@@ -114,12 +114,20 @@ def test_a_run_keeps_the_architecture_that_it_began_with(tmp_path, capsys):
 def test_an_architecture_that_only_json_can_express_is_retrained(tmp_path):
     genotype = Genotype.from_text(ARCH)
     genotype = dataclasses.replace(genotype, outputs={"normal": (1, 3)})
-    assert run(tmp_path / "run", KEYS, genotype=genotype.to_json()) == 0
+    assert run(tmp_path / "run", KEYS, genotype=genotype.to_json(), stages="retrain,report") == 0
     assert genotype.to_json() in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_a_report_that_a_kill_cut_short_is_rewritten(tmp_path, monkeypatch):
-    keys = {**TINY, **SMALL, "retrain.cells": 3, "search.epochs": 1, "select.method": "random", "data.examples": 130}
+    keys = {
+        **TINY,
+        **SMALL,
+        **REPORTED,
+        "retrain.cells": 3,
+        "search.epochs": 1,
+        "select.method": "random",
+        "data.examples": 130,
+    }
     assert run(tmp_path / "run", keys) == 0
     with monkeypatch.context() as patch:
         patch.setattr(report, "write", lambda settings: 1 / 0)
@@ -134,7 +142,7 @@ def test_the_advice_of_a_message_works(tmp_path, capsys):
     assert "lower retrain.learning_rate" in capsys.readouterr().err
     assert run(tmp_path / "run", KEYS) == 0
     assert run(tmp_path / "whole", KEYS) == 0
-    for name in ("metrics.jsonl", "report.md", "retrained.json", "network.safetensors"):
+    for name in ("metrics.jsonl", "retrained.json", "network.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
@@ -214,12 +222,5 @@ def test_a_killed_retraining_ends_like_an_undisturbed_one(tmp_path):
     assert process.wait() == -signal.SIGKILL
     for name in ("killed", "whole"):
         subprocess.run(command(tmp_path / name, keys), stdout=subprocess.DEVNULL, check=True)
-    for name in (
-        "metrics.jsonl",
-        "genotype.json",
-        "report.md",
-        "retrained.json",
-        "network.safetensors",
-        "network.json",
-    ):
+    for name in ("metrics.jsonl", "genotype.json", "retrained.json", "network.safetensors", "network.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

@@ -1,7 +1,6 @@
 """A full disk, a limit on file sizes, a read-only directory: nothing is lost, and the run can end later."""
 
 import contextlib
-import os
 import re
 import resource
 import shutil
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from darts_pt_jax.checkpoints import Checkpoints
-from tests.command import CELL, command, run, same_results
+from tests.command import CELL, REPORTED, command, run, same_results
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits and mounts as these tests do"),
@@ -49,10 +48,10 @@ def whole(tmp_path_factory):
     return workdir
 
 
-def ended(workdir, limit=None):
+def ended(workdir, limit=None, **more):
     """Runs the command in a separate process; returns its exit code, and its last line on stderr."""
     limited = ["prlimit", f"--fsize={limit}"] if limit else []
-    keys = {**KEYS, "compilation_cache": not limit}  # the limit is not meant for the cache's files
+    keys = {**KEYS, "compilation_cache": not limit, **more}  # the limit is not meant for the cache's files
     done = subprocess.run([*limited, *command(workdir, keys)], capture_output=True, text=True)
     assert done.stderr.count("\n") <= 1, done.stderr
     return done.returncode, done.stderr.strip()
@@ -141,8 +140,7 @@ def test_a_directory_without_write_permission_is_reported_at_once(small, whole):
     assert code == 1 and str(place / "run") in said and "Read-only file system" in said
     again("rw")
     shutil.copytree(whole, place / "run")
-    os.remove(place / "run" / "report.md")
     again("ro")
-    code, said = ended(place / "run")
+    code, said = ended(place / "run", **REPORTED)
     assert code == 1 and str(place / "run") in said and "Read-only file system" in said
     np.testing.assert_equal((place / "run" / "genotype.txt").read_bytes(), (whole / "genotype.txt").read_bytes())

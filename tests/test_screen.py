@@ -23,9 +23,9 @@ from experiments.engine.interrupts import Interrupted, Interrupts
 from experiments.engine.run import Unit
 from experiments.engine.screen import Screen
 from experiments.errors import RunError
-from tests.command import CELL, command, lines, run, scalars
+from tests.command import CELL, REPORTED, command, lines, run, scalars
 
-KEYS = {**CELL, "search.alpha": "learned", "search.epochs": 1, "select.interval": 1}
+KEYS = {**CELL, **REPORTED, "search.alpha": "learned", "search.epochs": 1, "select.interval": 1}
 
 
 @pytest.fixture(scope="module")

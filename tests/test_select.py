@@ -9,7 +9,7 @@ from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.spaces import as_lists
 from experiments.engine.sources import read_supernet
 from experiments.errors import ConfigError
-from tests.command import CELL, TINY, digests, lines, recomputed, run, same_results
+from tests.command import CELL, REPORTED, TINY, digests, lines, recomputed, run, same_results
 
 pytestmark = pytest.mark.usefixtures("one_training")
 SEARCHED = {**TINY, "search.epochs": 1, "eval.every": 100}
@@ -29,9 +29,10 @@ def searched(tmp_path_factory):
 def selected(searched, tmp_path):
     def select(**keys):
         workdir = tmp_path / str(len(list(tmp_path.iterdir())))
-        keys = {"stages": "select,report", "init_from": searched, "select.interval": 0, **keys}
+        keys = {"stages": "select", "init_from": searched, "select.interval": 0, **keys}
         assert run(workdir, SEARCHED, **keys) == 0
-        return lines(workdir, "decisions.jsonl"), lines(workdir, "metrics.jsonl"), (workdir / "report.md").read_text()
+        report = (workdir / "report.md").read_text() if "report" in keys["stages"] else ""
+        return lines(workdir, "decisions.jsonl"), lines(workdir, "metrics.jsonl"), report
 
     return select
 
@@ -54,7 +55,7 @@ def test_the_supernet_of_a_run_is_read_in_python(searched, tmp_path):
 
 @share_a_search
 def test_magnitude_and_random_select_from_the_same_search(selected, searched):
-    decisions, _, report = selected(**{"select.method": "magnitude"})
+    decisions, _, report = selected(**{"select.method": "magnitude", "stages": "select,report"})
     assert len(decisions) == 22 and "By magnitude" in report
     weights = lines(searched, "metrics.jsonl")[-1]["edge_weights"]
     for d in decisions:
@@ -116,7 +117,7 @@ def test_single_pairing_tunes_after_every_decision(selected):
 
 def test_fixed_alphas_of_zero_weigh_all_candidates_equally(tmp_path):
     keys = {"search.alpha": "fixed", "search.alpha_init": "zero", "select.order": "reference", "select.interval": 0}
-    assert run(tmp_path / "run", TINY, **{"search.epochs": 1, **keys}) == 0
+    assert run(tmp_path / "run", TINY, **REPORTED, **{"search.epochs": 1, **keys}) == 0
     search, _ = lines(tmp_path / "run", "metrics.jsonl")
     rows = [row for kind in search["edge_weights"].values() for row in kind]
     assert all(row == pytest.approx([1 / len(row)] * len(row)) for row in rows)
@@ -125,7 +126,7 @@ def test_fixed_alphas_of_zero_weigh_all_candidates_equally(tmp_path):
 
 @share_a_search
 def test_magnitude_with_tuning_uses_the_weights_at_each_decision(selected, searched):
-    keys = {"select.method": "magnitude_tuned", "select.interval": 1}
+    keys = {"select.method": "magnitude_tuned", "select.interval": 1, "stages": "select,report"}
     decisions, metrics, report = selected(**keys)
     perturbed, _, _ = selected(**{"select.interval": 1})
     assert "By magnitude_tuned" in report and sum(m["stage"] == "select" for m in metrics) == 11
@@ -147,7 +148,7 @@ def test_magnitude_with_tuning_uses_the_weights_at_each_decision(selected, searc
 
 @share_a_search
 def test_orders_are_selections_with_different_seeds_and_are_counted(selected, tmp_path):
-    keys = {"select.interval": 1, "select.pairing": "single", "select.criterion": "loss"}
+    keys = {"select.interval": 1, "select.criterion": "loss", "stages": "select,report"}
     both, _, report = selected(**keys, **{"select.orders": 2, "select.seed": 6})
     singles = [selected(**keys, **{"select.seed": seed})[0] for seed in (6, 7)]
     for number, single in enumerate(singles, 1):
@@ -221,20 +222,20 @@ def test_selection_from_any_kept_epoch_of_an_unfinished_run_does_not_change_it(t
     before = digests(source)
     for epoch, folder in ((1, "snapshots"), (2, "checkpoints"), (0, "checkpoints")):
         workdir = tmp_path / f"from{epoch}"
-        assert run(workdir, keys, stages="select,report", init_from=source, init_epoch=epoch) == 0
+        assert run(workdir, keys, stages="select", init_from=source, init_epoch=epoch) == 0
         taken = epoch or 3
         theirs, ours = arrays(source, folder, taken), arrays(workdir, "snapshots", taken)
         assert all(np.array_equal(theirs[name], ours[name]) for name in theirs)
         assert lines(workdir, "metrics.jsonl")[:taken] == searched[:taken]
-        assert len(lines(workdir, "decisions.jsonl")) == 6 and (workdir / "report.md").exists()
+        assert len(lines(workdir, "decisions.jsonl")) == 6
     assert digests(source) == before
     assert run(source, keys) == 0, "it continues as if nothing had happened"
     assert run(tmp_path / "whole", keys) == 0
     same_results(source, tmp_path / "whole")
 
-    again = {"stages": "select,report", "init_from": source}
+    again = {"stages": "select", "init_from": source}
     assert run(tmp_path / "later", keys, **again) == 0, "a finished run keeps its last epoch"
-    same = ("decisions.jsonl", "genotype.json", "report.md")
+    same = ("decisions.jsonl", "genotype.json")
     assert all((tmp_path / "later" / n).read_bytes() == (source / n).read_bytes() for n in same)
     capsys.readouterr()
     for changed, message in (

@@ -9,10 +9,10 @@ from darts_pt_jax import __version__, record
 from experiments import report
 from experiments.analysis import __main__ as analysis
 from experiments.config.versions import FORMAT
-from tests.command import CELL, run
+from tests.command import CELL, REPORTED, run
 
 pytestmark = pytest.mark.usefixtures("one_training")
-RANDOM = {**CELL, "search.epochs": 1, "select.method": "random", "tensorboard": False}
+RANDOM = {**CELL, **REPORTED, "search.epochs": 1, "select.method": "random", "tensorboard": False}
 RETRAIN = {"retrain.cells": 1, "retrain.epochs": 1, "retrain.auxiliary": 0.0, "retrain.batch_size": 20}
 
 
