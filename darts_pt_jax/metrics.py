@@ -5,6 +5,7 @@ A batch is any pytree: only `evaluate` and `gradient` functions read it.
 
 from typing import Any, Protocol
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,13 @@ class Metrics(flax.struct.PyTreeNode):
 
     @classmethod
     def of_each(cls, logits: jax.Array, labels: jax.Array) -> "Metrics":
-        """The metrics [B] of each image, from logits [B, classes] and labels [B]."""
+        """The metrics [B] of each image, from logits [B, classes] and labels [B].
+
+        Raises:
+          AssertionError: the shapes are others.
+        """
+        chex.assert_rank([logits, labels], [2, 1])
+        chex.assert_equal_shape_prefix([logits, labels], 1)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         correct = (logits.argmax(-1) == labels).astype(jnp.int32)
         return cls(loss, correct, jnp.ones_like(correct))

@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -204,6 +205,7 @@ class Supernet(nn.Module):
 
     Raises:
       ValueError: a candidate of the space is no operation.
+      AssertionError: in a call, images or edge weights have other shapes.
     """
 
     space: SearchSpace
@@ -236,6 +238,10 @@ class Supernet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, edge_weights: EdgeWeights, batch_statistics: bool) -> jax.Array:
+        chex.assert_rank(images, 4)
+        for kind, graph in self.space.cells.items():
+            message = f"edge weights of the {kind} cell: [edges, candidates]"
+            chex.assert_shape(edge_weights[kind], (len(graph.edges), graph.width), custom_message=message)
         channels = self.channels
         x = ops.Conv(self.space.stem_multiplier * channels, 3, name="stem_conv")(images.astype(self.dtype))
         x = ops.Norm(affine=True, name="stem_norm")(x, batch_statistics)

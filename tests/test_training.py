@@ -1,5 +1,7 @@
 """The programs of training: all forms compute the same, and each program is compiled once."""
 
+import collections
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,13 +10,14 @@ import pytest
 from configs import quickstart
 from darts_pt_jax import architecture
 from darts_pt_jax.data import sources
+from darts_pt_jax.devices import Devices
 from darts_pt_jax.loops import Loop
 from darts_pt_jax.samplers import SAMPLERS, Sampler
 from darts_pt_jax.selection import scoring, strategies
 from experiments.config.schema import frozen
 from experiments.engine.timing import Stopwatch
 from experiments.training.supernet import Regime, Training
-from tests.command import TINY
+from tests.command import CELL, TINY, run
 
 
 def training(**keys):
@@ -124,3 +127,24 @@ def test_a_second_epoch_and_all_edges_of_a_kind_need_no_further_programs(scan):
     _, second = round_of_work(state, 1)
     assert watch.compile_seconds == 0
     assert len(first["loss"]) == len(second["loss"]) and first["loss"] != second["loss"]
+
+
+def test_every_program_of_a_run_is_traced_once(tmp_path, monkeypatch):
+    """chex.assert_max_traces would take the two updates, which are one function's closures, for one."""
+    jit, traces = Devices.jit, collections.Counter()
+
+    def counting(self, function, *args, **options):
+        program = len(traces), getattr(function, "__qualname__", str(function))
+        traces[program] = 0
+
+        def counted(*arguments):
+            traces[program] += 1
+            return function(*arguments)
+
+        return jit(self, counted, *args, **options)
+
+    monkeypatch.setattr(Devices, "jit", counting)
+    keys = {**CELL, "search.alpha": "learned", "stages": "search,select,retrain", "retrain.cells": 1,
+            "retrain.epochs": 2, "retrain.auxiliary": 0}  # fmt: skip
+    assert run(tmp_path / "run", keys) == 0
+    assert sum(traces.values()) >= 8 and max(traces.values()) == 1, traces

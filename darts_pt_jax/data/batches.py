@@ -87,7 +87,7 @@ def independent_indices(key: jax.Array, size: int, steps: int, batch_size: int) 
         taken = (chosen == draws[:, i, None]).any(1)
         return chosen.at[:, i].set(jnp.where(taken, start + i, draws[:, i]))
 
-    return jax.lax.fori_loop(0, batch_size, add, jnp.full((steps, batch_size), -1))
+    return jax.lax.fori_loop(0, batch_size, add, jnp.full((steps, batch_size), -1, jnp.int32))
 
 
 SAMPLING = {"independent": independent_indices, "epoch": epoch_indices}

@@ -7,6 +7,7 @@ weights.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -109,6 +110,10 @@ def make_scorer(evaluate: Evaluate, kind: str, criteria: Sequence[Criterion] = R
         sums, logits, labels = jax.vmap(masked, out_axes=(0, 0, None))(masks)
         unmasked = logits[0] if unmasked is None else unmasked
         values = [jax.vmap(c.measure, (0, None, None))(logits, labels, unmasked) for c in criteria]
+        for c, of_images in zip(criteria, values, strict=True):
+            chex.assert_shape(
+                of_images, logits.shape[:2], custom_message=f"criterion {c.name}: a number for each image"
+            )
         return sums, values, unmasked if any(c.compares for c in criteria) else None
 
     return scorer

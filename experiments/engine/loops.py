@@ -31,8 +31,7 @@ class RunLoop(Loop):
         """
         self.name, self.state, self.steps, self.images = name, state, steps, images
         self._step_done, self._place, self._first = step_done, place, total
-        sums = zip(place["sums"], jax.tree.leaves(total), strict=True)
-        leaves = [np.asarray(values, like.dtype) for values, like in sums]
+        leaves = [_restored(*pair) for pair in zip(place["sums"], jax.tree.leaves(total), strict=True)]
         self.total = jax.tree.unflatten(jax.tree.structure(total), leaves)
 
     def __iter__(self) -> Iterator[int]:
@@ -66,6 +65,12 @@ class RunLoop(Loop):
         sums = self.total.loss, self.total.correct, self.total.images
         loss, correct, images = (np.ravel(leaf)[0].item() for leaf in sums)
         return {"loss": loss / max(images, 1), "accuracy": 100 * correct / max(images, 1)}
+
+
+def _restored(values: Any, like: Any) -> Any:
+    """`values` as an array on the devices of `like`. A step compiles anew for sums that are elsewhere."""
+    array = np.asarray(values, like.dtype)
+    return jax.device_put(array, like.sharding) if isinstance(like, jax.Array) else array
 
 
 def plain(total: Any) -> list:

@@ -170,7 +170,8 @@ class Retraining:
             gradients, metrics, _ = self._gradient(state, again(i), i, step_key, drop_path)
             return [("the training loss", metrics.loss), ("the gradient", gradients)]
 
-        loop = begin("training", state, Metrics.zero(), self.sizes[0] // batch_size, batch_size)
+        total = self.devices.everywhere(Metrics.zero())
+        loop = begin("training", state, total, self.sizes[0] // batch_size, batch_size)
         with explained(tensors, batch_size, "retrain.learning_rate"):
             for i in loop:
                 loop.state, loop.total = self._train_step(
@@ -182,7 +183,8 @@ class Retraining:
         """test_loss and test_accuracy over all test images, with running statistics."""
         size, batch_size = self.sizes[1], self.config.retrain.batch_size
         batch = self._feed.testing(batch_size)
-        loop = begin("test", state, Metrics.zero(), math.ceil(size / batch_size), batch_size)
+        total = self.devices.everywhere(Metrics.zero())
+        loop = begin("test", state, total, math.ceil(size / batch_size), batch_size)
         for i in loop:
             counted = np.arange(i * batch_size, (i + 1) * batch_size) < size
             loop.total = self._test_step(state, loop.total, batch(i), counted, jax.random.fold_in(key, i))

@@ -207,7 +207,7 @@ class Training:
         epoch = Epoch(self.train, train, self.valid, valid, step_key, regime.learning_rate, level, penalty, learns)
         images = (2 if learns else 1) * batch_size
         count, per_step = (1, images * steps) if self.programs.scans else (steps, images)
-        loop = begin("training", state, Metrics.zero(), count, per_step)
+        loop = begin("training", state, self.devices.everywhere(Metrics.zero()), count, per_step)
         with explained(lambda i, state: self.programs.tensors(i, state, epoch), batch_size, "search.learning_rate"):
             for i in loop:
                 if self.programs.scans:
@@ -226,7 +226,7 @@ class Training:
         """
         batch_size = self.config.search.batch_size
         steps = (self.config.eval.images or self.valid.size) // batch_size
-        loop = begin("validation", state, Metrics.zero(), steps, batch_size)
+        loop = begin("validation", state, self.devices.everywhere(Metrics.zero()), steps, batch_size)
         for i in loop:
             indices = self.devices.split(np.arange(i * batch_size, (i + 1) * batch_size))
             loop.total = self._evaluate(state, loop.total, (self.valid, indices, jax.random.fold_in(key, i)))
