@@ -1,6 +1,7 @@
 """Any bytes in a file or an argument give a value or our own error of one line, quickly and with little memory."""
 
 import atexit
+import bz2
 import functools
 import io
 import itertools
@@ -258,7 +259,7 @@ def test_pictures(data):
 
 
 @anything
-@given(st.binary(max_size=300))
-def test_official_files(content):
-    folder = in_file(content, "meta.pickle.pbz2").parent
+@given(st.binary(max_size=300), st.booleans())
+def test_official_files(content, packed):
+    folder = in_file(bz2.compress(content) if packed else content, "meta.pickle.pbz2").parent
     allowed(TableError, nasbench201_files.convert, folder, folder / "table.npz")
