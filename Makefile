@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup quickstart test soak lock
+.PHONY: setup quickstart test test-all soak lock
 
 setup: .venv/installed
 
@@ -18,7 +18,10 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: test
+	$(BIN)/python -m pytest -m slow
 
 soak: setup
 	DARTS_PT_SOAK=1 $(BIN)/python -m pytest -rP tests/test_kills.py tests/test_resume.py tests/test_damage.py tests/test_soak.py tests/test_parsers.py tests/test_notebook.py tests/test_methods.py

@@ -26,7 +26,7 @@ from experiments.reporting import measures
 from tests import tiny
 from tests.command import TINY, digests, lines, run, stopping_at
 
-pytestmark = pytest.mark.usefixtures("one_training")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_training")]
 
 PAIR = SearchSpace(
     name="pair",

@@ -53,6 +53,7 @@ def test_a_peer_that_fails_or_is_another_network_is_an_error_of_one_line():
         measure.column([measure.ask(answers(score_s=None))], "score_s")
 
 
+@pytest.mark.slow
 def test_a_command_prints_a_table_and_writes_the_same_rows(tmp_path, capsys, monkeypatch):
     """`benchmarks.steps` with our own program as the peer."""
     from benchmarks import steps
@@ -83,6 +84,7 @@ def test_a_command_that_cannot_measure_ends_with_one_line(tmp_path, monkeypatch)
         assert message in failure.value.code
 
 
+@pytest.mark.slow
 def test_the_cost_model_predicts_every_phase(tmp_path, capsys, monkeypatch):
     keys = ("space=tiny", "supernet.cells=1", "data.examples=130", "search.epochs=1", "search.batch_size=32",
             "select.restrict_every=8")  # fmt: skip
@@ -102,6 +104,7 @@ def test_the_cost_model_predicts_every_phase(tmp_path, capsys, monkeypatch):
 CASES = [{"eval.every": 2, "select.interval": 1}, {"select.mask_batch": 2, "select.orders": 2}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", CASES, ids=str)
 def test_the_cost_model_counts_the_images_that_a_run_sees(tmp_path, keys):
     keys = {**TINY, "select.restrict_every": 8, **keys}

@@ -4,6 +4,8 @@ import os
 import pty
 import subprocess
 
+import pytest
+
 from experiments.engine import screen
 from tests.command import CELL, command, run, same_results, same_state
 
@@ -27,6 +29,7 @@ def on_a_terminal(args):
     return said.decode()
 
 
+@pytest.mark.slow
 def test_printing_and_saving_change_no_bit(tmp_path, monkeypatch, capsys):
     rarely, often = tmp_path / "rarely", tmp_path / "often"
     assert run(rarely, CELL, **{"checkpoint.minutes": 1e6, "tensorboard": False}) == 0

@@ -12,6 +12,7 @@ from tests.command import TINY, run
 SHARDED = pathlib.Path(__file__).with_name("sharded.py")
 
 
+@pytest.mark.slow
 def test_on_eight_devices():
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}

@@ -42,7 +42,7 @@ OF_RUN = ("Operation", "Space", "Criterion", "Sampler", "Data source")
 SMALL = {"search.epochs": 1, "data.examples": 130, "search.alpha_init": "zero", "select.interval": 0, "select.images": 64, "report.latency": False,
          "tensorboard": False}  # fmt: skip
 
-pytestmark = [pytest.mark.xdist_group("extending"), pytest.mark.usefixtures("place")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("extending"), pytest.mark.usefixtures("place")]
 
 
 def blocks(section):

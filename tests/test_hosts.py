@@ -42,6 +42,7 @@ class Hosts:
         return [process.returncode for process in self.processes], *zip(*said, strict=True)
 
 
+@pytest.mark.slow
 def test_two_hosts_one_stopped_or_lost_end_like_one_host_with_two_devices(tmp_path):
     """A signal to one host, or the loss of either, ends both; the same command then continues."""
     workdir = tmp_path / "run"

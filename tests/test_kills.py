@@ -8,6 +8,8 @@ import pytest
 
 from tests.command import SOAK, TINY, command, lines, same_results, same_state
 
+pytestmark = pytest.mark.slow
+
 KILLS = 30 if SOAK else 1
 
 KEYS = {

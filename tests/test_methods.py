@@ -18,7 +18,7 @@ from experiments.config.schema import Config
 from experiments.engine.screen import Screen
 from tests.command import SOAK, TINY, lines, recomputed, run, stopping_at
 
-pytestmark = pytest.mark.usefixtures("one_training")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_training")]
 
 
 def smaller(space, nodes):

@@ -97,6 +97,7 @@ def said(notebook, name):
     return "".join(output.text for output in cell.outputs if output.output_type == "stream")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [8, 1] if SOAK else [8])
 def test_all_cells_run(notebook, execute, devices, tmp_path):
     digits = sources.digits()
@@ -119,6 +120,7 @@ def test_all_cells_run(notebook, execute, devices, tmp_path):
     assert f'srcdoc="{html.escape(framed)}"' in page["text/html"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "parameters", "message"),
     [
@@ -135,6 +137,7 @@ def test_a_failure_stops_the_notebook(notebook, execute, cell, parameters, messa
     assert [i for i, one in enumerate(notebook.cells) if one.get("execution_count")][-1] == failed
 
 
+@pytest.mark.slow
 def test_a_jax_that_is_too_old_stays_and_is_named(notebook, execute, environment):
     (environment / "jax-0.4.33.dist-info").mkdir()
     (environment / "jax-0.4.33.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: jax\nVersion: 0.4.33\n")

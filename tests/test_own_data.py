@@ -205,6 +205,7 @@ def test_a_wrong_path_is_one_clear_line(argument, message, capsys):
     assert message in error and error.count("\n") == 1 and "Error:" not in error
 
 
+@pytest.mark.slow
 def test_from_a_folder_of_pictures_to_a_network_that_names_classes(tmp_path, capsys):
     digits = sources.digits()
     for split, images, labels in (("train", digits.train_images, digits.train_labels),

@@ -119,6 +119,7 @@ def pictures(tmp_path):
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("own")
 def test_the_example_selects_by_its_own_method_and_by_others(custom, tmp_path):
     assert "By sampled:" in (custom / "run" / "report.md").read_text()
@@ -131,6 +132,7 @@ def test_the_example_selects_by_its_own_method_and_by_others(custom, tmp_path):
     assert "By perturbation:" in (tmp_path / "again" / "report.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("own")
 def test_every_command_knows_the_plugins_of_a_run(custom, pictures, tmp_path):
     file = f"{custom}/my_space.py"
@@ -147,6 +149,7 @@ def test_every_command_knows_the_plugins_of_a_run(custom, pictures, tmp_path):
         assert done.returncode == 0, (arguments, done.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("own")
 def test_the_command_on_the_page_makes_such_a_run(custom, tmp_path):
     from experiments.reporting import records
@@ -158,6 +161,7 @@ def test_the_command_on_the_page_makes_such_a_run(custom, tmp_path):
     assert done.returncode == 0 and "supernet       gated, 3 cells" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("own")
 def test_a_plugin_that_has_moved_is_named_again(custom, pictures, tmp_path):
     shutil.copytree(custom / "run", tmp_path / "run")

@@ -11,6 +11,8 @@ import pytest
 
 from tests.command import REPORTED, SOAK, command, same_results, same_state, scalars
 
+pytestmark = pytest.mark.slow
+
 KEYS = {
     "space": "cell",
     "data.examples": 400,

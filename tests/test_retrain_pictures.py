@@ -16,6 +16,8 @@ from experiments import main, predict
 from experiments.engine.screen import Screen
 from tests.command import stopping_at
 
+pytestmark = pytest.mark.slow
+
 SIDE, CLASSES = 64, ("green", "red", "violet")
 
 

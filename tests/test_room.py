@@ -14,6 +14,7 @@ from darts_pt_jax.checkpoints import Checkpoints
 from tests.command import CELL, REPORTED, command, run, same_results
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits and mounts as these tests do"),
     pytest.mark.usefixtures("one_training"),
 ]

@@ -11,7 +11,7 @@ from experiments.engine.sources import read_supernet
 from experiments.errors import ConfigError
 from tests.command import CELL, REPORTED, TINY, digests, lines, recomputed, run, same_results
 
-pytestmark = pytest.mark.usefixtures("one_training")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_training")]
 SEARCHED = {**TINY, "search.epochs": 1, "eval.every": 100}
 share_a_search = pytest.mark.xdist_group("search")
 """Marks the tests that select from one search."""

@@ -20,6 +20,7 @@ def resident():
     return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 def test_decision_cycles_leave_nothing_behind(tmp_path, monkeypatch):
     if not os.path.exists("/proc/self/statm"):
         pytest.skip("it reads /proc")

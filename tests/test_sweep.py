@@ -41,6 +41,7 @@ def records(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("sweep")
 def test_the_table_has_every_seed_mean_deviation_and_best_of_every_selection(done):
     workdir, _ = done
@@ -58,6 +59,7 @@ def test_the_table_has_every_seed_mean_deviation_and_best_of_every_selection(don
     assert search[0] == search[1], "the selections share the supernet"
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("sweep")
 def test_finished_runs_are_skipped_and_missing_ones_are_run(done):
     workdir, printed = done
@@ -72,6 +74,7 @@ def test_finished_runs_are_skipped_and_missing_ones_are_run(done):
     assert os.stat(workdir / "seed0" / "run.json").st_mtime_ns == before.st_mtime_ns
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
     workdir = tmp_path / "sweep"
     (workdir / "seed1-random").mkdir(parents=True)
@@ -121,6 +124,7 @@ def killed_in_its_search(workdir):
     return execute
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("sweep")
 def test_a_killed_sweep_gives_the_same_table(done, tmp_path):
     workdir = tmp_path / "sweep"
@@ -189,6 +193,7 @@ def test_fixed_alphas_are_not_selected_by_magnitude():
     assert asked.commands["random"][3].config.init_from == str(pathlib.Path.cwd() / asked.workdir / "seed3")
 
 
+@pytest.mark.slow
 def test_architectures_are_retrained_side_by_side(tmp_path, capsys):
     arch = "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
     (tmp_path / "pools.txt").write_text(arch.replace("nor_conv_1x1", "avg_pool_3x3"))
