@@ -54,7 +54,7 @@ def programs(training: Training, state: SearchState, meter: Meter) -> dict[str, 
         batch = training.valid, valid[0], key
         seconds[kind] = meter.seconds(functools.partial(training.scorer(kind), state.variables, weights, masks, batch))
     epoch = Epoch(training.train, train, training.valid, valid, key, 0.025, 0.0)
-    current = state, Metrics.zero()
+    current = state, training.devices.everywhere(Metrics.zero())
 
     def step():
         nonlocal current

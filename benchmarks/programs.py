@@ -144,7 +144,7 @@ def step(training: Training, state: SearchState, args: argparse.Namespace, meter
     valid = training.indices(keys[1], training.valid, "independent", 1 + meter.runs)
     split = training.devices.split
     epoch = Epoch(training.train, split(train), training.valid, split(valid), keys[2], 0.025, 0.0)
-    number, current = iter(range(1 + meter.runs)), (state, Metrics.zero())
+    number, current = iter(range(1 + meter.runs)), (state, training.devices.everywhere(Metrics.zero()))
 
     def run():
         nonlocal current
