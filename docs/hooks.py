@@ -117,9 +117,9 @@ def folder_page(path: str) -> str:
 @functools.cache
 def commands() -> str:
     """The page of all commands, from their help."""
-    names = sorted(file.stem for file in (ROOT / "experiments").glob("*.py") if '"__main__"' in file.read_text())
+    found = {file.stem for file in (ROOT / "experiments").glob("*.py") if '"__main__"' in file.read_text()}
     parts = ["# Commands", "This page is made from the help of the commands. Each has `--help` and `--version`."]
-    for name in (*names, "analysis"):
+    for name in ("main", *sorted(found - {"main"}), "analysis"):
         said = help_of(name)
         parts += [f"## experiments.{name}", block(said.partition("\nKeys, with the defaults")[0])]
         if name == "main":
@@ -168,6 +168,7 @@ def api() -> str:
 def tutorial(text: str) -> dict[str, str | bytes]:
     """The page of the tutorial, executed, and its pictures."""
     notebook = nbformat.reads(text, as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT)}}).execute()
+    quiet = {"extra_arguments": ["--log-level=40"], "coalesce_streams": True}
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT)}}, **quiet).execute()
     page, resources = MarkdownExporter().from_notebook_node(notebook)
     return {"tutorial.md": page, **resources["outputs"]}
