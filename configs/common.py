@@ -1,7 +1,7 @@
 """The defaults of every config file, and settings that several config files share.
 
 A config file calls `get_config` and changes values. The defaults are DARTS-PT on CIFAR-10 as the reference code runs it.
-docs/keys.md says what every key means; experiments/config/keys.py defines the keys.
+docs/reference/keys.md says what every key means; experiments/config/keys.py defines the keys.
 """
 
 import dataclasses

@@ -5,7 +5,7 @@
 
 PATH is a folder with a folder of pictures for each class, the same with train/ and test/ or val/ above them, or an npz.
 The preset `cpu` (the default) takes minutes on two cores; `accelerator` is the reference code's protocol. A key on the
-command line overrides what this file sets. docs/own_data.md is a guide.
+command line overrides what this file sets. docs/guides/own_data.md is a guide.
 """
 
 import dataclasses

@@ -8,7 +8,7 @@
 
 FILE is NAS-Bench-201-v1_0-e61699.pth or -v1_1-096897.pth (needs torch), or the unpacked folder NATS-tss-v1_0-3ffb9-simple.
 
-ARCH is an arch string, another notation of docs/notations.md, or a file such as a run's genotype.json.
+ARCH is an arch string, another notation of docs/reference/notations.md, or a file such as a run's genotype.json.
 
 Exit codes: 0 done, 1 failed, 2 a setting or a file is wrong.
 """

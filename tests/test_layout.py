@@ -1,4 +1,4 @@
-"""The direction of imports between the packages, as docs and README draw it. Imports inside functions count."""
+"""The direction of imports between the packages, as docs/contributing.md draws it. Imports inside functions count."""
 
 import ast
 import functools

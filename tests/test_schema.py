@@ -59,7 +59,8 @@ def test_every_entry_is_complete():
 def test_the_reference_page_is_current():
     command = [sys.executable, "-m", "experiments.config.reference"]  # a process without the tests' spaces
     page = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert (ROOT / "docs" / "keys.md").read_text() == page, "python -m experiments.config.reference > docs/keys.md"
+    stored = (ROOT / "docs" / "reference" / "keys.md").read_text()
+    assert stored == page, "python -m experiments.config.reference > docs/reference/keys.md"
 
 
 def test_the_words_of_a_key_name_the_rows_of_its_table():

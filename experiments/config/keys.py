@@ -1,8 +1,8 @@
 """Every key of a config: one entry each. The defaults are DARTS-PT on CIFAR-10 as the reference code runs it.
 
-From an entry follow the default (configs/common.py), the check of its value, `--help`, docs/keys.md, whether a run
-directory accepts another value, and what comparisons leave out of account (schema.py). A new key is an entry here and
-its use. The docstring of a section introduces it on the reference page.
+From an entry follow the default (configs/common.py), the check of its value, `--help`, docs/reference/keys.md, whether
+a run directory accepts another value, and what comparisons leave out of account (schema.py). A new key is an entry here
+and its use. The docstring of a section introduces it on the reference page.
 """
 
 import dataclasses

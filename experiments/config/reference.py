@@ -1,4 +1,4 @@
-"""What `--help` and docs/keys.md say of the keys: `python -m experiments.config.reference` prints the latter."""
+"""What `--help` and docs/reference/keys.md say of the keys. `python -m experiments.config.reference` prints the page."""
 
 import dataclasses
 import pathlib
@@ -72,7 +72,7 @@ def _help_of(key: Key) -> str:
 
 
 def page() -> str:
-    """docs/keys.md."""
+    """docs/reference/keys.md."""
     sections = {field.name: field.type for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)}
     top = [key for name, key in KEYS.items() if "." not in name]
     parts = [
