@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.selection.methods import drawn
+from darts_pt_jax.selection.ties import FIRST, rule_of
 
 WITHIN_NOISE = 2.0
 """A lead below this many standard errors is within noise."""
@@ -51,9 +52,18 @@ class Contest(NamedTuple):
 def is_tie(record: Mapping) -> bool:
     """Whether the operation of a recorded decision was chosen by a tie: another eligible candidate was as good.
 
-    The first of the tied candidates is chosen. A choice at random is no tie.
+    `ties.rule_of` decided it. A choice at random is no tie.
     """
     return record["type"] == "operation" and record["margin"] == 0 and len(record["eligible"]) > 1 and not drawn(record)
+
+
+def tie_words(record: Mapping) -> str:
+    """Says that a recorded decision, or a pass of it, was a tie, and which rule decided it; "" if it was none.
+
+    Ties that went to the first are named for operations only.
+    """
+    rules = {rule_of(one).name for one in (record, *record.get("passes", ()))} - {FIRST.name}
+    return f"a tie, by {', '.join(sorted(rules))}" if rules else "a tie" if is_tie(record) else ""
 
 
 def excess(scores: Mapping, one: int | None, other: int | None, criterion: Criterion) -> tuple[float, float | None]:

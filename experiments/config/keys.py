@@ -198,6 +198,11 @@ class Select:
         "leave_one_out", one_of("darts_pt_jax.selection.strategies:TOPOLOGIES"),
         "How a node's inputs are chosen: leave_one_out (reference code); single_ranking (paper, Algorithm 2).",
     )  # fmt: skip
+    ties: str = _select(
+        "first", one_of("darts_pt_jax.selection.ties:TIES"),
+        "What decides between removals that score alike: first (reference code: the first operation is kept, the last input "
+        "is dropped); loss (its rise); multiply_adds (the operation with fewer).",
+    )  # fmt: skip
     bn: str = _select(
         "batch",
         one_of("batch", "running"),

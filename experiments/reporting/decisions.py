@@ -24,6 +24,7 @@ class Verdict:
       error: the paired standard error of the lead; "" if it was not recorded.
       unit: what the lead counts.
       says: "clear", "within noise", or "error not recorded".
+      by: the rule of `select.ties` that decided a tie; "" for the first of the tied ones.
     """
 
     choice: str
@@ -32,6 +33,7 @@ class Verdict:
     error: str = ""
     unit: str = ""
     says: str = "clear"
+    by: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +135,7 @@ def _verdict(record: Mapping, contest: Contest, names: Sequence[str]) -> Verdict
         error="" if contest.error is None else f"{contest.error:.2g}",
         unit=unit,
         says={True: "within noise", False: "clear", None: "error not recorded"}[contest.within_noise],
+        by=contest.scores.get("ties", ""),
     )
 
 

@@ -15,6 +15,7 @@ from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.methods import METHODS, Method
 from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.selection.strategies import STRATEGIES, TOPOLOGIES
+from darts_pt_jax.selection.ties import TIES
 from darts_pt_jax.spaces import SPACES, SearchSpace, from_lists
 from experiments.config.schema import Config, seed_of
 from experiments.engine.run import Run
@@ -142,8 +143,8 @@ def decide(run: Run, state: SearchState, order: int, number: int, target: Target
 
 def _doubt(decision: dict) -> str:
     """A word for the screen about a decision that the images do not support."""
-    if certainty.is_tie(decision):
-        return "a tie"
+    if tie := certainty.tie_words(decision):
+        return tie
     return "within noise" if any(contest.within_noise for contest in certainty.contests(decision)) else ""
 
 
@@ -161,7 +162,7 @@ def _by_scores(
 
     return perturbation.decide(
         score, run.training.space, target, CRITERIA[select.criterion], TOPOLOGIES[select.topology],
-        barred if select.none_is_candidate else ("none",), STRATEGIES[select.strategy],
+        barred if select.none_is_candidate else ("none",), STRATEGIES[select.strategy], TIES[select.ties], state.decisions,
     )  # fmt: skip
 
 
