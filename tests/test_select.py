@@ -84,6 +84,20 @@ def test_statistics_augmentation_and_the_number_of_masks_at_once(selected):
 
 
 @share_a_search
+def test_a_race_takes_the_choices_of_full_scoring(selected):
+    running = {"select.bn": "running"}
+    base, _, _ = selected(**running)
+    raced, _, report = selected(**running, **{"select.race": 0.9})
+    assert [d["choice"] for d in raced] == [d["choice"] for d in base]
+    for ours, full in zip(raced, base, strict=True):
+        for one, other in zip(ours.get("passes", [ours]), full.get("passes", [full]), strict=True):
+            assert one["raced"]["of"] == other["images"] and max(one["raced"]["images"]) == one["images"]
+            if one["images"] == other["images"]:
+                assert one["baseline"]["correct"] == other["baseline"]["correct"]
+    assert "Scorings were raced" in report
+
+
+@share_a_search
 def test_criterion_and_single_ranking(selected):
     decisions, _, _ = selected(**{"select.criterion": "loss", "select.topology": "single_ranking"})
     assert all(recomputed(d) == d["choice"] for d in decisions) and {d["criterion"] for d in decisions} == {"loss"}

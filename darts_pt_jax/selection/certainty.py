@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.selection.methods import drawn
+from darts_pt_jax.selection.racing import finalists
 from darts_pt_jax.selection.ties import FIRST, rule_of
 
 WITHIN_NOISE = 2.0
@@ -21,7 +22,7 @@ class Contest(NamedTuple):
     Attributes:
       scores: the record of the scoring, as `scoring.Score` returns it.
       winner: position of the operation kept, or of the edge dropped.
-      runner_up: position of the next best choice, or None if there was no other.
+      runner_up: position of the next best choice, or None if there was no other; of a race, of those that left last.
       lead: by how much the winner is ahead, in units of the criterion; 0 is a tie.
       error: paired standard error of `lead`, or None if it was not recorded.
       smallest_lead: the smallest possible lead: one image, or 0 for a criterion that does not count.
@@ -66,6 +67,34 @@ def tie_words(record: Mapping) -> str:
     return f"a tie, by {', '.join(sorted(rules))}" if rules else "a tie" if is_tie(record) else ""
 
 
+def seen_by(scores: Mapping, position: int) -> tuple[int, Mapping]:
+    """How many images a mask was scored on, and the unmasked supernet's values on these."""
+    if "raced" not in scores:
+        return scores["images"], scores["baseline"]
+    raced = scores["raced"]
+    return raced["images"][position], {name: values[position] for name, values in raced["baseline"].items()}
+
+
+def effort(record: Mapping) -> tuple[int, int]:
+    """How many images a recorded decision scored, over all removals, and how many it would have scored without a race."""
+    done = full = 0
+    for scores in record.get("passes", [record]):
+        if "baseline" in scores:
+            count = len(scores["loss"])
+            raced = scores.get("raced", {"images": [scores["images"]] * count, "of": scores["images"]})
+            done, full = done + sum(raced["images"]), full + raced["of"] * count
+    return done, full
+
+
+def race_words(record: Mapping) -> str:
+    """Says how many images a raced decision looked at, such as "raced: 1,920 of 4,992 images"; "" if it was no race."""
+    raced = [scores for scores in record.get("passes", [record]) if "raced" in scores]
+    if not raced:
+        return ""
+    images, of = sum(scores["images"] for scores in raced), sum(scores["raced"]["of"] for scores in raced)
+    return f"raced: {images:,} of {of:,} images"
+
+
 def excess(scores: Mapping, one: int | None, other: int | None, criterion: Criterion) -> tuple[float, float | None]:
     """How much more the removal of `one` hurts than the removal of `other`, with the paired standard error.
 
@@ -75,15 +104,18 @@ def excess(scores: Mapping, one: int | None, other: int | None, criterion: Crite
 
     Args:
       scores: the record of a scoring.
-      one, other: positions of masks; None stands for the unmasked supernet.
+      one, other: positions of masks; None stands for the unmasked supernet. Of a race, two masks must have seen the same
+        images.
       criterion: what to compare.
 
     Returns:
       The difference, and its standard error, which is None if `paired` was not recorded.
     """
     name, sign = criterion.record, 1 if criterion.rises else -1
-    first, second = (scores["baseline"][name] if i is None else scores[name][i] for i in (one, other))
-    difference, n = sign * (first - second), scores["images"]
+    seen = [i for i in (one, other) if i is not None]
+    n, unmasked = seen_by(scores, seen[0]) if seen else (scores["images"], scores["baseline"])
+    first, second = (unmasked[name] if i is None else scores[name][i] for i in (one, other))
+    difference = sign * (first - second)
     if "paired" not in scores:
         return difference, None
     row, column = (0 if i is None else i + 1 for i in (one, other))
@@ -101,12 +133,13 @@ def contests(record: Mapping) -> list[Contest]:
         harm = criterion.harms(scores).tolist()
         if "removed" in scores:
             winner = scores["edges"].index(scores["removed"])
-            rest = [i for i in range(len(harm)) if i != winner]
+            rest = [i for i in finalists(scores, range(len(harm))) if i != winner]
             runner_up = min(rest, key=harm.__getitem__, default=None)
             order = runner_up, winner
         else:
             winner = record["choice_index"]
-            runner_up = max((i for i in record["eligible"] if i != winner), key=harm.__getitem__, default=None)
+            rest = [i for i in finalists(scores, record["eligible"]) if i != winner]
+            runner_up = max(rest, key=harm.__getitem__, default=None)
             order = winner, runner_up
         lead, error = (0, None) if runner_up is None else excess(scores, *order, criterion)
         found.append(Contest(scores, winner, runner_up, lead, error, criterion.smallest_lead))

@@ -11,6 +11,7 @@ from darts_pt_jax.architecture import Alphas, Decisions
 from darts_pt_jax.metrics import Evaluate
 from darts_pt_jax.samplers.base import Sampler
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
+from darts_pt_jax.selection.racing import finalists
 from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.selection.scoring import Score, criteria_with, make_score, make_scorer
 from darts_pt_jax.selection.strategies import (
@@ -49,7 +50,9 @@ def decide_operation(
 
     eligible = [i for i, name in enumerate(candidates) if name not in barred]
     scores = score(strategy.masks(space, kind, edge))
-    choice, margin, tie = settled(ties, strategy.choose, criterion.harms(scores), eligible, scores, costs)
+    choice, margin, tie = settled(
+        ties, strategy.choose, criterion.harms(scores), finalists(scores, eligible), scores, costs
+    )
     named = ({} if strategy is LEAVE_ONE_OUT else {"strategy": strategy.name}) | tie
     return {
         "type": "operation", "kind": kind, "edge": edge, "candidates": candidates, "eligible": eligible,
@@ -86,8 +89,8 @@ def decide_topology(
     while space.inputs_per_node is not None and len(remaining) > space.inputs_per_node:
         if scores is None or topology.rescores:
             scores = score(without_edges(space, kind, remaining))
-        every = range(len(remaining))
-        removed, margin, tie = settled(ties, least_harmful, criterion.harms(scores), every, scores, costs)
+        last = finalists(scores, range(len(remaining)))
+        removed, margin, tie = settled(ties, least_harmful, criterion.harms(scores), last, scores, costs)
         passes.append({"edges": list(remaining), **scores, "removed": remaining.pop(removed), "margin": margin, **tie})
         scores = _without(scores, removed)
     return {

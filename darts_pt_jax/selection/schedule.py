@@ -91,6 +91,13 @@ def decision_points(space: SearchSpace, order: str, pairing: str, rng: np.random
     return points
 
 
+def scorings(space: SearchSpace) -> int:
+    """How many scorings a selection by perturbation makes at most: one for each edge, and one for each input dropped."""
+    edges = sum(len(graph.edges) for graph in space.cells.values())
+    nodes = [(graph, node) for kind, graph in space.cells.items() for node in space.choosable_nodes(kind)]
+    return edges + sum(len(graph.incoming(node)) - (space.inputs_per_node or 0) for graph, node in nodes)
+
+
 def _one_by_one(rounds: Sequence[list[Target]], order: str, rng: np.random.RandomState) -> list[list[Target]]:
     flat = [[target] for together in rounds for target in together]
     return [flat[i] for i in rng.permutation(len(flat))] if order == "random" else flat

@@ -203,6 +203,11 @@ class Select:
         "What decides between removals that score alike: first (reference code: the first operation is kept, the last input "
         "is dropped); loss (its rise); multiply_adds (the operation with fewer).",
     )  # fmt: skip
+    race: float = _select(
+        0.0, SHARE, "Racing: removals leave a scoring early, and with this probability (such as 0.95) all choices of the run "
+        "are those of full scoring; 0: off. For select.criterion=acc; see docs/certainty.md.",
+        programs=False,
+    )  # fmt: skip
     bn: str = _select(
         "batch",
         one_of("batch", "running"),

@@ -161,6 +161,7 @@ def _check_select(config: Config, space: SearchSpace):
         raise ConfigError(f"select.orders is {select.orders}, but select.method={select.method!r} has no order")
     if method.greedy:
         _check_sgas(config, space)
+    _check_race(config)
     if (last := seed_of(config, "select") + select.orders - 1) >= 2**32:
         raise ConfigError(
             f"select.orders is {select.orders}, which leads to the seed {last}, expected at most {2**32 - 1}"
@@ -176,6 +177,26 @@ def _check_select(config: Config, space: SearchSpace):
             schedule.parse_order(select.order, space)
         except ValueError as error:
             raise ConfigError(f"select.order: {error}") from None
+
+
+def _check_race(config: Config):
+    select = config.select
+    if not select.race:
+        return
+    needed = {
+        "criterion": ("acc", "the bound needs outcomes between two limits"),
+        "strategy": ("leave_one_out", "the others do not compare single removals"),
+        "topology": ("leave_one_out", "a ranking needs the full scores of all inputs"),
+    }
+    if not METHODS[select.method].scores:
+        raise ConfigError(
+            f"select.race stops scoring early, but select.method={select.method!r} scores nothing: set it to 0"
+        )
+    for name, (only, why) in needed.items():
+        if getattr(select, name) != only:
+            raise ConfigError(
+                f"select.race is for select.{name}={only!r}, got {getattr(select, name)!r} ({why}): set one of them"
+            )
 
 
 def _check_sgas(config: Config, space: SearchSpace):

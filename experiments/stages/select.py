@@ -13,6 +13,7 @@ from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.selection import certainty, direct, perturbation, schedule, scoring, sgas
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.methods import METHODS, Method
+from darts_pt_jax.selection.racing import Race
 from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.selection.strategies import STRATEGIES, TOPOLOGIES
 from darts_pt_jax.selection.ties import TIES
@@ -134,8 +135,8 @@ def decide(run: Run, state: SearchState, order: int, number: int, target: Target
         chosen = f"edge {decision['edge']} -> {decision['choice']}"
     else:
         chosen = f"node {decision['node']} keeps edges {', '.join(map(str, decision['choice']))}"
-    if doubt := _doubt(decision):
-        chosen += f" ({doubt})"
+    for remark in filter(None, (_doubt(decision), certainty.race_words(decision))):
+        chosen += f" ({remark})"
     accuracy = perturbation.baseline_accuracy(decision)
     run.say(({} if accuracy is None else {"baseline": accuracy}) | {target.kind: chosen})
     return state.replace(decisions=state.decisions.apply(decision))
@@ -153,20 +154,34 @@ def _by_scores(
 ) -> dict:
     """Decides by what the supernet loses under masks; never chooses a `barred` operation."""
     select = run.config.select
+    barred = barred if select.none_is_candidate else ("none",)
     key = jax.random.fold_in(run.key("select", "score", order), number)
     passes = itertools.count()
 
     def score(masks: np.ndarray) -> dict:
         pass_key = key if target.type == "operation" else jax.random.fold_in(key, next(passes))
-        return _score(run, state, target.kind, pass_key, masks)
+        return _score(run, state, target.kind, pass_key, masks, _race(run, target, len(masks), barred))
 
     return perturbation.decide(
         score, run.training.space, target, CRITERIA[select.criterion], TOPOLOGIES[select.topology],
-        barred if select.none_is_candidate else ("none",), STRATEGIES[select.strategy], TIES[select.ties], state.decisions,
+        barred, STRATEGIES[select.strategy], TIES[select.ties], state.decisions,
     )  # fmt: skip
 
 
-def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.ndarray) -> dict:
+def _race(run: Run, target: Target, masks: int, barred: Sequence[str]) -> Race | None:
+    """How a scoring of so many masks is raced, if at all; the error is split over all scorings of the run."""
+    select, space = run.config.select, run.training.space
+    if not select.race:
+        return None
+    is_operation, eligible = target.type == "operation", list(range(masks))
+    if is_operation:
+        candidates = space.cells[target.kind].edges[target.number].candidates
+        eligible = [i for i, name in enumerate(candidates) if name not in barred]
+    error = (1 - select.race) / (select.orders * schedule.scorings(space))
+    return Race(error, select.bn == "running", is_operation, eligible)
+
+
+def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.ndarray, race: Race | None) -> dict:
     """Scores `masks` [K, E, O] on images, crops and noise that `key` draws."""
     training, select, batch_size = run.training, run.config.select, run.config.search.batch_size
     steps = (select.images or training.valid.size) // batch_size
@@ -175,9 +190,10 @@ def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.nd
     batches = [(training.valid, *b) for b in zip(indices, jax.random.split(batch_key, steps), strict=True)]
     weights = training.sampler.weights(training.space, state.alphas, state.decisions)
     scorer = functools.partial(training.scorer(kind), state.variables, weights)
-    size = training.masks(kind)
-    images = -(-(len(masks) + 1) // size) * size * batch_size
-    score = scoring.make_score(scorer, size, batches, CRITERIA[select.criterion], run.loop, state, images)
+    score = scoring.make_score(
+        scorer, training.masks(kind), batches, CRITERIA[select.criterion], run.loop, state, batch_size, race,
+        training.fewer_masks(kind) if race else None,
+    )  # fmt: skip
     try:
         return score(masks)
     except Diverged as error:
