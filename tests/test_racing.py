@@ -181,6 +181,31 @@ def test_a_race_continues_where_it_stopped_and_stays_over(rng):
     )
 
 
+def test_a_choice_on_other_images_is_as_uncertain_as_under_the_bootstrap(rng):
+    base = rng.random(800)
+    right = np.stack([base < level for level in (0.8, 0.5, 0.505, 0.52, 0.5)]) ^ (rng.random((5, 800)) < 0.05)
+    paired = [[0] * 6, *([0, *row] for row in (right[:, None] != right).sum(-1).tolist())]
+    record = {
+        "type": "operation", "criterion": "acc", "candidates": ["a", "b", "c", "d", "e"], "eligible": [0, 1, 2, 3],
+        "images": 800, "correct": right.sum(1).tolist(), "paired": {"correct": paired},
+    }  # fmt: skip
+    counts = np.stack([right[:, rng.integers(0, 800, 800)].sum(1) for _ in range(2000)])
+    chosen = np.bincount(counts[:, :4].argmin(1), minlength=4) / 2000
+    shares = certainty.resampled(record)
+    assert sum(shares.values()) == pytest.approx(1) and 0.1 < max(shares.values()) < 0.9
+    for name, share in zip("abcd", chosen, strict=True):
+        assert shares.get(name, 0) == pytest.approx(share, abs=0.05)
+    tied = {**record, "eligible": [1, 4], "correct": [400] * 5, "paired": {"correct": np.zeros((6, 6)).tolist()}}
+    assert certainty.resampled(tied) == {"b": 1.0}, "what no image tells apart stays a tie"
+    assert certainty.resampled({**record, "type": "topology"}) == {} == certainty.resampled({"type": "operation"})
+    taken = [{**record, "kind": "normal", "edge": 1, "order": order, "choice": c} for order, c in ((1, "b"), (2, "c"))]
+    table = decisions.choices(SPACES["nasbench201"], "normal", 1, taken)
+    assert table.head == ["edge", "chosen on images drawn anew, %", "chosen in 2 orders"]
+    assert len(table.rows) == 6 and table.rows[0][1:] == ["", ""] and table.rows[1][2] == "b 1, c 1"
+    assert table.rows[1][1].startswith(f"{next(iter(shares))} {100 * max(shares.values()):.0f}, ")
+    assert decisions.choices(SPACES["nasbench201"], "normal", 1, []) is None
+
+
 def test_the_page_says_how_many_images_were_raced(rng):
     chances = np.array([0.9, 0.45, 0.85, 0.8, 0.75, 0.7])
     outcomes = [(rng.random((6, 32)) < chances[:, None]).astype(np.int32) for _ in range(40)]
@@ -213,11 +238,15 @@ def test_the_page_says_how_many_images_were_raced(rng):
             r"select.race is for select.topology='leave_one_out', got 'single_ranking'",
         ),
         (
+            {"select.race": 0.0, "select.order": "certain", "select.method": "magnitude_tuned"},
+            "select.order='certain' is",
+        ),
+        (
             {"select.method": "magnitude"},
             r"select.race stops scoring early, but select.method='magnitude' scores nothing",
         ),
     ],
 )
-def test_what_cannot_be_raced_is_refused(keys, says):
+def test_what_cannot_be_raced_or_ordered_is_refused(keys, says):
     with pytest.raises(ConfigError, match=says):
         rules.check(schema.from_flat({"select.race": 0.95, **keys}))

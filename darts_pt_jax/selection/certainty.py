@@ -4,16 +4,24 @@ All masks of a decision are scored on the same images. So the error of a differe
 masks differ on, and not on the error of either accuracy. Everything here follows from the record of a decision.
 """
 
+import collections
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
+
+import numpy as np
 
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.selection.methods import drawn
 from darts_pt_jax.selection.racing import finalists
+from darts_pt_jax.selection.strategies import LEAVE_ONE_OUT, STRATEGIES
 from darts_pt_jax.selection.ties import FIRST, rule_of
 
 WITHIN_NOISE = 2.0
 """A lead below this many standard errors is within noise."""
+
+RESAMPLES = 1000
+"""How often `resampled` draws images."""
 
 
 class Contest(NamedTuple):
@@ -36,18 +44,24 @@ class Contest(NamedTuple):
     smallest_lead: int
 
     @property
+    def sureness(self) -> float | None:
+        """The lead, less one image if images count, in standard errors taken about a tie; None if these are not known."""
+        if self.runner_up is None:
+            return math.inf
+        if self.error is None:
+            return None
+        about_a_tie = (self.error**2 + self.lead**2 / self.scores["images"]) ** 0.5
+        return (self.lead - self.smallest_lead) / about_a_tie if self.lead > 0 else -math.inf
+
+    @property
     def within_noise(self) -> bool | None:
         """Whether the lead is a tie, or less than `WITHIN_NOISE` standard errors; None if that is not known.
 
-        The standard error is taken about a tie, and one image is subtracted from the lead. For accuracy this is
-        McNemar's test with the continuity correction.
+        For accuracy this is McNemar's test with the continuity correction.
         """
-        if self.runner_up is None:
-            return False
-        if self.error is None:
+        if self.sureness is None:
             return True if self.lead == 0 else None
-        about_a_tie = (self.error**2 + self.lead**2 / self.scores["images"]) ** 0.5
-        return self.lead <= 0 or self.lead - self.smallest_lead < WITHIN_NOISE * about_a_tie
+        return self.sureness < WITHIN_NOISE
 
 
 def is_tie(record: Mapping) -> bool:
@@ -122,6 +136,31 @@ def excess(scores: Mapping, one: int | None, other: int | None, criterion: Crite
     scale = 1 if criterion.counts else n
     squares = scores["paired"][name][row][column] - (scale * difference) ** 2 / n
     return difference, max(squares, 0) ** 0.5 / scale
+
+
+def resampled(record: Mapping) -> dict[str, float]:
+    """How often each operation would be chosen on other images, as a share; empty if the record does not tell.
+
+    The images are drawn anew with replacement, as many as there were (bootstrap). A record has sums over images only, so the
+    totals are drawn from the normal distribution with the covariance that the bootstrap has, which `paired` determines;
+    counts are rounded to whole images. Everything before the decision stays as it was. Of a race, the choice is among those
+    that were scored to its end.
+    """
+    if record["type"] != "operation" or "paired" not in record:
+        return {}
+    criterion, last = CRITERIA[record["criterion"]], finalists(record, record["eligible"])
+    scale = 1 if criterion.counts else record["images"]
+    sums, rows = scale * criterion.harms(record)[last], [i + 1 for i in last]
+    squares = np.asarray(record["paired"][criterion.record], float)[np.ix_(rows, rows)]
+    variances = squares - np.square(sums[:, None] - sums) / record["images"]
+    covariance = (variances[0][:, None] + variances[0] - variances) / 2  # of the differences from the first
+    values, vectors = np.linalg.eigh(covariance)
+    normal = np.random.RandomState(0).standard_normal((RESAMPLES, len(last)))
+    drawn_sums = sums + normal @ (vectors * np.sqrt(np.maximum(values, 0))).T
+    drawn_sums = drawn_sums.round(0 if criterion.counts else 6)
+    choose = STRATEGIES[record.get("strategy", LEAVE_ONE_OUT.name)].choose
+    chosen = collections.Counter(choose(each, range(len(last)))[0] for each in drawn_sums)
+    return {record["candidates"][last[i]]: count / RESAMPLES for i, count in chosen.most_common()}
 
 
 def contests(record: Mapping) -> list[Contest]:

@@ -186,7 +186,8 @@ class Select:
     order: str = _select(
         "random",
         ANYTHING,
-        'Order in which edges are decided: random, fixed, reference, or edges: "normal:4,0,5,2,3,1".',
+        'Order in which edges are decided: random, fixed, reference, or edges: "normal:4,0,5,2,3,1"; certain (all whose choice '
+        "is clear at once, else the surest); important (the one whose removal hurts most).",
     )
     pairing: str = _select(
         "both", one_of("both", "single"),
@@ -206,7 +207,6 @@ class Select:
     race: float = _select(
         0.0, SHARE, "Racing: removals leave a scoring early, and with this probability (such as 0.95) all choices of the run "
         "are those of full scoring; 0: off. For select.criterion=acc; see docs/certainty.md.",
-        programs=False,
     )  # fmt: skip
     bn: str = _select(
         "batch",

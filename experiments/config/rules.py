@@ -172,7 +172,9 @@ def _check_select(config: Config, space: SearchSpace):
         for kind, graph in space.cells.items():
             if not graph.without(["none"]).any(1).all():
                 raise ConfigError(f"select.none_is_candidate is False, but an edge of {kind} has no other candidate")
-    if select.order not in schedule.ORDERS:
+    if select.order in schedule.MEASURED and (not method.scores or method.greedy):
+        raise ConfigError(f"select.order={select.order!r} is for select.method='perturbation', got {select.method!r}")
+    if select.order not in schedule.ORDERS + schedule.MEASURED:
         try:
             schedule.parse_order(select.order, space)
         except ValueError as error:

@@ -1,5 +1,6 @@
 """The report page's decisions: what each removal costs, with its error, and the lead of each choice."""
 
+import collections
 import dataclasses
 import string
 from collections.abc import Mapping, Sequence
@@ -89,6 +90,41 @@ def described(space: SearchSpace, orders: int, record: Mapping) -> Decision:
     figures = [_removals(record, contest, names, where) for contest, names in named]
     verdicts = [_verdict(record, contest, names) for contest, names in named]
     return Decision(name, place, choice, record, contests, verdicts, figures or [_weights(graph, record, where)])
+
+
+def choices(space: SearchSpace, kind: str, order: int, decisions: Sequence[Mapping]) -> Table | None:
+    """How often each operation of a cell's edges is chosen: on other images, and in the orders of the run.
+
+    Args:
+      space: the search space.
+      kind: the cell kind.
+      order: the order whose decisions are drawn anew on other images, from 1.
+      decisions: the decisions of all orders.
+
+    Returns:
+      A table, or None if the records tell neither.
+    """
+    graph = space.cells[kind]
+    of_kind = [d for d in decisions if d["type"] == "operation" and d["kind"] == kind]
+    orders = len({d["order"] for d in of_kind})
+    head, rows = ["edge"], []
+    resampled = {d["edge"]: certainty.resampled(d) for d in of_kind if d["order"] == order}
+    if any(resampled.values()):
+        head.append("chosen on images drawn anew, %")
+    if orders > 1:
+        head.append(f"chosen in {orders} orders")
+    for e, edge in enumerate(graph.edges):
+        row = [f"{e}: {graph.state_name(edge.source)} → {edge.target - graph.inputs}"]
+        if any(resampled.values()):
+            row.append(_listed({name: 100 * share for name, share in resampled.get(e, {}).items()}))
+        if orders > 1:
+            row.append(_listed(dict(collections.Counter(d["choice"] for d in of_kind if d["edge"] == e).most_common())))
+        rows.append(row)
+    return Table(f"How often each operation is chosen, {kind} cell", head, rows) if len(head) > 1 else None
+
+
+def _listed(counts: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {count:.0f}" for name, count in counts.items() if count >= 0.5)
 
 
 def raced(decisions: Sequence[Mapping]) -> str:
