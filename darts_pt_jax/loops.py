@@ -17,15 +17,24 @@ class Loop:
     Attributes:
       state: a pytree; a run saves it when it is interrupted.
       total: sums over the steps, a pytree of arrays.
+      images: number of images that a step runs through a network; it may change from step to step.
     """
 
     def __init__(self, name: str, state: Any, total: Any, steps: int, images: int = 0):
         """A loop called `name` with `steps` steps; each runs `images` images through a network."""
-        self.state, self.total, self._steps = state, total, steps
+        self.state, self.total, self.images, self._steps = state, total, images, steps
+        self._over = False
 
     def __iter__(self) -> Iterator[int]:
         """Step numbers from 0."""
-        yield from range(self._steps)
+        for i in range(self._steps):
+            yield i
+            if self._over:
+                return
+
+    def end(self):
+        """Makes the present step the last."""
+        self._over = True
 
 
 class Begin(Protocol):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from darts_pt_jax.checkpoints import Checkpoints
+from darts_pt_jax.selection import certainty
 from darts_pt_jax.spaces import as_lists
 from experiments.engine.sources import read_supernet
 from experiments.errors import ConfigError
@@ -82,6 +83,45 @@ def test_statistics_augmentation_and_the_number_of_masks_at_once(selected):
     for key, value in (("select.bn", "running"), ("select.augment", False)):
         changed, _, _ = selected(**{key: value})
         assert changed[0]["edge"] == base[0]["edge"] and changed[0]["loss"] != pytest.approx(base[0]["loss"], abs=1e-5)
+
+
+@share_a_search
+def test_a_race_takes_the_choices_of_full_scoring(selected):
+    running = {"select.bn": "running"}
+    base, _, _ = selected(**running)
+    raced, _, report = selected(**running, **{"select.race": 0.9})
+    assert [d["choice"] for d in raced] == [d["choice"] for d in base]
+    for ours, full in zip(raced, base, strict=True):
+        for one, other in zip(ours.get("passes", [ours]), full.get("passes", [full]), strict=True):
+            assert one["raced"]["of"] == other["images"] and max(one["raced"]["images"]) == one["images"]
+            if one["images"] == other["images"]:
+                assert one["baseline"]["correct"] == other["baseline"]["correct"]
+    assert "Scorings were raced" in report
+
+
+@share_a_search
+def test_the_surest_and_the_most_important_edges_are_decided_first(selected):
+    decisions, metrics, _ = selected(**{"select.order": "certain", "select.interval": 1})
+    operations = [d for d in decisions if d["type"] == "operation"]
+    assert [d["decision"] for d in decisions] == list(range(1, 23)), "every edge and node once"
+    assert all(
+        sorted(d["edge"] for d in operations if d["kind"] == kind) == list(range(9)) for kind in ("normal", "reduce")
+    )
+    points = {}
+    for d in operations:
+        points.setdefault((d["kind"], d["point"]), []).append(certainty.contests(d)[0])
+    for together in points.values():
+        assert len(together) == 1 or not any(contest.within_noise for contest in together)
+    tuned = [m for m in metrics if m["stage"] == "select"]
+    decided_at = {d["point"] for d in decisions}
+    assert len(tuned) == len(decided_at) and tuned[-1]["decisions"] == 22 and "valid_loss" in tuned[-1]
+
+    decisions, _, _ = selected(**{"select.order": "important"})
+    left = {"normal": set(range(9)), "reduce": set(range(9))}
+    for d in decisions[:18]:
+        edges, right = d["importance"]["edges"], d["importance"]["correct"]
+        assert set(edges) == left[d["kind"]] and d["edge"] == edges[right.index(min(right))]
+        left[d["kind"]].remove(d["edge"])
 
 
 @share_a_search

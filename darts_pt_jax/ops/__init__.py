@@ -32,7 +32,7 @@ from darts_pt_jax.spaces import SearchSpace
 __all__ = [
     "OPERATIONS", "Conv", "DilConv", "FactorizedReduce", "Linear", "MakeOperation", "Noise", "NorConv", "Norm", "Operation",
     "Pool", "ReLUConvNorm", "ResidualBlock", "SepConv", "SeparableConv", "Skip", "Zero", "average_pool", "check_space",
-    "convolve", "differs_by_edge", "draws", "has_parameters", "has_statistics", "init", "is_convolution", "stacks",
+    "convolve", "differs_by_edge", "draws", "has_parameters", "has_statistics", "init", "is_convolution", "multiply_adds", "stacks",
     "torch_uniform",
 ]  # fmt: skip
 
@@ -112,6 +112,11 @@ def differs_by_edge(name: str, stride: int = 1) -> bool:
     return has_parameters(name, stride) or draws(name)
 
 
+def multiply_adds(name: str, stride: int = 1) -> int:
+    """Multiply-adds of an operation of the supernet on an image of 8x8 pixels and 16 channels."""
+    return _multiply_adds(OPERATIONS[name], stride)
+
+
 def is_convolution(name: str) -> bool:
     """Whether an operation is a convolution at stride 1: `Operation.convolution`, or else whether it has multiply-adds."""
     return _is_convolution(OPERATIONS[name])
@@ -129,9 +134,12 @@ def _draws(make: MakeOperation) -> bool:
 
 @functools.cache
 def _is_convolution(make: MakeOperation) -> bool:
-    operation, rngs = make(2), dict.fromkeys(("params", "noise"), jax.random.key(0))
-    said = getattr(operation, "convolution", None)
-    if said is not None:
-        return said
-    program = functools.partial(operation.init_with_output, rngs, batch_statistics=True)
-    return counting.multiply_adds(program, (1, 4, 4, 2))[0] > 0
+    said = getattr(make(2), "convolution", None)
+    return _multiply_adds(make, 1) > 0 if said is None else said
+
+
+@functools.cache
+def _multiply_adds(make: MakeOperation, stride: int) -> int:
+    rngs = dict.fromkeys(("params", "noise"), jax.random.key(0))
+    program = functools.partial(make(16, stride).init_with_output, rngs, batch_statistics=True)
+    return counting.multiply_adds(program, (1, 8, 8, 16))[0]

@@ -45,7 +45,7 @@ class Criterion:
         """The smallest lead that is no tie: one image, or 0 for a criterion that does not count."""
         return int(self.counts)
 
-    def recorded(self, totals: np.ndarray, images: int) -> np.ndarray:
+    def recorded(self, totals: np.ndarray, images: int | np.ndarray) -> np.ndarray:
         """The values for records, from sums over `images` images: the sums themselves, or the means."""
         return totals if self.counts else totals / images
 

@@ -6,11 +6,12 @@ from typing import Any, Protocol
 
 import jax
 
-from darts_pt_jax import architecture
+from darts_pt_jax import architecture, ops
 from darts_pt_jax.architecture import Alphas, Decisions
 from darts_pt_jax.metrics import Evaluate
 from darts_pt_jax.samplers.base import Sampler
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
+from darts_pt_jax.selection.racing import finalists
 from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.selection.scoring import Score, criteria_with, make_score, make_scorer
 from darts_pt_jax.selection.strategies import (
@@ -21,6 +22,7 @@ from darts_pt_jax.selection.strategies import (
     least_harmful,
     without_edges,
 )
+from darts_pt_jax.selection.ties import FIRST, TieRule, settled
 from darts_pt_jax.spaces import SearchSpace
 
 ACCURACY, ONE_BY_ONE = CRITERIA["acc"], TOPOLOGIES["leave_one_out"]
@@ -34,17 +36,24 @@ def decide_operation(
     criterion: Criterion = ACCURACY,
     barred: Sequence[str] = (),
     strategy: Strategy = LEAVE_ONE_OUT,
+    ties: TieRule = FIRST,
 ) -> dict:
     """Keeps the operation of an edge whose removal hurts most (paper, Algorithm 1), but never a `barred` one.
 
     Returns:
       The decision, as a record of plain values for `Decisions.apply`.
     """
-    candidates = space.cells[kind].edges[edge].candidates
+    stride, candidates = space.cells[kind].edges[edge].stride, space.cells[kind].edges[edge].candidates
+
+    def costs() -> list[int]:
+        return [ops.multiply_adds(name or "none", stride) for name in candidates]
+
     eligible = [i for i, name in enumerate(candidates) if name not in barred]
     scores = score(strategy.masks(space, kind, edge))
-    choice, margin = strategy.choose(criterion.harms(scores), eligible)
-    named = {} if strategy is LEAVE_ONE_OUT else {"strategy": strategy.name}
+    choice, margin, tie = settled(
+        ties, strategy.choose, criterion.harms(scores), finalists(scores, eligible), scores, costs
+    )
+    named = ({} if strategy is LEAVE_ONE_OUT else {"strategy": strategy.name}) | tie
     return {
         "type": "operation", "kind": kind, "edge": edge, "candidates": candidates, "eligible": eligible,
         "criterion": criterion.name, **named, **scores, "choice": candidates[choice], "choice_index": choice,
@@ -59,21 +68,30 @@ def decide_topology(
     state: int,
     criterion: Criterion = ACCURACY,
     topology: Topology = ONE_BY_ONE,
+    ties: TieRule = FIRST,
+    operations: Sequence[int] = (),
 ) -> dict:
     """Keeps the inputs of node `state` whose removal hurts most (paper, Algorithm 2).
 
-    `score` may draw new data at every call.
+    `score` may draw new data at every call. `operations` are the chosen candidates of all edges of the kind, [E], which
+    the rule multiply_adds asks for.
 
     Returns:
       The decision, as a record of plain values for `Decisions.apply`.
     """
     graph = space.cells[kind]
     remaining, passes, scores = list(graph.incoming(state)), [], None
+
+    def costs() -> list[int]:
+        edges = [(operations[e], graph.edges[e]) for e in remaining]
+        return [-ops.multiply_adds(edge.candidates[o] or "none", edge.stride) for o, edge in edges]
+
     while space.inputs_per_node is not None and len(remaining) > space.inputs_per_node:
         if scores is None or topology.rescores:
             scores = score(without_edges(space, kind, remaining))
-        removed, margin = least_harmful(criterion.harms(scores))
-        passes.append({"edges": list(remaining), **scores, "removed": remaining.pop(removed), "margin": margin})
+        last = finalists(scores, range(len(remaining)))
+        removed, margin, tie = settled(ties, least_harmful, criterion.harms(scores), last, scores, costs)
+        passes.append({"edges": list(remaining), **scores, "removed": remaining.pop(removed), "margin": margin, **tie})
         scores = _without(scores, removed)
     return {
         "type": "topology", "kind": kind, "node": state - graph.inputs, "criterion": criterion.name,
@@ -105,11 +123,14 @@ def decide(
     topology: Topology = ONE_BY_ONE,
     barred: Sequence[str] = (),
     strategy: Strategy = LEAVE_ONE_OUT,
+    ties: TieRule = FIRST,
+    decisions: Decisions | None = None,
 ) -> dict:
-    """`decide_operation` or `decide_topology`, according to the target."""
+    """`decide_operation` or `decide_topology`, according to the target; `decisions` are those taken so far."""
     if target.type == "operation":
-        return decide_operation(score, space, target.kind, target.number, criterion, barred, strategy)
-    return decide_topology(score, space, target.kind, target.number, criterion, topology)
+        return decide_operation(score, space, target.kind, target.number, criterion, barred, strategy, ties)
+    operations = jax.device_get(decisions.operations[target.kind]).tolist() if decisions else ()
+    return decide_topology(score, space, target.kind, target.number, criterion, topology, ties, operations)
 
 
 def baseline_accuracy(record: Mapping) -> float | None:
@@ -137,6 +158,7 @@ def select(
     topology: Topology = ONE_BY_ONE,
     strategy: Strategy = LEAVE_ONE_OUT,
     sampler: Sampler = Sampler(),  # noqa: B008
+    ties: TieRule = FIRST,
 ) -> tuple[Decisions, list[dict], Any]:
     """Selects an architecture from any supernet: all of DARTS-PT in one call, without files.
 
@@ -151,6 +173,7 @@ def select(
       tune: called after every point; None: no tuning.
       criterion, topology, strategy: rows of `CRITERIA`, `TOPOLOGIES` and `STRATEGIES`.
       sampler: makes edge weights from the alphas; scoring uses its mean.
+      ties: a row of `TIES`, which decides between removals that score alike.
 
     Returns:
       The decisions, a record of each, and the variables after the last tuning.
@@ -162,7 +185,7 @@ def select(
             weights = sampler.weights(space, alphas, decisions)
             scorer = functools.partial(scorers[target.kind], variables, weights)
             score = make_score(scorer, space.cells[target.kind].width + 1, batches, criterion)
-            records.append(decide(score, space, target, criterion, topology, (), strategy))
+            records.append(decide(score, space, target, criterion, topology, (), strategy, ties, decisions))
             decisions = decisions.apply(records[-1])
         if tune:
             variables, alphas = tune(variables, alphas, decisions)

@@ -25,6 +25,10 @@ class Target:
 
 
 ORDERS = ("random", "fixed", "reference")
+"""Orders that are known before the first decision."""
+
+MEASURED = ("certain", "important")
+"""Orders in which scores choose the next edge. Of such a run, `decision_points` "fixed" counts the decisions of a kind."""
 
 
 def parse_order(text: str, space: SearchSpace) -> dict[str, list[int]]:
@@ -38,7 +42,7 @@ def parse_order(text: str, space: SearchSpace) -> dict[str, list[int]]:
         kind, colon, edges = part.partition(":")
         if kind not in space.cells or not colon:
             raise ValueError(
-                f"got {part!r}, expected {' or '.join(ORDERS)}, or KIND:EDGE,EDGE,... of {', '.join(space.cells)}"
+                f"got {part!r}, expected {' or '.join(ORDERS + MEASURED)}, or KIND:EDGE,EDGE,... of {', '.join(space.cells)}"
             )
         try:
             order[kind] = [int(e) for e in edges.split(",")]
@@ -89,6 +93,17 @@ def decision_points(space: SearchSpace, order: str, pairing: str, rng: np.random
         rounds = [[t for t in together if t] for together in itertools.zip_longest(*targets)]
         points.extend(rounds if pairing == "both" else _one_by_one(rounds, order, rng))
     return points
+
+
+def scorings(space: SearchSpace, order: str) -> int:
+    """How many scorings decide in a selection by perturbation, at most: of edges, and of every input that is dropped.
+
+    In the order "certain" all open edges of a kind are scored for each decision, in any other only the next one.
+    """
+    counts = [len(graph.edges) for graph in space.cells.values()]
+    edges = sum(n * (n + 1) // 2 if order == "certain" else n for n in counts)
+    nodes = [(graph, node) for kind, graph in space.cells.items() for node in space.choosable_nodes(kind)]
+    return edges + sum(len(graph.incoming(node)) - (space.inputs_per_node or 0) for graph, node in nodes)
 
 
 def _one_by_one(rounds: Sequence[list[Target]], order: str, rng: np.random.RandomState) -> list[list[Target]]:

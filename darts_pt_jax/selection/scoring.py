@@ -17,6 +17,7 @@ from darts_pt_jax.architecture import EdgeWeights
 from darts_pt_jax.loops import Begin, Loop
 from darts_pt_jax.metrics import Evaluate, Metrics
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
+from darts_pt_jax.selection.racing import Capital, Race
 
 RECORDED = (CRITERIA["loss"], CRITERIA["acc"])
 """Criteria that every scoring records, whichever criterion decides."""
@@ -35,6 +36,9 @@ class Score(Protocol):
         paired: {correct, loss, ...}, [K + 1, K + 1], over all pairs of masks, the first of which is the unmasked
           supernet: the sum over images of the squared difference of the criterion's values. For `correct` this is the
           number of images that only one of the two gets right. `certainty.excess` makes a standard error of it.
+        raced: of a race only. `images` [K]: how many images each mask has seen, of how many (`of`). What is said of a mask
+          is over these, of a pair over those that both have seen; `baseline` has the unmasked supernet's values on the
+          images of each mask, {correct, loss, ...}, [K].
         """
 
 
@@ -68,6 +72,35 @@ class Sums:
     def correct(self) -> np.ndarray:
         """Correct predictions [K]."""
         return self.totals["correct"]
+
+
+@flax.struct.dataclass
+class RaceSums(Sums):
+    """Sums of a race, in which masks leave; those of a mask are over the images seen by it, of a pair over those seen by both.
+
+    Attributes:
+      of: number of images of the full scoring, a scalar.
+      seen: number of images, [K].
+      unmasked: sums of each criterion of the first mask, over the images that each mask has seen, [K].
+      running: bool [K], the masks that have not left; the first never leaves.
+      capital: of the others.
+    """
+
+    of: np.ndarray
+    seen: np.ndarray
+    unmasked: dict[str, np.ndarray]
+    running: np.ndarray
+    capital: Capital
+
+    @classmethod
+    def begin(cls, masks: int, criteria: Sequence[Criterion]) -> "RaceSums":
+        """Sums over no images, of masks that all run."""
+        zero = Sums.zero(masks, criteria)
+        unmasked = {name: np.zeros_like(values) for name, values in zero.totals.items()}
+        return cls(
+            **vars(zero), of=np.zeros((), int), seen=np.zeros(masks, int), unmasked=unmasked,
+            running=np.ones(masks, bool), capital=Capital.start(masks - 1),
+        )  # fmt: skip
 
 
 class Scorer(Protocol):
@@ -126,7 +159,7 @@ def filled_up(masks: np.ndarray, count: int) -> np.ndarray:
 
 def score_masks(
     scorer: Scorer, masks: np.ndarray, size: int, batches: Sequence, criteria: Sequence[Criterion] = RECORDED,
-    begin: Begin = Loop, state: Any = None, images: int = 0,
+    begin: Begin = Loop, state: Any = None, images: int = 0, race: Race | None = None, smaller: int | None = None,
 ) -> Sums:  # fmt: skip
     """Scores masks [K, E, O] on many batches; the first mask removes nothing.
 
@@ -140,22 +173,74 @@ def score_masks(
       criteria: what the scorer measures, `RECORDED` among them.
       begin: begins the loop over the batches.
       state: what the loop saves.
-      images: number of images that a batch sends through the supernet, over all masks.
+      images: number of images in a batch.
+      race: how masks leave; None: they stay. It counts the masks after the first.
+      smaller: a smaller number of masks in a call, used as soon as so few are left; None: `size`.
+
+    Returns:
+      The sums; of a race, `RaceSums`.
     """
-    calls = -(-len(masks) // size)
-    filled = jnp.asarray(filled_up(masks, calls * size).reshape(calls, size, *masks.shape[1:]))
-    loop = begin("scoring", state, Sums.zero(len(masks), criteria), len(batches), images)
+    running, calls = np.zeros(len(masks), bool), jnp.zeros(0)
+    zero = RaceSums.begin(len(masks), criteria) if race else Sums.zero(len(masks), criteria)
+    loop = begin("scoring", state, zero, len(batches))
     for i in loop:
+        left = loop.total.running if race else np.ones(len(masks), bool)
+        if (left != running).any():
+            running, calls = left, _in_calls(masks[left], size, smaller or size)
+            loop.images = calls.shape[0] * calls.shape[1] * images
         parts, unmasked = [], None
-        for call in filled:
+        for call in calls:
             sums, values, unmasked = scorer(call, batches[i], unmasked)
             parts.append((sums, values))
-        sums, values = jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(masks)], *jax.device_get(parts))
-        loop.total = _added(loop.total, sums, {c.record: each for c, each in zip(criteria, values, strict=True)})
+        sums, values = _joined(parts, running.sum())
+        named = {c.record: each for c, each in zip(criteria, values, strict=True)}
+        if race:
+            loop.total = _raced(loop.total, sums, named, race, len(batches))
+            if loop.total.running[1:].sum() < 2:
+                loop.end()
+        else:
+            loop.total = _added(loop.total, sums, named)
     for name, values in loop.total.totals.items():
         if not np.isfinite(values).all():
             raise FloatingPointError(f"scoring: criterion {name} is not finite: look at it, or at the data")
     return loop.total
+
+
+def _joined(parts: Sequence, count: int) -> Any:
+    """Joins the results of all calls on a batch, of the first `count` masks."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *jax.device_get(parts))
+
+
+def _in_calls(masks: np.ndarray, size: int, smaller: int) -> jax.Array:
+    """Arranges masks [K, ...] into calls [calls, M, ...]: M is `smaller` if one such call takes all, else `size`."""
+    size = smaller if len(masks) <= smaller else size
+    calls = -(-len(masks) // size)
+    return jnp.asarray(filled_up(masks, calls * size).reshape(calls, size, *masks.shape[1:]))
+
+
+def _raced(total: RaceSums, sums: Metrics, values: Mapping[str, np.ndarray], race: Race, batches: int) -> RaceSums:
+    """Adds a batch to the total of a race, from the masks that are running [K'], and lets others leave."""
+    running, correct = total.running, values["correct"]
+    places = np.flatnonzero(running)
+    among = np.ix_(places, places)
+    part = Sums(
+        total.images,
+        {name: each[running] for name, each in total.totals.items()},
+        {name: each[among] for name, each in total.pairs.items()},
+    )
+    part = _added(part, sums, values)
+    totals, pairs, unmasked = (jax.tree.map(np.copy, tree) for tree in (total.totals, total.pairs, total.unmasked))
+    for name, each in part.totals.items():
+        totals[name][running], pairs[name][among], unmasked[name][running] = each, part.pairs[name], each[0]
+    batch_size = correct.shape[-1]
+    everyone = np.zeros((len(running), batch_size), correct.dtype)  # whoever has left no longer counts
+    everyone[running] = correct
+    units = race.units(batches, batch_size)
+    capital = total.capital.after(race.values(everyone[1:]), units)
+    return RaceSums(
+        part.images, totals, pairs, np.asarray(batches * batch_size), np.where(running, part.images, total.seen), unmasked,
+        np.append(True, race.still_running(capital, running[1:], units)), capital,
+    )  # fmt: skip
 
 
 def _added(total: Sums, sums: Metrics, values: Mapping[str, np.ndarray]) -> Sums:
@@ -176,22 +261,27 @@ def _squared_differences(values: np.ndarray) -> np.ndarray:
 
 def make_score(
     scorer: Scorer, size: int, batches: Sequence, criterion: Criterion = CRITERIA["acc"], begin: Begin = Loop,
-    state: Any = None, images: int = 0,
+    state: Any = None, images: int = 0, race: Race | None = None, smaller: int | None = None,
 ) -> Score:  # fmt: skip
     """A `Score` that calls `score_masks` with these arguments, and puts the unmasked supernet first.
 
-    It records `criterion` besides `RECORDED`.
+    It records `criterion` besides `RECORDED`. Only `acc` can be raced.
     """
     criteria = criteria_with(criterion)
 
     def score(masks: np.ndarray) -> dict:
         every = np.concatenate([np.ones_like(masks[:1]), masks])
-        sums = score_masks(scorer, every, size, batches, criteria, begin, state, images)
-        count = int(sums.images)
-        records = {c.record: c.recorded(sums.totals[c.record], count).tolist() for c in criteria}
+        sums = score_masks(scorer, every, size, batches, criteria, begin, state, images, race, smaller)
+        count, seen, raced = int(sums.images), sums.images, {}
+        if isinstance(sums, RaceSums):
+            seen = sums.seen
+            unmasked = {c.record: c.recorded(sums.unmasked[c.record], seen)[1:].tolist() for c in criteria}
+            raced = {"raced": {"of": int(sums.of), "images": seen[1:].tolist(), "baseline": unmasked}}
+        records = {c.record: c.recorded(sums.totals[c.record], seen).tolist() for c in criteria}
         values = dict(sorted(records.items()))
         return {
             "images": count,
+            **raced,
             "baseline": {name: each[0] for name, each in values.items()},
             **{name: each[1:] for name, each in values.items()},
             "paired": {name: pairs.tolist() for name, pairs in sums.pairs.items()},

@@ -45,10 +45,18 @@ def most_harmful(harms: np.ndarray, eligible: Sequence[int]) -> tuple[int, float
     return list(eligible)[int(harm.argmax())], margin
 
 
-def least_harmful(harms: np.ndarray) -> tuple[int, float]:
-    """Position of the edge whose removal hurts least (the last of equal ones), and its margin to the next."""
-    position = len(harms) - 1 - int(harms[::-1].argmin())
-    return position, (np.delete(harms, position).min() - harms[position]).item()
+def least_harmful(harms: np.ndarray, eligible: Sequence[int] | None = None) -> tuple[int, float]:
+    """Position of the edge whose removal hurts least (the last of equal ones), and its margin to the next.
+
+    Args:
+      harms: how much each removal hurts, [K].
+      eligible: positions that may be dropped; by default all.
+    """
+    positions = list(range(len(harms)) if eligible is None else eligible)
+    harm = harms[positions]
+    last = len(harm) - 1 - int(harm[::-1].argmin())
+    rest = np.delete(harm, last)
+    return positions[last], (rest.min() - harm[last]).item() if rest.size else 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -186,7 +186,8 @@ class Select:
     order: str = _select(
         "random",
         ANYTHING,
-        'Order in which edges are decided: random, fixed, reference, or edges: "normal:4,0,5,2,3,1".',
+        'Order in which edges are decided: random, fixed, reference, or edges: "normal:4,0,5,2,3,1"; certain (all whose choice '
+        "is clear at once, else the surest); important (the one whose removal hurts most).",
     )
     pairing: str = _select(
         "both", one_of("both", "single"),
@@ -197,6 +198,15 @@ class Select:
     topology: str = _select(
         "leave_one_out", one_of("darts_pt_jax.selection.strategies:TOPOLOGIES"),
         "How a node's inputs are chosen: leave_one_out (reference code); single_ranking (paper, Algorithm 2).",
+    )  # fmt: skip
+    ties: str = _select(
+        "first", one_of("darts_pt_jax.selection.ties:TIES"),
+        "What decides between removals that score alike: first (reference code: the first operation is kept, the last input "
+        "is dropped); loss (its rise); multiply_adds (the operation with fewer).",
+    )  # fmt: skip
+    race: float = _select(
+        0.0, SHARE, "Racing: removals leave a scoring early, and with this probability (such as 0.95) all choices of the run "
+        "are those of full scoring; 0: off. For select.criterion=acc; see docs/certainty.md.",
     )  # fmt: skip
     bn: str = _select(
         "batch",

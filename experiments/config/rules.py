@@ -161,6 +161,7 @@ def _check_select(config: Config, space: SearchSpace):
         raise ConfigError(f"select.orders is {select.orders}, but select.method={select.method!r} has no order")
     if method.greedy:
         _check_sgas(config, space)
+    _check_race(config)
     if (last := seed_of(config, "select") + select.orders - 1) >= 2**32:
         raise ConfigError(
             f"select.orders is {select.orders}, which leads to the seed {last}, expected at most {2**32 - 1}"
@@ -171,11 +172,33 @@ def _check_select(config: Config, space: SearchSpace):
         for kind, graph in space.cells.items():
             if not graph.without(["none"]).any(1).all():
                 raise ConfigError(f"select.none_is_candidate is False, but an edge of {kind} has no other candidate")
-    if select.order not in schedule.ORDERS:
+    if select.order in schedule.MEASURED and (not method.scores or method.greedy):
+        raise ConfigError(f"select.order={select.order!r} is for select.method='perturbation', got {select.method!r}")
+    if select.order not in schedule.ORDERS + schedule.MEASURED:
         try:
             schedule.parse_order(select.order, space)
         except ValueError as error:
             raise ConfigError(f"select.order: {error}") from None
+
+
+def _check_race(config: Config):
+    select = config.select
+    if not select.race:
+        return
+    needed = {
+        "criterion": ("acc", "the bound needs outcomes between two limits"),
+        "strategy": ("leave_one_out", "the others do not compare single removals"),
+        "topology": ("leave_one_out", "a ranking needs the full scores of all inputs"),
+    }
+    if not METHODS[select.method].scores:
+        raise ConfigError(
+            f"select.race stops scoring early, but select.method={select.method!r} scores nothing: set it to 0"
+        )
+    for name, (only, why) in needed.items():
+        if getattr(select, name) != only:
+            raise ConfigError(
+                f"select.race is for select.{name}={only!r}, got {getattr(select, name)!r} ({why}): set one of them"
+            )
 
 
 def _check_sgas(config: Config, space: SearchSpace):

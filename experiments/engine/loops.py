@@ -15,10 +15,9 @@ class RunLoop(Loop):
     """A loop within the current unit.
 
     Attributes:
-      state, total: as in `Loop`; `total` includes the steps of earlier commands.
+      state, total, images: as in `Loop`; `total` includes the steps of earlier commands.
       name: name of its steps, for the screen.
       steps: number of steps.
-      images: number of images that each step sends through the network.
     """
 
     def __init__(self, step_done: Callable, place: dict, name: str, state: Any, total: Any, steps: int, images: int):
@@ -29,7 +28,8 @@ class RunLoop(Loop):
           place: how far the loop is, a JSON value that the run keeps: the number of steps `done`, `of` how many, and `sums`.
           name, state, total, steps, images: as for `Loop`.
         """
-        self.name, self.state, self.steps, self.images = name, state, steps, images
+        super().__init__(name, state, total, steps, images)
+        self.name, self.steps = name, steps
         self._step_done, self._place, self._first = step_done, place, total
         leaves = [_restored(*pair) for pair in zip(place["sums"], jax.tree.leaves(total), strict=True)]
         self.total = jax.tree.unflatten(jax.tree.structure(total), leaves)
@@ -41,13 +41,15 @@ class RunLoop(Loop):
           Diverged: a sum over the steps is not finite.
           Interrupted: a signal asked to stop; step and state are saved.
         """
-        watch, previous, first = Stopwatch(), self._first, self._place["done"]
-        for i in range(first, self.steps):
+        watch, previous, before = Stopwatch(), self._first, 0
+        for i in range(self._place["done"], self.steps):
             yield i
             self.check(i, previous)  # waits for the step before, so that at most two steps are in flight
-            watch.images = (i - first) * self.images  # of the steps before, since this one has only begun
-            previous = self.total
-            self._step_done(self, watch, i + 1)
+            watch.images += before  # of the steps before, since this one has only begun
+            previous, before = self.total, self.images
+            self._step_done(self, watch, self.steps if self._over else i + 1)
+            if self._over:
+                break
         self.keep(self.steps)
 
     def check(self, step: int, total: Any):

@@ -6,6 +6,7 @@ from darts_pt_jax import ops
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import certainty
 from darts_pt_jax.selection.criteria import CRITERIA
+from darts_pt_jax.selection.ties import FIRST, rule_of
 
 CUT_DOWN = (
     "nothing was tuned after the decisions: the accuracy after the selection is that of a supernet just cut down, and says "
@@ -26,14 +27,11 @@ def of_decisions(decisions: Sequence[Mapping]) -> list[str]:
     tied = [d for d in operations if certainty.is_tie(d)]
     if not tied:
         return []
-    advice, criterion = "", tied[0].get("criterion")
+    advice, criterion, rule = "", tied[0].get("criterion"), rule_of(tied[0])
     if criterion:
-        loss = ", or --config.select.criterion=loss" if CRITERIA[criterion].counts else ""
+        loss = ", or --config.select.criterion=loss" if CRITERIA[criterion].counts and rule is FIRST else ""
         advice = f": score more images{loss}"
-    return [
-        f"{len(tied)} of {len(operations)} choices of an operation are ties, which go to the first of the tied "
-        f"candidates{advice}"
-    ]
+    return [f"{len(tied)} of {len(operations)} choices of an operation are ties, which go to {rule.words}{advice}"]
 
 
 def of_architecture(genotype: Genotype) -> list[str]:

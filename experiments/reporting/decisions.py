@@ -1,5 +1,6 @@
 """The report page's decisions: what each removal costs, with its error, and the lead of each choice."""
 
+import collections
 import dataclasses
 import string
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ class Verdict:
       error: the paired standard error of the lead; "" if it was not recorded.
       unit: what the lead counts.
       says: "clear", "within noise", or "error not recorded".
+      race: how many images a race looked at; "" if it was none.
+      by: the rule of `select.ties` that decided a tie; "" for the first of the tied ones.
     """
 
     choice: str
@@ -32,6 +35,8 @@ class Verdict:
     error: str = ""
     unit: str = ""
     says: str = "clear"
+    by: str = ""
+    race: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +92,52 @@ def described(space: SearchSpace, orders: int, record: Mapping) -> Decision:
     return Decision(name, place, choice, record, contests, verdicts, figures or [_weights(graph, record, where)])
 
 
+def choices(space: SearchSpace, kind: str, order: int, decisions: Sequence[Mapping]) -> Table | None:
+    """How often each operation of a cell's edges is chosen: on other images, and in the orders of the run.
+
+    Args:
+      space: the search space.
+      kind: the cell kind.
+      order: the order whose decisions are drawn anew on other images, from 1.
+      decisions: the decisions of all orders.
+
+    Returns:
+      A table, or None if the records tell neither.
+    """
+    graph = space.cells[kind]
+    of_kind = [d for d in decisions if d["type"] == "operation" and d["kind"] == kind]
+    orders = len({d["order"] for d in of_kind})
+    head, rows = ["edge"], []
+    resampled = {d["edge"]: certainty.resampled(d) for d in of_kind if d["order"] == order}
+    if any(resampled.values()):
+        head.append("chosen on images drawn anew, %")
+    if orders > 1:
+        head.append(f"chosen in {orders} orders")
+    for e, edge in enumerate(graph.edges):
+        row = [f"{e}: {graph.state_name(edge.source)} → {edge.target - graph.inputs}"]
+        if any(resampled.values()):
+            row.append(_listed({name: 100 * share for name, share in resampled.get(e, {}).items()}))
+        if orders > 1:
+            row.append(_listed(dict(collections.Counter(d["choice"] for d in of_kind if d["edge"] == e).most_common())))
+        rows.append(row)
+    return Table(f"How often each operation is chosen, {kind} cell", head, rows) if len(head) > 1 else None
+
+
+def _listed(counts: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {count:.0f}" for name, count in counts.items() if count >= 0.5)
+
+
+def raced(decisions: Sequence[Mapping]) -> str:
+    """A sentence on how many images races have saved; "" without races."""
+    if not any(map(certainty.race_words, decisions)):
+        return ""
+    done, full = (sum(counts) for counts in zip(*map(certainty.effort, decisions), strict=True))
+    return (
+        f"Scorings were raced, and removals left them early: {done:,} of {full:,} images, over all removals, were scored "
+        f"({100 * done / full:.0f} %)."
+    )
+
+
 def ends(graph: CellGraph, edge) -> str:
     """From where to where an edge leads."""
     return f"{graph.state_name(edge.source)} to {graph.state_name(edge.target)}"
@@ -133,6 +184,8 @@ def _verdict(record: Mapping, contest: Contest, names: Sequence[str]) -> Verdict
         error="" if contest.error is None else f"{contest.error:.2g}",
         unit=unit,
         says={True: "within noise", False: "clear", None: "error not recorded"}[contest.within_noise],
+        by=contest.scores.get("ties", ""),
+        race=certainty.race_words(contest.scores),
     )
 
 
@@ -145,11 +198,15 @@ def _removals(record: Mapping, contest: Contest, names: Sequence[str], where: st
     nothing = ["nothing"]
     for criterion in recorded:
         nothing += [_value(criterion, scores["baseline"][criterion.record]), ""]
+    raced = ["images"] if "raced" in scores else []
+    nothing += [f"{scores['images']:,}"] * len(raced)
     rows, points = [[*nothing, ""]], []
     for i, (name, role) in enumerate(zip(names, roles, strict=True)):
         row = [name]
         for criterion in recorded:
             row += [_value(criterion, scores[criterion.record][i]), _cost_text(criterion, scores, i)]
+        if "raced" in scores:
+            row.append(f"{scores['raced']['images'][i]:,}")
         rows.append([*row, "runner-up" if i == contest.runner_up else role if role != "other" else ""])
         cost, error = _cost(decisive, scores, i)
         points.append({"removed": name, decisive.harm: cost, "role": role, **_interval(cost, error)})
@@ -157,8 +214,9 @@ def _removals(record: Mapping, contest: Contest, names: Sequence[str], where: st
     marks = ["", *(role if role in ("kept", "dropped") else "" for role in roles)]
     columns = [column for criterion in recorded for column in (criterion.column, criterion.harm)]
     means = " and ".join(("" if criterion.counts else "mean ") + criterion.column for criterion in recorded)
-    caption = f"{where}: {scores['images']:,} images, {means} after each removal"
-    table = Table(caption, ("removed", *columns, ""), rows, marks)
+    images = certainty.race_words(scores) or f"{scores['images']:,} images"
+    caption = f"{where}: {images}, {means} after each removal"
+    table = Table(caption, ("removed", *columns, *raced, ""), rows, marks)
     return Chart(charts.drops(points, decisive.harm), f"{where}: {decisive.harm} after each removal", table)
 
 
@@ -173,7 +231,7 @@ def _roles(record: Mapping, contest: Contest, count: int) -> list[str]:
 def _cost(criterion: Criterion, scores: Mapping, removed: int) -> tuple[float, float | None]:
     """What a removal costs, and its paired standard error, in the unit of the charts."""
     cost, error = certainty.excess(scores, removed, None, criterion)
-    images = scores["images"]
+    images, _ = certainty.seen_by(scores, removed)
     return criterion.shown(cost, images), None if error is None else criterion.shown(error, images)
 
 

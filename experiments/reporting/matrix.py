@@ -135,13 +135,14 @@ def _harms(decision: Decision) -> list[tuple[str, str, float]]:
     removals = range(len(scores[criterion.record]))
     costs = [certainty.excess(scores, i, None, criterion) for i in removals]
     largest = max(abs(cost) for cost, _ in costs) or 1.0
-    for cost, error in costs:
-        shown = criterion.shown(cost, scores["images"])
+    for i, (cost, error) in enumerate(costs):
+        images, _ = certainty.seen_by(scores, i)
+        shown = criterion.shown(cost, images)
         if error is None:
             found.append((_short(shown), f"{criterion.harm} {shown:.4g}", cost / largest))
             continue
         ratio = cost / error if error else 0.0 if cost == 0 else STRONG * (1 if cost > 0 else -1)
-        says = f"{criterion.harm} {shown:.4g} ± {criterion.shown(error, scores['images']):.2g}"
+        says = f"{criterion.harm} {shown:.4g} ± {criterion.shown(error, images):.2g}"
         found.append((_short(ratio), says, max(-1.0, min(1.0, ratio / STRONG))))
     return found
 

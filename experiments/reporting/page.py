@@ -42,7 +42,7 @@ def build(config: Config, found: RunRecords) -> str:
         title=_title(config, found),
         answers=_answers(config, found, taken, benchmark),
         cautions=cautions.of_run(found.decisions, found.metrics, found.genotypes),
-        architectures=_architectures(config, names),
+        architectures=_architectures(config, names, found.decisions),
         networks=networks and (Table("Discrete network of each architecture", *networks[:2]), networks[2]),
         decisions=taken,
         matrices=matrices,
@@ -57,7 +57,8 @@ def build(config: Config, found: RunRecords) -> str:
         reach=certainty.WITHIN_NOISE,
         augmented=config.select.augment,
         criterion=criterion,
-        images=scorings[0]["images"] if scorings else 0,
+        images=max((scores.get("raced", {"of": scores["images"]})["of"] for scores in scorings), default=0),
+        raced=decisions.raced(found.decisions),
         sections=[(name, parts) for name, make in CHARTS.items() if (parts := make(config, found))],
         alphas=_alphas(space, config, found),
         operations=decisions.every_candidate(*space.cells.values()),
@@ -163,13 +164,17 @@ def _progress(config: Config, found: RunRecords) -> tuple[str, str]:
     return "Not finished", f"{searched} of {config.search.epochs} epochs of the search are done"
 
 
-def _architectures(config: Config, names: Mapping[str, Genotype]) -> list[tuple[str, bool, str, list[dict]]]:
+def _architectures(
+    config: Config, names: Mapping[str, Genotype], taken: Sequence[Mapping]
+) -> list[tuple[str, bool, str, list[dict]]]:
     """Of each architecture: how it was found, whether to fold it (orders after the first), its text, and its cells."""
     found = []
     for number, (name, genotype) in enumerate(names.items(), 1):
-        folded = 1 < number <= config.select.orders and not config.genotype
-        heading = "As given" if name == "given" else f"By {name}"
-        found.append((heading, folded, genotype.text(genotype.notation), _cells(genotype)))
+        selected = number <= config.select.orders and not config.genotype
+        heading, cells = "As given" if name == "given" else f"By {name}", _cells(genotype)
+        for kind, cell in zip(genotype.cells, cells, strict=True):
+            cell["choices"] = decisions.choices(SPACES[config.space], kind, number, taken) if selected else None
+        found.append((heading, selected and number > 1, genotype.text(genotype.notation), cells))
     return found
 
 

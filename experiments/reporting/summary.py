@@ -12,7 +12,7 @@ from darts_pt_jax.selection.methods import METHODS, drawn
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.config import schema
 from experiments.config.schema import Config
-from experiments.reporting import cautions, measures
+from experiments.reporting import cautions, decisions, measures
 from experiments.reporting.lines import end_of_search
 from experiments.reporting.markdown import table_head, table_row
 from experiments.reporting.records import RunRecords, learns_alphas
@@ -186,10 +186,11 @@ def _agreement(config: Config, records: RunRecords) -> str:
     taken = [d for d in records.decisions if d["type"] == "operation"]
     tied = sum(map(certainty.is_tie, taken))
     text = f"{len(taken)} operation decisions, {tied} of them by a tie"
+    raced = decisions.raced(records.decisions)
     if not learns_alphas(config):
-        return f"{text}."
+        return f"{text}. {raced}".strip()
     same = sum(int(np.argmax(edge_weights[d["kind"]][d["edge"]])) == d["choice_index"] for d in taken)
-    return f"{text}; {same} chose the operation with the largest alpha."
+    return f"{text}; {same} chose the operation with the largest alpha. {raced}".strip()
 
 
 def _benchmark(path: str, genotypes: Mapping[str, Genotype]) -> list[str]:

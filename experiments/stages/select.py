@@ -13,8 +13,10 @@ from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.selection import certainty, direct, perturbation, schedule, scoring, sgas
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.methods import METHODS, Method
+from darts_pt_jax.selection.racing import Race
 from darts_pt_jax.selection.schedule import Target
-from darts_pt_jax.selection.strategies import STRATEGIES, TOPOLOGIES
+from darts_pt_jax.selection.strategies import STRATEGIES, TOPOLOGIES, without_edges
+from darts_pt_jax.selection.ties import TIES
 from darts_pt_jax.spaces import SPACES, SearchSpace, from_lists
 from experiments.config.schema import Config, seed_of
 from experiments.engine.run import Run
@@ -50,14 +52,14 @@ def _selection(config: Config, order: int) -> list[Unit]:
     middle, decided, tuned = [], 0, 0
     for point, targets in enumerate(points, 1):
         for target in targets:
-            do = functools.partial(decide, order=order, number=decided, target=target)
+            do = functools.partial(decide, order=order, number=decided, target=target, point=point)
             decided += 1
             middle.append(Unit("select", "decision", count(decided, decisions), do, "select.mask_batch"))
         if select.restrict_every and point % select.restrict_every == 0 and point < len(points):
             middle.append(Unit("select", "restriction", count(point, len(points)), Run.restrict, brief=True))
         for _ in range(min(select.interval, epochs - tuned)):
             last = tuned + 1 == epochs
-            do = functools.partial(tune, order=order, number=tuned, decided=decided, point=point, last=last)
+            do = functools.partial(tune, order=order, number=tuned, point=point, last=last)
             tuned += 1
             middle.append(Unit("select", "tuning epoch", count(tuned, epochs), do))
     return [start, *middle, end]
@@ -70,7 +72,8 @@ def _points(config: Config, order: int) -> tuple[list[list[Target]], int]:
         points = sgas.decision_points(space)
         return points, select.interval * len(points)
     rng = np.random.RandomState(seed_of(config, "select") + order)
-    points = schedule.decision_points(space, select.order, select.pairing, rng)
+    known = "fixed" if select.order in schedule.MEASURED else select.order
+    points = schedule.decision_points(space, known, select.pairing, rng)
     last = min(select.interval, 1)  # one epoch after the last decision, as in the reference code
     return points, select.interval * (len(points) - 1) + last
 
@@ -96,14 +99,19 @@ def begin(run: Run, state: SearchState, order: int) -> SearchState:
     return state.replace(weight_optimizer=run.training.weight_optimizer.init(state.params))
 
 
-def tune(run: Run, state: SearchState, order: int, number: int, decided: int, point: int, last: bool) -> SearchState:
-    """Epoch `number` (from 0) of tuning, after decision point `point` (from 1)."""
+def tune(run: Run, state: SearchState, order: int, number: int, point: int, last: bool) -> SearchState:
+    """Epoch `number` (from 0) of tuning, after decision point `point` (from 1), unless nothing was left to decide there."""
+    taken = _taken(run, order)
+    idle = run.config.select.order == "certain" and all(decision["point"] != point for decision in taken)
+    if idle and not last:
+        run.say({"nothing": "was decided, so there is nothing to tune"})
+        return state
     settings = _regime(run, number, point)
     key = jax.random.fold_in(run.key("select", "tune", order), number)
     state, metrics = run.epoch(state, key, settings, number, last)
     learned = {"edge_weights": mixtures(run, state)} if run.training.sampler.learns else {}
     run.record_metrics(
-        stage="select", order=order + 1, tuning_epoch=number + 1, decisions=decided,
+        stage="select", order=order + 1, tuning_epoch=number + 1, decisions=len(taken),
         learning_rate=settings.learning_rate, **metrics, **learned,
     )  # fmt: skip
     run.say(metrics)
@@ -119,53 +127,108 @@ def _regime(run: Run, number: int, point: int) -> Regime:
     return dataclasses.replace(searching, batch_size=search.batch_size + point * run.config.sgas.batch_increase)
 
 
-def decide(run: Run, state: SearchState, order: int, number: int, target: Target) -> SearchState:
-    """Takes one decision, records it, and fixes it in the state."""
-    method = METHODS[run.config.select.method]
+def _taken(run: Run, order: int) -> list[dict]:
+    """The decisions of an order so far."""
+    return [decision for decision in run.decisions.read() if decision["order"] == order + 1]
+
+
+def decide(run: Run, state: SearchState, order: int, number: int, target: Target, point: int) -> SearchState:
+    """Takes the decision of a target, records it, and fixes it in the state; in the order "certain" several, or none."""
+    method, key = METHODS[run.config.select.method], jax.random.fold_in(run.key("select", "score", order), number)
     if method.greedy:
-        decision = _greedily(run, state, order, number, target, method)
-    elif method.scores:
-        decision = _by_scores(run, state, order, number, target)
+        decisions = [_greedily(run, state, key, target, method)]
+    elif not method.scores:
+        decisions = [_by_magnitude(run, state, target)]
+    elif run.config.select.order == "certain":
+        choose = _surest if target.type == "operation" else lambda *args: [_by_scores(*args)]
+        decisions = [{"point": point, **decision} for decision in choose(run, state, key, target)]
+    elif run.config.select.order == "important" and target.type == "operation":
+        decisions = [_most_important(run, state, key, target)]
     else:
-        decision = _by_magnitude(run, state, target)
-    run.record_decision(order=order + 1, decision=number + 1, **decision)
-    if target.type == "operation":
+        decisions = [_by_scores(run, state, key, target)]
+    if not decisions:
+        run.say({target.kind: "nothing is left to decide"})
+    for taken, decision in enumerate(decisions, len(_taken(run, order))):
+        state = _fixed(run, state, {"order": order + 1, "decision": taken + 1, **decision})
+    return state
+
+
+def _fixed(run: Run, state: SearchState, decision: dict) -> SearchState:
+    """Records a decision, shows it, and fixes it in the state."""
+    run.record_decision(**decision)
+    if decision["type"] == "operation":
         chosen = f"edge {decision['edge']} -> {decision['choice']}"
     else:
         chosen = f"node {decision['node']} keeps edges {', '.join(map(str, decision['choice']))}"
-    if doubt := _doubt(decision):
-        chosen += f" ({doubt})"
+    for remark in filter(None, (_doubt(decision), certainty.race_words(decision))):
+        chosen += f" ({remark})"
     accuracy = perturbation.baseline_accuracy(decision)
-    run.say(({} if accuracy is None else {"baseline": accuracy}) | {target.kind: chosen})
+    run.say(({} if accuracy is None else {"baseline": accuracy}) | {decision["kind"]: chosen})
     return state.replace(decisions=state.decisions.apply(decision))
 
 
 def _doubt(decision: dict) -> str:
     """A word for the screen about a decision that the images do not support."""
-    if certainty.is_tie(decision):
-        return "a tie"
+    if tie := certainty.tie_words(decision):
+        return tie
     return "within noise" if any(contest.within_noise for contest in certainty.contests(decision)) else ""
 
 
-def _by_scores(
-    run: Run, state: SearchState, order: int, number: int, target: Target, barred: Sequence[str] = ()
-) -> dict:
-    """Decides by what the supernet loses under masks; never chooses a `barred` operation."""
+def _surest(run: Run, state: SearchState, key: jax.Array, target: Target) -> list[dict]:
+    """Scores every open edge of a kind; the decisions that are clear, or else the surest one, or none if all are taken."""
+    found = []
+    for edge in np.flatnonzero(state.decisions.open(target.kind)).tolist():
+        record = _by_scores(run, state, jax.random.fold_in(key, edge), Target("operation", target.kind, edge))
+        (contest,) = certainty.contests(record)
+        found.append((contest.sureness, record))
+    clear = [record for sureness, record in found if sureness >= certainty.WITHIN_NOISE]
+    return clear or [record for _, record in sorted(found, key=lambda each: -each[0])[:1]]
+
+
+def _most_important(run: Run, state: SearchState, key: jax.Array, target: Target) -> dict:
+    """Decides the open edge whose removal hurts most; the record tells what each removal did."""
+    space, criterion = run.training.space, CRITERIA[run.config.select.criterion]
+    edges = np.flatnonzero(state.decisions.open(target.kind)).tolist()
+    masks = without_edges(space, target.kind, edges)
+    scores = _score(run, state, target.kind, jax.random.fold_in(key, 1), masks, None)
+    edge = edges[int(criterion.harms(scores).argmax())]
+    decision = _by_scores(run, state, jax.random.fold_in(key, 0), Target("operation", target.kind, edge))
+    return {**decision, "importance": {"edges": edges, criterion.record: scores[criterion.record]}}
+
+
+def _by_scores(run: Run, state: SearchState, key: jax.Array, target: Target, barred: Sequence[str] = ()) -> dict:
+    """Decides by what the supernet loses under masks; never chooses a `barred` operation.
+
+    `key` draws images, crops and noise.
+    """
     select = run.config.select
-    key = jax.random.fold_in(run.key("select", "score", order), number)
+    barred = barred if select.none_is_candidate else ("none",)
     passes = itertools.count()
 
     def score(masks: np.ndarray) -> dict:
         pass_key = key if target.type == "operation" else jax.random.fold_in(key, next(passes))
-        return _score(run, state, target.kind, pass_key, masks)
+        return _score(run, state, target.kind, pass_key, masks, _race(run, target, len(masks), barred))
 
     return perturbation.decide(
         score, run.training.space, target, CRITERIA[select.criterion], TOPOLOGIES[select.topology],
-        barred if select.none_is_candidate else ("none",), STRATEGIES[select.strategy],
+        barred, STRATEGIES[select.strategy], TIES[select.ties], state.decisions,
     )  # fmt: skip
 
 
-def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.ndarray) -> dict:
+def _race(run: Run, target: Target, masks: int, barred: Sequence[str]) -> Race | None:
+    """How a scoring of so many masks is raced, if at all; the error is split over all scorings of the run."""
+    select, space = run.config.select, run.training.space
+    if not select.race:
+        return None
+    is_operation, eligible = target.type == "operation", list(range(masks))
+    if is_operation:
+        candidates = space.cells[target.kind].edges[target.number].candidates
+        eligible = [i for i, name in enumerate(candidates) if name not in barred]
+    error = (1 - select.race) / (select.orders * schedule.scorings(space, select.order))
+    return Race(error, select.bn == "running", is_operation, eligible)
+
+
+def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.ndarray, race: Race | None) -> dict:
     """Scores `masks` [K, E, O] on images, crops and noise that `key` draws."""
     training, select, batch_size = run.training, run.config.select, run.config.search.batch_size
     steps = (select.images or training.valid.size) // batch_size
@@ -174,9 +237,10 @@ def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.nd
     batches = [(training.valid, *b) for b in zip(indices, jax.random.split(batch_key, steps), strict=True)]
     weights = training.sampler.weights(training.space, state.alphas, state.decisions)
     scorer = functools.partial(training.scorer(kind), state.variables, weights)
-    size = training.masks(kind)
-    images = -(-(len(masks) + 1) // size) * size * batch_size
-    score = scoring.make_score(scorer, size, batches, CRITERIA[select.criterion], run.loop, state, images)
+    score = scoring.make_score(
+        scorer, training.masks(kind), batches, CRITERIA[select.criterion], run.loop, state, batch_size, race,
+        training.fewer_masks(kind) if race else None,
+    )  # fmt: skip
     try:
         return score(masks)
     except Diverged as error:
@@ -212,7 +276,7 @@ def _by_magnitude(run: Run, state: SearchState, target: Target) -> dict:
     return direct.topology_record(space, kind, target.number, strength, keep)
 
 
-def _greedily(run: Run, state: SearchState, order: int, number: int, target: Target, method: Method) -> dict:
+def _greedily(run: Run, state: SearchState, key: jax.Array, target: Target, method: Method) -> dict:
     """Decides as SGAS: its criterion chooses the edge; the largest alpha, or scores ("SGAS+PT", A.1.3), the operation."""
     space, kind = run.training.space, target.kind
     weights = _mean_weights(run, state, kind)
@@ -223,7 +287,7 @@ def _greedily(run: Run, state: SearchState, order: int, number: int, target: Tar
     factors = sgas.criterion(space.cells[kind], weights, history, run.config.sgas.criterion)
     edge = sgas.next_edge(state.decisions, kind, factors["score"])
     if method.scores:
-        decision = _by_scores(run, state, order, number, Target("operation", kind, edge), ("none",))
+        decision = _by_scores(run, state, key, Target("operation", kind, edge), ("none",))
     else:
         decision = direct.operation_record(space, kind, edge, weights, barred=("none",))
     pruned = sgas.pruned(space, state.decisions.apply(decision), kind, edge)

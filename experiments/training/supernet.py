@@ -183,6 +183,10 @@ class Training:
         """
         return self.for_scoring(kind).filled(self._masks_of_call(kind))
 
+    def fewer_masks(self, kind: str) -> int:
+        """The number of masks in a call of a kind's scorer once half of them have left a race."""
+        return self.for_scoring(kind).filled(-(-self.masks(kind) // 2))
+
     def epoch(self, state: SearchState, key: jax.Array, regime: Regime, begin: Begin) -> tuple[SearchState, dict]:
         """One epoch of bilevel steps: alphas on the validation half (if they learn), then weights on the training half.
 
