@@ -11,8 +11,10 @@ import pytest
 from darts_pt_jax.bilevel import forward, make_evaluate
 from darts_pt_jax.data import batches
 from darts_pt_jax.metrics import Metrics
-from darts_pt_jax.selection import certainty, scoring, strategies
+from darts_pt_jax.selection import certainty, perturbation, scoring, slopes, strategies
 from darts_pt_jax.selection.criteria import CRITERIA
+from darts_pt_jax.selection.schedule import Target
+from darts_pt_jax.selection.strategies import STRATEGIES
 from tests import tiny
 
 
@@ -245,3 +247,63 @@ def test_masks_remove_one_thing_each():
         assert mask[4, o] == 0 and mask.sum() == 35
     masks = strategies.without_edges(tiny.SPACE, "normal", [2, 4])
     assert masks.shape == (2, 9, 4) and not masks[1, 4].any() and masks.sum((1, 2)).tolist() == [32, 32]
+
+
+def test_keep_one_leaves_a_single_candidate_on_the_edge():
+    masks = STRATEGIES["keep_one"].masks(tiny.SPACE, "normal", 4)
+    expected = np.ones((4, 9, 4))
+    expected[:, 4] = np.eye(4)
+    np.testing.assert_array_equal(masks, expected)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "eligible", "choice", "runner_up", "margin"),
+    [("acc", [0, 1, 2, 3], 0, 3, 2), ("acc", [1, 2, 3], 3, 1, 2), ("loss", [0, 1, 2, 3], 2, 1, 0.5), ("loss", [0], 0, None, 0)],
+)  # fmt: skip
+def test_keep_one_keeps_what_costs_least_alone(criterion, eligible, choice, runner_up, margin):
+    values = {"correct": [9, 5, 5, 7], "loss": [2.0, 1.5, 1.0, 1.5]}
+    squares = {name: np.subtract.outer([2, *one], [2, *one]) ** 2 for name, one in values.items()}
+    squares = {name: (10 * rows + 1).tolist() for name, rows in squares.items()}
+    result = {"images": 10, "baseline": {"correct": 8, "loss": 1.0}, **values, "paired": squares}
+    edge = 4  # has four candidates
+    record = perturbation.decide_operation(
+        lambda masks: result, tiny.SPACE, "normal", edge, CRITERIA[criterion],
+        [name for o, name in enumerate(tiny.CANDIDATES[edge]) if o not in eligible], STRATEGIES["keep_one"],
+    )  # fmt: skip
+    assert (record["choice_index"], record["margin"]) == (choice, pytest.approx(margin))
+    (contest,) = certainty.contests(record)
+    assert (contest.winner, contest.runner_up, contest.lead) == (choice, runner_up, pytest.approx(margin))
+
+
+def test_slopes_are_the_derivatives_of_the_summed_loss(rng):
+    """A supernet whose logits are linear in the edge weights: dL/dw is the sum of (softmax - one_hot) times the outputs."""
+    weights = {"normal": rng.random((9, 4)).astype(np.float32), "reduce": rng.random((9, 2)).astype(np.float32)}
+    outputs = [rng.normal(size=(6, 9, 4, 3)).astype(np.float32) for _ in range(2)]
+    labels = [rng.integers(0, 3, 6) for _ in range(2)]
+
+    def evaluate(variables, edge_weights, batch):
+        return jnp.einsum("eo,beoc->bc", edge_weights["normal"], batch[0]), batch[1]
+
+    batches = list(zip(outputs, labels, strict=True))
+    of_batch = functools.partial(jax.jit(slopes.make_slopes(evaluate, "normal")), None, weights)
+    found = slopes.sum_slopes(of_batch, (9, 4), batches)
+    expected, correct = np.zeros((9, 4)), 0
+    for y, label in batches:
+        logits = np.einsum("eo,beoc->bc", weights["normal"], y)
+        shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        expected += weights["normal"] * np.einsum("bc,beoc->eo", shares - np.eye(3)[label], y)
+        correct += (logits.argmax(-1) == label).sum()
+    np.testing.assert_allclose(found.slopes, expected, rtol=1e-4, atol=1e-5)
+    assert (found.images, found.correct) == (12, correct)
+
+    record = perturbation.decide(
+        None, tiny.SPACE, Target("operation", "normal", 4), strategy=STRATEGIES["first_order"], barred=["none"],
+        get_slopes=lambda: found,
+    )  # fmt: skip
+    importance = np.abs(expected[4]) / 12
+    assert record["first_order"] == pytest.approx(importance, rel=1e-4)
+    assert record["choice_index"] == 1 + importance[1:].argmax() and record["eligible"] == [1, 2, 3]
+    assert record["margin"] == pytest.approx(np.diff(np.sort(importance[1:]))[-1], rel=1e-3)
+    assert record["images"] == 12 and not certainty.contests(record)
+    with pytest.raises(ValueError, match="first_order has no masks: give get_slopes"):
+        perturbation.decide(None, tiny.SPACE, Target("operation", "normal", 4), strategy=STRATEGIES["first_order"])

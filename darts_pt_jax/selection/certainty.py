@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.selection.methods import drawn
+from darts_pt_jax.selection.strategies import strategy_of
 
 WITHIN_NOISE = 2.0
 """A lead below this many standard errors is within noise."""
@@ -57,7 +58,7 @@ def is_tie(record: Mapping) -> bool:
 
 
 def excess(scores: Mapping, one: int | None, other: int | None, criterion: Criterion) -> tuple[float, float | None]:
-    """How much more the removal of `one` hurts than the removal of `other`, with the paired standard error.
+    """How much more the mask `one` hurts than the mask `other`, with the paired standard error.
 
     Both are in the criterion's units, over the same n images. Let d be the sum over the images of the differences, and D
     the sum of their squares; the standard error of d is sqrt(D - d^2 / n). For accuracy, if b images are right only under
@@ -84,11 +85,11 @@ def excess(scores: Mapping, one: int | None, other: int | None, criterion: Crite
 
 def contests(record: Mapping) -> list[Contest]:
     """The outcome of each scoring of a recorded decision; empty if no images were scored."""
-    criterion, found = CRITERIA[record.get("criterion", "acc")], []
+    criterion, strategy, found = CRITERIA[record.get("criterion", "acc")], strategy_of(record), []
     for scores in record.get("passes", [record]):
         if "baseline" not in scores:
             continue
-        harm = criterion.harms(scores).tolist()
+        harm = strategy.worth(criterion.harms(scores)).tolist()
         if "removed" in scores:
             winner = scores["edges"].index(scores["removed"])
             rest = [i for i in range(len(harm)) if i != winner]
@@ -97,7 +98,7 @@ def contests(record: Mapping) -> list[Contest]:
         else:
             winner = record["choice_index"]
             runner_up = max((i for i in record["eligible"] if i != winner), key=harm.__getitem__, default=None)
-            order = winner, runner_up
+            order = (runner_up, winner) if strategy.keeps else (winner, runner_up)
         lead, error = (0, None) if runner_up is None else excess(scores, *order, criterion)
         found.append(Contest(scores, winner, runner_up, lead, error, criterion.smallest_lead))
     return found

@@ -7,6 +7,9 @@ import numpy as np
 
 from darts_pt_jax.spaces import SearchSpace
 
+VALUES = {"edge_weights": "weight", "strength": "weight", "first_order": "|w dL/dw|"}
+"""What decides where no masks are scored: titles by keys of records."""
+
 
 class Choice(NamedTuple):
     """A choice for every edge of a space.
@@ -79,10 +82,12 @@ def operation_record(
     weights: np.ndarray,
     choice: int | None = None,
     barred: Sequence[str] | None = None,
+    name: str = "edge_weights",
 ) -> dict:
     """A record of the choice of one candidate, from edge weights [E, O]; by default the candidate of the largest weight.
 
-    It holds plain values, for `Decisions.apply`. `barred` goes to `eligible_weights`.
+    It holds plain values, for `Decisions.apply`. `barred` goes to `eligible_weights`. Other values may take the place of
+    the weights; `name`, a key of `VALUES`, says what they are.
     """
     candidates = space.cells[kind].edges[edge].candidates
     allowed = eligible_weights(space, kind, weights, barred)[edge]
@@ -90,7 +95,7 @@ def operation_record(
     return {
         "type": "operation", "kind": kind, "edge": edge, "candidates": candidates,
         "eligible": np.flatnonzero(np.isfinite(allowed)).tolist(),
-        "edge_weights": weights[edge][: len(candidates)].tolist(),
+        name: weights[edge][: len(candidates)].tolist(),
         "choice": candidates[choice], "choice_index": choice, "margin": _lead(allowed, choice),
     }  # fmt: skip
 
@@ -105,6 +110,11 @@ def topology_record(space: SearchSpace, kind: str, state: int, strength: np.ndar
         "strength": strength[list(edges)].tolist(), "choice": list(keep),
         "margin": (strength[list(keep)].min() - strength[dropped].max()).item(),
     }  # fmt: skip
+
+
+def values_of(record: Mapping) -> tuple[str, list[float]]:
+    """The title and the values by which a recorded decision was taken where no masks were scored; none of a draw."""
+    return next(((title, record[name]) for name, title in VALUES.items() if name in record), ("weight", []))
 
 
 def _lead(values: np.ndarray, index: int) -> float:

@@ -176,7 +176,8 @@ class Select:
     )
     strategy: str = _select(
         "leave_one_out", one_of("darts_pt_jax.selection.strategies:STRATEGIES"),
-        "Which removals are scored to decide on an edge's operation; leave_one_out: that of each candidate.",
+        "How to decide on an edge's operation: leave_one_out (remove each candidate in turn); keep_one (leave each candidate "
+        "alone in turn); first_order (|w dL/dw|, one backward pass; with select.criterion=loss).",
     )  # fmt: skip
     criterion: str = _select(
         "acc", one_of("darts_pt_jax.selection.criteria:CRITERIA"), "What a removal costs: acc (accuracy); loss; kl (divergence "

@@ -10,6 +10,7 @@ from darts_pt_jax.naming import install
 from darts_pt_jax.samplers import make_sampler
 from darts_pt_jax.selection import schedule, sgas
 from darts_pt_jax.selection.methods import METHODS
+from darts_pt_jax.selection.strategies import STRATEGIES
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.config.schema import KEYS, Config, seed_of, value
 from experiments.errors import ConfigError
@@ -164,6 +165,10 @@ def _check_select(config: Config, space: SearchSpace):
     if (last := seed_of(config, "select") + select.orders - 1) >= 2**32:
         raise ConfigError(
             f"select.orders is {select.orders}, which leads to the seed {last}, expected at most {2**32 - 1}"
+        )
+    if STRATEGIES[select.strategy].masks is None and select.criterion != "loss":
+        raise ConfigError(
+            f"select.strategy is {select.strategy!r}, which follows the slope of the loss: set select.criterion=loss"
         )
     if not select.none_is_candidate:
         if not method.scores and "none" not in space.magnitude_ignores:

@@ -10,9 +10,10 @@ import matplotlib
 
 from darts_pt_jax import draw
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.selection import certainty
+from darts_pt_jax.selection import certainty, direct
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.methods import METHODS
+from darts_pt_jax.selection.strategies import STRATEGIES
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.config import schema
 from experiments.config.schema import Config
@@ -57,7 +58,9 @@ def build(config: Config, found: RunRecords) -> str:
         reach=certainty.WITHIN_NOISE,
         augmented=config.select.augment,
         criterion=criterion,
-        images=scorings[0]["images"] if scorings else 0,
+        rule=_rule(config, found),
+        strategy=STRATEGIES[config.select.strategy],
+        weighed=direct.values_of(found.decisions[0])[0] if taken else "",
         sections=[(name, parts) for name, make in CHARTS.items() if (parts := make(config, found))],
         alphas=_alphas(space, config, found),
         operations=decisions.every_candidate(*space.cells.values()),
@@ -86,6 +89,15 @@ def _title(config: Config, found: RunRecords) -> str:
 
 VERDICTS = {"clear": "kept", "within noise": "doubt", "a tie": "tie", "error not recorded": "other"}
 """The mark of each verdict on a decision."""
+
+
+def _rule(config: Config, found: RunRecords) -> str:
+    """How the images decided on operations; "" if they did not."""
+    images = next((d["images"] for d in found.decisions if "images" in d), None)
+    if images is None:
+        return ""
+    noun = CRITERIA[config.select.criterion].noun
+    return STRATEGIES[config.select.strategy].rule.format(images=images, noun=noun)
 
 
 def _among(marks: Mapping[str, str], names: Collection[str]) -> list[tuple[str, str]]:
@@ -125,16 +137,19 @@ def _answers(config: Config, found: RunRecords, taken: Sequence[Decision], bench
 
 def _how_sure(config: Config, taken: Sequence[Decision]) -> Answer:
     """How many decisions have a scoring within noise, and how many one without a recorded error."""
-    if not any(decision.contests for decision in taken):
+    scored = [decision for decision in taken if decision.contests]
+    if not scored:
+        if "images" in taken[0].record:
+            return "How sure", "Error not known", f"{direct.values_of(taken[0].record)[0]} decides, which has no error"
         how = "at random" if METHODS[config.select.method].at_random else "by the alphas"
         return "How sure", f"{len(taken)} decisions {how}", "no images were scored, so there is no error"
-    verdicts = [[contest.within_noise for contest in decision.contests] for decision in taken]
+    verdicts = [[contest.within_noise for contest in decision.contests] for decision in scored]
     within, unknown = (sum(value in of_decision for of_decision in verdicts) for value in (True, None))
-    text = f"{within} of {len(taken)} decisions within noise"
+    text = f"{within} of {len(scored)} decisions within noise"
     if not unknown:
         return "How sure", text, f"a runner-up is less than {certainty.WITHIN_NOISE:g} paired standard errors behind"
-    why = f"{unknown} of {len(taken)} decisions were made by an earlier version, which recorded no error"
-    return "How sure", "Error not recorded" if unknown == len(taken) else text, why
+    why = f"{unknown} of {len(scored)} decisions were made by an earlier version, which recorded no error"
+    return "How sure", "Error not recorded" if unknown == len(scored) else text, why
 
 
 def _search(found: RunRecords) -> list[dict]:

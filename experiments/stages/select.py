@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 from darts_pt_jax import architecture
+from darts_pt_jax.architecture import EdgeWeights
 from darts_pt_jax.bilevel import SearchState
-from darts_pt_jax.selection import certainty, direct, perturbation, schedule, scoring, sgas
+from darts_pt_jax.selection import certainty, direct, perturbation, schedule, scoring, sgas, slopes
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.methods import METHODS, Method
 from darts_pt_jax.selection.schedule import Target
@@ -150,7 +151,7 @@ def _doubt(decision: dict) -> str:
 def _by_scores(
     run: Run, state: SearchState, order: int, number: int, target: Target, barred: Sequence[str] = ()
 ) -> dict:
-    """Decides by what the supernet loses under masks; never chooses a `barred` operation."""
+    """Decides by what the supernet loses under masks, or by slopes; never chooses a `barred` operation."""
     select = run.config.select
     key = jax.random.fold_in(run.key("select", "score", order), number)
     passes = itertools.count()
@@ -162,17 +163,14 @@ def _by_scores(
     return perturbation.decide(
         score, run.training.space, target, CRITERIA[select.criterion], TOPOLOGIES[select.topology],
         barred if select.none_is_candidate else ("none",), STRATEGIES[select.strategy],
+        functools.partial(_slopes, run, state, target.kind, key),
     )  # fmt: skip
 
 
 def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.ndarray) -> dict:
     """Scores `masks` [K, E, O] on images, crops and noise that `key` draws."""
     training, select, batch_size = run.training, run.config.select, run.config.search.batch_size
-    steps = (select.images or training.valid.size) // batch_size
-    index_key, batch_key = jax.random.split(key)
-    indices = training.indices(index_key, training.valid, "epoch", steps)
-    batches = [(training.valid, *b) for b in zip(indices, jax.random.split(batch_key, steps), strict=True)]
-    weights = training.sampler.weights(training.space, state.alphas, state.decisions)
+    batches, weights = _batches(run, key), _weights(run, state)
     scorer = functools.partial(training.scorer(kind), state.variables, weights)
     size = training.masks(kind)
     images = -(-(len(masks) + 1) // size) * size * batch_size
@@ -185,11 +183,38 @@ def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.nd
         raise FloatingPointError(f"scoring without {removed}: the loss is not finite: look at the data") from error
 
 
+def _batches(run: Run, key: jax.Array) -> list[tuple]:
+    """The batches that a decision is scored on; `key` draws images, crops and noise."""
+    training, select, batch_size = run.training, run.config.select, run.config.search.batch_size
+    steps = (select.images or training.valid.size) // batch_size
+    index_key, batch_key = jax.random.split(key)
+    indices = training.indices(index_key, training.valid, "epoch", steps)
+    return [(training.valid, *b) for b in zip(indices, jax.random.split(batch_key, steps), strict=True)]
+
+
+def _weights(run: Run, state: SearchState) -> EdgeWeights:
+    """The sampler's mean edge weights; those of decided edges are one-hot."""
+    return run.training.sampler.weights(run.training.space, state.alphas, state.decisions)
+
+
+def _slopes(run: Run, state: SearchState, kind: str, key: jax.Array) -> slopes.Slopes:
+    """The slopes of a cell kind on images, crops and noise that `key` draws."""
+    weights, of_kind = _weights(run, state), run.training.slopes(kind)
+    of_batch = functools.partial(of_kind, state.variables, weights)
+    return slopes.sum_slopes(
+        of_batch, weights[kind].shape, _batches(run, key), run.loop, state, run.config.search.batch_size
+    )
+
+
 def _removed(space: SearchSpace, kind: str, mask: np.ndarray) -> str:
-    """Names the operation or the edge that a mask [E, O] removes."""
-    edge, candidate = np.argwhere(mask == 0)[0]
+    """Names the operations or the edge that a mask [E, O] removes."""
+    edge = np.argwhere(mask == 0)[0, 0]
     names = space.cells[kind].edges[edge].candidates
-    return f"{kind} edge {edge}" if not mask[edge, : len(names)].any() else f"{names[candidate]} of {kind} edge {edge}"
+    kept = mask[edge, : len(names)] > 0
+    if not kept.any():
+        return f"{kind} edge {edge}"
+    removed = ", ".join(name for name, stays in zip(names, kept, strict=True) if not stays)
+    return f"{removed} of {kind} edge {edge}"
 
 
 def _mean_weights(run: Run, state: SearchState, kind: str) -> np.ndarray:
@@ -236,7 +261,7 @@ def decide_at_once(run: Run, state: SearchState, order: int) -> SearchState:
     The records hold the edge weights; the margin of a choice is its lead over the best of the rest.
     """
     training, name = run.training, run.config.select.method
-    weights = jax.device_get(training.sampler.weights(training.space, state.alphas, state.decisions))
+    weights = jax.device_get(_weights(run, state))
     rng = np.random.RandomState(seed_of(run.config, "select") + order)
     choice = METHODS[name].selector(training.space, weights, rng)
     for number, record in enumerate(direct.records(training.space, weights, choice)):
