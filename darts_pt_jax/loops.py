@@ -17,11 +17,12 @@ class Loop:
     Attributes:
       state: a pytree; a run saves it when it is interrupted.
       total: sums over the steps, a pytree of arrays.
+      images: number of images that a step runs through a network; a step may correct it for itself.
     """
 
     def __init__(self, name: str, state: Any, total: Any, steps: int, images: int = 0):
         """A loop called `name` with `steps` steps; each runs `images` images through a network."""
-        self.state, self.total, self._steps = state, total, steps
+        self.state, self.total, self.images, self._steps = state, total, images, steps
 
     def __iter__(self) -> Iterator[int]:
         """Step numbers from 0."""

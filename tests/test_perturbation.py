@@ -11,10 +11,11 @@ import pytest
 from darts_pt_jax.bilevel import forward, make_evaluate
 from darts_pt_jax.data import batches
 from darts_pt_jax.metrics import Metrics
-from darts_pt_jax.selection import certainty, perturbation, scoring, slopes, strategies
+from darts_pt_jax.selection import certainty, perturbation, scoring, shapley, slopes, strategies
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.selection.strategies import STRATEGIES
+from darts_pt_jax.spaces import SearchSpace, dag
 from tests import tiny
 
 
@@ -275,17 +276,49 @@ def test_keep_one_keeps_what_costs_least_alone(criterion, eligible, choice, runn
     assert (contest.winner, contest.runner_up, contest.lead) == (choice, runner_up, pytest.approx(margin))
 
 
+LINEAR = {"normal": (9, 4), "reduce": (9, 2)}
+"""Shapes of the edge weights of a supernet whose logits are linear in those of the normal cell."""
+
+
+def linear(variables, edge_weights, batch):
+    outputs, labels = batch
+    return jnp.einsum("eo,beoc->bc", edge_weights["normal"], outputs), labels
+
+
+def linear_inputs(rng):
+    """Edge weights, and batches of two."""
+    weights = {kind: rng.random(shape).astype(np.float32) for kind, shape in LINEAR.items()}
+    outputs = rng.normal(size=(2, 6, 9, 4, 3)).astype(np.float32)
+    return weights, list(zip(outputs, rng.integers(0, 3, (2, 6)), strict=True))
+
+
+@pytest.mark.parametrize("strategy", [name for name, strategy in STRATEGIES.items() if strategy.masks])
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_every_decision_can_be_repeated_from_its_record(criterion, strategy, rng):
+    weights, batches = linear_inputs(rng)
+    criterion, strategy = CRITERIA[criterion], STRATEGIES[strategy]
+    scorer = functools.partial(scoring.make_scorer(linear, "normal", scoring.criteria_with(criterion)), None, weights)
+    score = scoring.make_score(scorer, 5, batches, criterion)
+    target = Target("operation", "normal", 4)
+    record = perturbation.decide(score, tiny.SPACE, target, criterion, strategy=strategy)
+    harms = criterion.harms(record)
+    assert harms.shape == (4,) and strategies.strategy_of(record) is strategy
+    best = harms.argmin() if strategy.keeps else harms.argmax()
+    (contest,) = certainty.contests(record)
+    assert contest.winner == record["choice_index"] == best and contest.error is not None
+    assert contest.lead == pytest.approx(abs(harms[contest.winner] - harms[contest.runner_up]))
+    assert record["margin"] == pytest.approx(contest.lead)
+
+
+def test_a_criterion_takes_no_name_that_records_use():
+    with pytest.raises(ValueError, match="criterion acc: got record='margin', which records use otherwise"):
+        dataclasses.replace(CRITERIA["acc"], record="margin")
+
+
 def test_slopes_are_the_derivatives_of_the_summed_loss(rng):
-    """A supernet whose logits are linear in the edge weights: dL/dw is the sum of (softmax - one_hot) times the outputs."""
-    weights = {"normal": rng.random((9, 4)).astype(np.float32), "reduce": rng.random((9, 2)).astype(np.float32)}
-    outputs = [rng.normal(size=(6, 9, 4, 3)).astype(np.float32) for _ in range(2)]
-    labels = [rng.integers(0, 3, 6) for _ in range(2)]
-
-    def evaluate(variables, edge_weights, batch):
-        return jnp.einsum("eo,beoc->bc", edge_weights["normal"], batch[0]), batch[1]
-
-    batches = list(zip(outputs, labels, strict=True))
-    of_batch = functools.partial(jax.jit(slopes.make_slopes(evaluate, "normal")), None, weights)
+    """Where logits are linear in the edge weights, dL/dw is the sum of (softmax - one_hot) times the outputs."""
+    weights, batches = linear_inputs(rng)
+    of_batch = functools.partial(jax.jit(slopes.make_slopes(linear, "normal")), None, weights)
     found = slopes.sum_slopes(of_batch, (9, 4), batches)
     expected, correct = np.zeros((9, 4)), 0
     for y, label in batches:
@@ -307,3 +340,44 @@ def test_slopes_are_the_derivatives_of_the_summed_loss(rng):
     assert record["images"] == 12 and not certainty.contests(record)
     with pytest.raises(ValueError, match="first_order has no masks: give get_slopes"):
         perturbation.decide(None, tiny.SPACE, Target("operation", "normal", 4), strategy=STRATEGIES["first_order"])
+
+
+def test_shapley_values_of_a_game_worked_by_hand():
+    """Three players on two edges; how many of ten images are right depends on the players that are left.
+
+    Permutation 0, 1, 2 of rights 8, 7, 5, 3: the third removal ends below half of 8, which no player is left to notice.
+    Permutation 2, 0, 1 of rights 8, 3: it ends at once, and the others count 0.
+    """
+    space = SearchSpace(
+        "game", {"normal": dag(1, 2, {0: ("a", "b"), 1: ("a",), 2: ()})}, lambda cells: ("normal",) * cells
+    )
+    rights = {(1, 1, 1): 8, (0, 1, 1): 7, (0, 0, 1): 5, (0, 0, 0): 3, (1, 1, 0): 3}
+    asked = []
+
+    def measure(masks, batch):
+        left = tuple(masks["normal"][entry] for entry in ((0, 0), (0, 1), (1, 0)))
+        asked.append((batch, left))
+        return Metrics(np.float32(1), np.int32(rights[left]), np.int32(10))
+
+    assert shapley.players(space) == [("normal", 0, 0), ("normal", 0, 1), ("normal", 1, 0)]
+    orders = [np.array([0, 1, 2]), np.array([2, 0, 1])]
+    found = shapley.contributions(measure, space, orders, ["first", "second"])
+    np.testing.assert_allclose(found.values, [[0.1, 0.2, 0.2], [0, 0, 0.5]])
+    assert [batch for batch, _ in asked] == ["first"] * 4 + ["second"] * 2 and found.images == 20
+    values = shapley.shapley_values(space, found)["normal"]
+    np.testing.assert_allclose(values[0], [0.05 - 0.05, 0.1 - 0.1], atol=1e-12)
+    assert values[1, 0] == pytest.approx(0.35 - 0.15) and values[1, 1] == values[2, 0] == -np.inf
+
+
+def test_the_measure_masks_every_cell_kind(rng):
+    weights = {kind: rng.random((9, n)).astype(np.float32) for kind, n in (("normal", 4), ("reduce", 2))}
+    masks = {kind: rng.integers(0, 2, row.shape).astype(np.float32) for kind, row in weights.items()}
+
+    def evaluate(variables, edge_weights, batch):
+        total = sum(row.sum() for row in edge_weights.values())
+        return jnp.stack([total, batch], -1)[None], jnp.zeros(1, int)
+
+    total = sum((weights[kind] * masks[kind]).sum() for kind in weights)
+    measure = jax.jit(shapley.make_measure(evaluate))
+    found = [measure(None, weights, masks, jnp.float32(total + more)) for more in (-0.1, 0.1)]
+    assert [int(one.correct) for one in found] == [1, 0]

@@ -170,3 +170,16 @@ def test_what_cannot_be_written_gives_the_reason_of_the_system(tmp_path):
     inner = record.WriteError(tmp_path / "manifest.json", OSError(errno.ENOSPC, "full"), 10)
     outer = record.WriteError(tmp_path / "1", inner, 1000)
     assert str(outer) == f"{tmp_path}/1: cannot write 1,000 bytes: No space left on device"
+
+
+def test_selections_agree_on_the_edges_that_both_have_decided():
+    taken = [
+        {"type": "operation", "order": order, "kind": kind, "edge": edge, "choice": choice}
+        for order, kind, edge, choice in [
+            (1, "normal", 1, "a"), (1, "normal", 0, "b"), (1, "reduce", 0, "a"), (2, "normal", 0, "a"), (2, "normal", 1, "a"),
+        ]
+    ]  # fmt: skip
+    one, two = (measures.operations([*taken, {"type": "topology", "order": 1}], order) for order in (1, 2))
+    assert one == {("normal", 0): "b", ("normal", 1): "a", ("reduce", 0): "a"} and len(two) == 2
+    assert measures.agreement(one, two) == 50 and measures.agreement(one, one) == 100
+    assert measures.agreement(one, {}) is None

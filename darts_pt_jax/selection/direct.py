@@ -7,7 +7,7 @@ import numpy as np
 
 from darts_pt_jax.spaces import SearchSpace
 
-VALUES = {"edge_weights": "weight", "strength": "weight", "first_order": "|w dL/dw|"}
+VALUES = {"edge_weights": "weight", "strength": "weight", "first_order": "|w dL/dw|", "shapley": "Shapley value"}
 """What decides where no masks are scored: titles by keys of records."""
 
 
@@ -64,11 +64,14 @@ def random(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.random
     return Choice(operations, kept)
 
 
-def records(space: SearchSpace, weights: Mapping[str, np.ndarray], choice: Choice) -> Iterator[dict]:
-    """A record of each decision in a choice that a selector made from `weights`."""
+def records(
+    space: SearchSpace, weights: Mapping[str, np.ndarray], choice: Choice, name: str = "edge_weights"
+) -> Iterator[dict]:
+    """A record of each decision in a choice that a selector made from `weights`; `name` as in `operation_record`."""
     for kind, graph in space.cells.items():
         for edge in range(len(graph.edges)):
-            yield operation_record(space, kind, edge, weights[kind], int(choice.operations[kind][edge]))
+            chosen = int(choice.operations[kind][edge])
+            yield operation_record(space, kind, edge, weights[kind], chosen, name=name)
         strength = eligible_weights(space, kind, weights[kind]).max(-1)
         for state in space.choosable_nodes(kind):
             keep = [e for e in graph.incoming(state) if choice.kept[kind][e]]

@@ -1,6 +1,7 @@
 """Selections by every strategy and criterion from one supernet, side by side, without tuning between decisions.
 
-All decide the edges in one order and look at the same images. Each has a run directory within that of the analysis, such
+All decide the edges in one order on the same images, but for Shapley values, which take a batch for each permutation, and
+magnitude, which takes none. Each has a run directory within that of the analysis, such
 as `keep_one-loss`; a repeated command continues it.
 """
 
@@ -28,7 +29,7 @@ OPTIONS = {
     "images": {"type": int, "default": 0, "help": "validation images to score on (default: the run's select.images)"},
     "only": {"default": "", "help": "names of selections with commas between (default: all)"},
 }
-SELECT = "select decision", "select magnitude"
+SELECT = "select decision", "select shapley", "select magnitude"
 """The kinds of units that select; the others only begin and end."""
 
 
@@ -43,6 +44,7 @@ def selections(subject: Subject, options: Options) -> dict[str, Settings]:
         for strategy in STRATEGIES.values()
         for criterion in (CRITERIA if strategy.masks else ["loss"])
     }
+    keys["shapley"] = {"select__method": "shapley"}
     if learns_alphas(subject.config):
         keys["magnitude"] = {"select__method": "magnitude"}
     asked = options.only.split(",") if options.only else list(keys)

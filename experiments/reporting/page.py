@@ -96,6 +96,8 @@ def _rule(config: Config, found: RunRecords) -> str:
     images = next((d["images"] for d in found.decisions if "images" in d), None)
     if images is None:
         return ""
+    if METHODS[config.select.method].values:
+        return f"On {images:,} images, {METHODS[config.select.method].about} is kept"
     noun = CRITERIA[config.select.criterion].noun
     return STRATEGIES[config.select.strategy].rule.format(images=images, noun=noun)
 
@@ -140,7 +142,7 @@ def _how_sure(config: Config, taken: Sequence[Decision]) -> Answer:
     scored = [decision for decision in taken if decision.contests]
     if not scored:
         if "images" in taken[0].record:
-            return "How sure", "Error not known", f"{direct.values_of(taken[0].record)[0]} decides, which has no error"
+            return "How sure", "Error not known", f"{direct.values_of(taken[0].record)[0]} decides"
         how = "at random" if METHODS[config.select.method].at_random else "by the alphas"
         return "How sure", f"{len(taken)} decisions {how}", "no images were scored, so there is no error"
     verdicts = [[contest.within_noise for contest in decision.contests] for decision in scored]

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from darts_pt_jax import architecture
 from darts_pt_jax.architecture import EdgeWeights
 from darts_pt_jax.bilevel import SearchState
-from darts_pt_jax.selection import certainty, direct, perturbation, schedule, scoring, sgas, slopes
+from darts_pt_jax.selection import certainty, direct, perturbation, schedule, scoring, sgas, shapley, slopes
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.methods import METHODS, Method
 from darts_pt_jax.selection.schedule import Target
@@ -41,7 +41,8 @@ def _selection(config: Config, order: int) -> list[Unit]:
     end = Unit("select", "genotype", suffix, functools.partial(write_genotype, order=order), brief=True)
     if METHODS[select.method].selector:
         decide_all = functools.partial(decide_at_once, order=order)
-        return [start, Unit("select", select.method, suffix, decide_all, brief=True), end]
+        brief = not METHODS[select.method].values
+        return [start, Unit("select", select.method, suffix, decide_all, brief=brief), end]
     points, epochs = _points(config, order)
     decisions = sum(map(len, points))
 
@@ -256,17 +257,39 @@ def _greedily(run: Run, state: SearchState, order: int, number: int, target: Tar
 
 
 def decide_at_once(run: Run, state: SearchState, order: int) -> SearchState:
-    """Takes all decisions at once, by a method that needs no images.
+    """Takes all decisions at once.
 
-    The records hold the edge weights; the margin of a choice is its lead over the best of the rest.
+    The records hold the edge weights, or what a method has measured in their place; the margin of a choice is its lead
+    over the best of the rest.
     """
     training, name = run.training, run.config.select.method
-    weights = jax.device_get(_weights(run, state))
+    values, images = METHODS[name].values, {}
+    if values:
+        weights, images = MEASURED[values](run, state, order)
+    else:
+        weights = jax.device_get(_weights(run, state))
     rng = np.random.RandomState(seed_of(run.config, "select") + order)
     choice = METHODS[name].selector(training.space, weights, rng)
-    for number, record in enumerate(direct.records(training.space, weights, choice)):
-        run.record_decision(order=order + 1, decision=number + 1, method=name, **record)
+    for number, record in enumerate(direct.records(training.space, weights, choice, values or "edge_weights")):
+        run.record_decision(order=order + 1, decision=number + 1, method=name, **images, **record)
     return state.replace(decisions=architecture.chosen(*choice))
+
+
+def _shapley(run: Run, state: SearchState, order: int) -> tuple[Mapping[str, np.ndarray], dict]:
+    """Shapley values [E, O] by cell kind, and on how many images."""
+    training, count, batch_size = run.training, run.config.select.permutations, run.config.search.batch_size
+    index_key, batch_key = jax.random.split(run.key("select", "shapley", order))
+    indices = training.indices(index_key, training.valid, "independent", count)
+    batches = [(training.valid, *b) for b in zip(indices, jax.random.split(batch_key, count), strict=True)]
+    rng = np.random.RandomState(seed_of(run.config, "select") + order)
+    permutations = [rng.permutation(len(shapley.players(training.space))) for _ in range(count)]
+    measure = functools.partial(training.measure(), state.variables, _weights(run, state))
+    found = shapley.contributions(measure, training.space, permutations, batches, run.loop, state, batch_size)
+    return shapley.shapley_values(training.space, found), {"images": int(found.images)}
+
+
+MEASURED = {"shapley": _shapley}
+"""Measures by `Method.values`: `measure(run, state, order)` gives values [E, O] by cell kind, and more for each record."""
 
 
 def write_genotype(run: Run, state: SearchState, order: int) -> SearchState:

@@ -21,7 +21,7 @@ from darts_pt_jax.loops import Begin
 from darts_pt_jax.metrics import Evaluate, Metrics
 from darts_pt_jax.samplers import make_sampler
 from darts_pt_jax.samplers.regularisers import REGULARISERS
-from darts_pt_jax.selection import scoring, slopes
+from darts_pt_jax.selection import scoring, shapley, slopes
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.spaces import RESIDUAL_BLOCK, SPACES
 from darts_pt_jax.supernet import Supernet
@@ -99,6 +99,7 @@ class Training:
         """Makes the programs of a supernet."""
         self.net = net
         self.scorer, self.slopes = functools.cache(self._scorer), functools.cache(self._slopes)
+        self.measure = functools.cache(self._measure)
         optimizers = self.weight_optimizer, self.alpha_optimizer
         self.programs = Steps(
             net, self.sampler, self._penalty, self.config.search, self.devices, optimizers, self._scans(),
@@ -169,6 +170,15 @@ class Training:
             return variables, weights, (dataset, self.devices.split(indices), key)
 
         return self.devices.jit(slopes.make_slopes(self._evaluate_scored, kind), place=place)
+
+    def _measure(self):
+        """The compiled look at the supernet under masks on all cell kinds (`shapley.make_measure`)."""
+
+        def place(variables, weights, masks, batch):
+            dataset, indices, key = batch
+            return variables, weights, masks, (dataset, self.devices.split(indices), key)
+
+        return self.devices.jit(shapley.make_measure(self._evaluate_scored), place=place)
 
     def _scorer(self, kind: str):
         """The compiled scorer of one cell kind."""
