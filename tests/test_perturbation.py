@@ -11,7 +11,7 @@ import pytest
 from darts_pt_jax.bilevel import forward, make_evaluate
 from darts_pt_jax.data import batches
 from darts_pt_jax.metrics import Metrics
-from darts_pt_jax.selection import certainty, perturbation, scoring, shapley, slopes, strategies
+from darts_pt_jax.selection import certainty, fisher, perturbation, scoring, shapley, slopes, strategies
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.selection.strategies import STRATEGIES
@@ -381,3 +381,26 @@ def test_the_measure_masks_every_cell_kind(rng):
     measure = jax.jit(shapley.make_measure(evaluate))
     found = [measure(None, weights, masks, jnp.float32(total + more)) for more in (-0.1, 0.1)]
     assert [int(one.correct) for one in found] == [1, 0]
+
+
+def test_the_fisher_information_is_that_of_the_outputs(key):
+    net, state, weights, data = prepared("cell")
+    rows = [np.arange(16), np.arange(16, 32)]
+    of_batch = functools.partial(jax.jit(fisher.make_information(net)), state.variables, weights)
+    found = fisher.sum_information(of_batch, net, [(data, indices, key) for indices in rows])
+    images, _ = batches.batch(data, np.arange(32), None)
+    _, updated = net.apply(state.variables, images, weights, False, mutable=["batch_stats", "intermediates"])
+    cells = [f"cells_{i}" for i, kind in enumerate(net.space.layout(net.cells)) if kind == "normal"]
+    graph, expected = net.space.cells["normal"], np.zeros((6, 5))
+    for group in graph.groups:
+        for position, (edge, candidate) in enumerate(zip(group.edges, group.candidates, strict=True)):
+            for cell in cells:
+                y = np.asarray(updated["intermediates"][cell][group.label][0][position], np.float64)
+                deviation = y.std(-1, ddof=1, keepdims=True)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    values = 3 * (y - y.mean(-1, keepdims=True)) ** 2 / deviation**6
+                expected[edge, candidate] += np.where(np.isnan(values), np.inf, values).mean() / len(cells)
+    sharpness = found.sharpness()["normal"]
+    assert found.images == 32 and (sharpness[:, 0] == 0).all(), "none is the first to go"
+    assert np.isfinite(expected[:, 1:]).any()
+    np.testing.assert_allclose(sharpness, 1 / expected, rtol=1e-3, atol=1e-12)

@@ -7,7 +7,13 @@ import numpy as np
 
 from darts_pt_jax.spaces import SearchSpace
 
-VALUES = {"edge_weights": "weight", "strength": "weight", "first_order": "|w dL/dw|", "shapley": "Shapley value"}
+VALUES = {
+    "edge_weights": "weight",
+    "strength": "weight",
+    "first_order": "|w dL/dw|",
+    "shapley": "Shapley value",
+    "fisher": "1 / information",
+}
 """What decides where no masks are scored: titles by keys of records."""
 
 

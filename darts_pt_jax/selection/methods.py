@@ -53,6 +53,10 @@ METHODS = {
             "shapley", "the largest Shapley value over sampled orders of removal (Shapley-NAS)",
             selector=direct.magnitude, values="shapley",
         ),
+        Method(
+            "fisher", "the least Fisher information of its output (IS-DARTS' score)",
+            selector=direct.magnitude, values="fisher",
+        ),
         Method("random", "any operation, any inputs", selector=direct.random),
         Method("sgas", "the largest alpha, edge by edge as SGAS' criterion says", reads_alphas=True, greedy=True, draws=False),
         Method(

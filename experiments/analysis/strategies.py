@@ -1,7 +1,6 @@
 """Selections by every strategy and criterion from one supernet, side by side, without tuning between decisions.
 
-All decide the edges in one order on the same images, but for Shapley values, which take a batch for each permutation, and
-magnitude, which takes none. Each has a run directory within that of the analysis, such
+Strategies decide the edges in one order on the same images; methods that decide at once take their own, or none. Each has a run directory within that of the analysis, such
 as `keep_one-loss`; a repeated command continues it.
 """
 
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from darts_pt_jax.selection.criteria import CRITERIA
+from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.selection.strategies import STRATEGIES
 from darts_pt_jax.spaces import SearchSpace
 from experiments.analysis import figures
@@ -29,7 +29,7 @@ OPTIONS = {
     "images": {"type": int, "default": 0, "help": "validation images to score on (default: the run's select.images)"},
     "only": {"default": "", "help": "names of selections with commas between (default: all)"},
 }
-SELECT = "select decision", "select shapley", "select magnitude"
+SELECT = "select decision", *(f"select {name}" for name, method in METHODS.items() if method.selector)
 """The kinds of units that select; the others only begin and end."""
 
 
@@ -44,7 +44,7 @@ def selections(subject: Subject, options: Options) -> dict[str, Settings]:
         for strategy in STRATEGIES.values()
         for criterion in (CRITERIA if strategy.masks else ["loss"])
     }
-    keys["shapley"] = {"select__method": "shapley"}
+    keys |= {name: {"select__method": name} for name, method in METHODS.items() if method.values}
     if learns_alphas(subject.config):
         keys["magnitude"] = {"select__method": "magnitude"}
     asked = options.only.split(",") if options.only else list(keys)

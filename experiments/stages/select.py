@@ -11,7 +11,7 @@ import numpy as np
 from darts_pt_jax import architecture
 from darts_pt_jax.architecture import EdgeWeights
 from darts_pt_jax.bilevel import SearchState
-from darts_pt_jax.selection import certainty, direct, perturbation, schedule, scoring, sgas, shapley, slopes
+from darts_pt_jax.selection import certainty, direct, fisher, perturbation, schedule, scoring, sgas, shapley, slopes
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.methods import METHODS, Method
 from darts_pt_jax.selection.schedule import Target
@@ -288,7 +288,16 @@ def _shapley(run: Run, state: SearchState, order: int) -> tuple[Mapping[str, np.
     return shapley.shapley_values(training.space, found), {"images": int(found.images)}
 
 
-MEASURED = {"shapley": _shapley}
+def _fisher(run: Run, state: SearchState, order: int) -> tuple[Mapping[str, np.ndarray], dict]:
+    """The reciprocal Fisher information [E, O] by cell kind, and on how many images."""
+    training, batch_size = run.training, run.config.search.batch_size
+    batches = _batches(run, run.key("select", "fisher", order))
+    of_batch = functools.partial(training.information(), state.variables, _weights(run, state))
+    found = fisher.sum_information(of_batch, training.net, batches, run.loop, state, batch_size)
+    return found.sharpness(), {"images": int(found.images)}
+
+
+MEASURED = {"shapley": _shapley, "fisher": _fisher}
 """Measures by `Method.values`: `measure(run, state, order)` gives values [E, O] by cell kind, and more for each record."""
 
 

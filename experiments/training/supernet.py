@@ -21,7 +21,7 @@ from darts_pt_jax.loops import Begin
 from darts_pt_jax.metrics import Evaluate, Metrics
 from darts_pt_jax.samplers import make_sampler
 from darts_pt_jax.samplers.regularisers import REGULARISERS
-from darts_pt_jax.selection import scoring, shapley, slopes
+from darts_pt_jax.selection import fisher, scoring, shapley, slopes
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.spaces import RESIDUAL_BLOCK, SPACES
 from darts_pt_jax.supernet import Supernet
@@ -99,7 +99,7 @@ class Training:
         """Makes the programs of a supernet."""
         self.net = net
         self.scorer, self.slopes = functools.cache(self._scorer), functools.cache(self._slopes)
-        self.measure = functools.cache(self._measure)
+        self.measure, self.information = functools.cache(self._measure), functools.cache(self._information)
         optimizers = self.weight_optimizer, self.alpha_optimizer
         self.programs = Steps(
             net, self.sampler, self._penalty, self.config.search, self.devices, optimizers, self._scans(),
@@ -162,23 +162,22 @@ class Training:
         select = self.config.select
         return bilevel.make_evaluate(self.net, select.bn == "batch", select.augment)
 
+    def _place(self, *args):
+        """Arguments of a program, of which the last is a batch (`bilevel.make_evaluate`), with the batch on the devices."""
+        *others, (dataset, indices, key) = args
+        return *others, (dataset, self.devices.split(indices), key)
+
     def _slopes(self, kind: str):
         """The compiled slopes of one cell kind (`slopes.make_slopes`)."""
+        return self.devices.jit(slopes.make_slopes(self._evaluate_scored, kind), place=self._place)
 
-        def place(variables, weights, batch):
-            dataset, indices, key = batch
-            return variables, weights, (dataset, self.devices.split(indices), key)
-
-        return self.devices.jit(slopes.make_slopes(self._evaluate_scored, kind), place=place)
+    def _information(self):
+        """The compiled Fisher information of all candidates (`fisher.make_information`)."""
+        return self.devices.jit(fisher.make_information(self.net), place=self._place)
 
     def _measure(self):
         """The compiled look at the supernet under masks on all cell kinds (`shapley.make_measure`)."""
-
-        def place(variables, weights, masks, batch):
-            dataset, indices, key = batch
-            return variables, weights, masks, (dataset, self.devices.split(indices), key)
-
-        return self.devices.jit(shapley.make_measure(self._evaluate_scored), place=place)
+        return self.devices.jit(shapley.make_measure(self._evaluate_scored), place=self._place)
 
     def _scorer(self, kind: str):
         """The compiled scorer of one cell kind."""
