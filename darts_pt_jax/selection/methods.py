@@ -54,7 +54,7 @@ METHODS = {
             selector=direct.magnitude, values="shapley",
         ),
         Method(
-            "fisher", "the least Fisher information of its output (IS-DARTS' score)",
+            "fisher", "the least Fisher information of an operation's output (IS-DARTS' score)",
             selector=direct.magnitude, values="fisher",
         ),
         Method("random", "any operation, any inputs", selector=direct.random),

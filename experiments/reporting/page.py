@@ -13,7 +13,7 @@ from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import certainty, direct
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.methods import METHODS
-from darts_pt_jax.selection.strategies import STRATEGIES
+from darts_pt_jax.selection.strategies import LEAVE_ONE_OUT, STRATEGIES
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.config import schema
 from experiments.config.schema import Config
@@ -84,6 +84,8 @@ def _title(config: Config, found: RunRecords) -> str:
     inputs = any(map(space.choosable_nodes, space.cells))
     what = "operations and inputs" if inputs else "operations"
     how = "at random" if method.at_random else f"by {method.name}"
+    if method.scores and config.select.strategy != LEAVE_ONE_OUT.name:
+        how += f", {config.select.strategy}"
     return f"{config.space}: {what} selected {how}, seed {schema.seed_of(config, 'select')}"
 
 
@@ -96,8 +98,9 @@ def _rule(config: Config, found: RunRecords) -> str:
     images = next((d["images"] for d in found.decisions if "images" in d), None)
     if images is None:
         return ""
-    if METHODS[config.select.method].values:
-        return f"On {images:,} images, {METHODS[config.select.method].about} is kept"
+    method = METHODS[config.select.method]
+    if method.values:
+        return f"On {images:,} images, {method.about} decides"
     noun = CRITERIA[config.select.criterion].noun
     return STRATEGIES[config.select.strategy].rule.format(images=images, noun=noun)
 
