@@ -169,8 +169,8 @@ class Select:
     method: str = _select(
         "perturbation",
         one_of("darts_pt_jax.selection.methods:METHODS"),
-        "perturbation (DARTS-PT); magnitude_tuned (DARTS-PT-Mag); magnitude (DARTS); shapley (Shapley-NAS); fisher "
-        "(IS-DARTS' score); random; sgas; sgas_perturbation.",
+        "perturbation (DARTS-PT); magnitude_tuned (DARTS-PT-Mag); magnitude (DARTS); shapley; fisher; random; "
+        "sgas; sgas_perturbation.",
     )  # fmt: skip
     orders: int = _select(
         1, POSITIVE, "Number of selections from the one supernet; the n-th has the seed select.seed + n - 1."
