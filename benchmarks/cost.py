@@ -30,7 +30,7 @@ from darts_pt_jax.data.images import DataError
 from darts_pt_jax.loops import Loop
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.selection.methods import METHODS
-from darts_pt_jax.selection.strategies import TOPOLOGIES
+from darts_pt_jax.selection.strategies import STRATEGIES, TOPOLOGIES
 from experiments.config import settings
 from experiments.engine import execute, large_pages, machine
 from experiments.engine.units import Unit
@@ -146,10 +146,14 @@ def prepared(args: argparse.Namespace) -> Training:
     """The supernet of the run, with its data.
 
     Raises:
-      measure.Failure: config or data are wrong.
+      measure.Failure: config or data are wrong, or selection calls programs that are not measured.
     """
     try:
         config = settings.parse(["cost", f"--config={args.config}", *args.overrides]).config
+        if METHODS[config.select.method].values or STRATEGIES[config.select.strategy].masks is None:
+            raise measure.Failure(
+                "the cost of a selection without masks is not measured: leave out its method or strategy"
+            )
         machine.prepare(config)
         return Training(config, execute.load_images(config))
     except (ConfigError, DataError) as error:

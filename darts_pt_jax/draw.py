@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from darts_pt_jax import ops
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.selection.strategies import strategy_of
 
 COLOURS = ("#1b5e9e", "#b04a10", "#23784b", "#6d3c96")
 FAMILIES = dict(zip(("sep_conv", "dil_conv", "nor_conv"), COLOURS, strict=False))
@@ -170,18 +171,19 @@ def _label(axes: Axes, arcs: list[Path], names: list[str], styles: list[tuple], 
         text.set_position(at)
 
 
-MARKS = {
-    "nothing removed": {"marker": "o", "markersize": 3, "linewidth": 0},
-    "after each removal": {"marker": ".", "markersize": 4, "markeredgewidth": 0, "alpha": 0.5, "linewidth": 0},
-    "after the removal that decided": {"marker": "_", "markersize": 6, "linewidth": 0},
-}
+MARKS = (
+    {"marker": "o", "markersize": 3, "linewidth": 0},
+    {"marker": ".", "markersize": 4, "markeredgewidth": 0, "alpha": 0.5, "linewidth": 0},
+    {"marker": "_", "markersize": 6, "linewidth": 0},
+)
+"""The unmasked supernet, every mask, and the mask that decided."""
 
 
 def accuracy(decisions: Sequence[Mapping], tuning: Sequence[Mapping]) -> Figure:
     """Validation accuracy in percent over the decisions of a selection.
 
-    Each scoring gives a point for the supernet with nothing removed and a dot for each removal. The deciding removal,
-    of the operation kept or of the edge dropped, is marked. The passes of a topology decision stand side by side.
+    Each scoring gives a point for the unmasked supernet and a dot for each mask. The deciding mask, of the operation kept
+    or of the edge dropped, is marked. The passes of a topology decision stand side by side.
 
     Args:
       decisions: records of decisions; those without a "baseline" (of methods that look at no images) are left out.
@@ -227,17 +229,21 @@ def _divide(axes: Axes, first: int):
 
 def _plot_scorings(axes: Axes, rows: Sequence[tuple]) -> list[Line2D]:
     """Plots the rows of `_scorings`; returns the handles of the legend."""
-    place, _, baseline, _, _ = zip(*rows, strict=True)
+    place, _, _, baseline, _, _ = zip(*rows, strict=True)
     axes.plot(place, baseline, color=GREY, linewidth=0.8, zorder=1)
-    legend = [Line2D([], [], color=GREY, label=label, **look) for label, look in MARKS.items()]
-    for kind, colour in zip(dict.fromkeys(row[1] for row in rows), itertools.cycle(COLOURS)):
-        place, _, baseline, removed, deciding = zip(*(row for row in rows if row[1] == kind), strict=True)
-        axes.vlines(place, list(map(min, removed)), list(map(max, removed)), colour, alpha=0.3, linewidth=0.8)
-        dots = zip(*((x, y) for x, ys in zip(place, removed, strict=True) for y in ys), strict=True)
-        for (label, look), points in zip(MARKS.items(), ((place, baseline), dots, (place, deciding)), strict=True):
-            axes.plot(*points, color=colour, label=f"{kind}, {label}", **look)
-        legend.append(Line2D([], [], color=colour, marker="s", markersize=5, linewidth=0, label=f"{kind} cell"))
-    return legend
+    colours = dict(zip(dict.fromkeys(row[1] for row in rows), itertools.cycle(COLOURS)))
+    legend = {}
+    for kind, labels in dict.fromkeys(row[1:3] for row in rows):
+        of_both = [row for row in rows if row[1:3] == (kind, labels)]
+        place, _, _, baseline, masked, deciding = zip(*of_both, strict=True)
+        axes.vlines(place, list(map(min, masked)), list(map(max, masked)), colours[kind], alpha=0.3, linewidth=0.8)
+        dots = zip(*((x, y) for x, ys in zip(place, masked, strict=True) for y in ys), strict=True)
+        for label, look, points in zip(labels, MARKS, ((place, baseline), dots, (place, deciding)), strict=True):
+            axes.plot(*points, color=colours[kind], label=f"{kind}, {label}", **look)
+            legend[label] = Line2D([], [], color=GREY, label=label, **look)
+    for kind, colour in colours.items():
+        legend[kind] = Line2D([], [], color=colour, marker="s", markersize=5, linewidth=0, label=f"{kind} cell")
+    return list(legend.values())
 
 
 def _plot_tuning(axes: Axes, tuned: Sequence[Mapping]) -> list[Line2D]:
@@ -251,14 +257,15 @@ def _plot_tuning(axes: Axes, tuned: Sequence[Mapping]) -> list[Line2D]:
 
 
 def _scorings(record: Mapping) -> list[tuple]:
-    """The scorings of a decision: place, cell kind, accuracy with nothing removed, after each removal, the deciding one."""
+    """The scorings of a decision: place, cell kind, labels, accuracy unmasked, under each mask, under the deciding one."""
     passes = [scores for scores in record.get("passes", [record]) if "baseline" in scores]
-    rows = []
+    rows, strategy = [], strategy_of(record)
+    labels = f"nothing {strategy.tried}", strategy.after, strategy.decided
     for i, scores in enumerate(passes):
         percent = [100 * n / scores["images"] for n in (scores["baseline"]["correct"], *scores["correct"])]
         deciding = scores["edges"].index(scores["removed"]) if "removed" in scores else record["choice_index"]
         x = record["decision"] + 0.6 * ((i + 0.5) / len(passes) - 0.5)
-        rows.append((x, record["kind"], percent[0], percent[1:], percent[1 + deciding]))
+        rows.append((x, record["kind"], labels, percent[0], percent[1:], percent[1 + deciding]))
     return rows
 
 

@@ -108,7 +108,10 @@ def recomputed(decision):
     """Recomputes the choice of a decision from its line."""
     criterion = CRITERIA[decision["criterion"]]
     if decision["type"] == "operation":
-        return decision["candidates"][strategies.most_harmful(criterion.harms(decision), decision["eligible"])[0]]
+        strategy = strategies.strategy_of(decision)
+        if strategy.masks is None:
+            return decision["candidates"][max(decision["eligible"], key=lambda o: decision["first_order"][o])]
+        return decision["candidates"][strategy.choose(criterion.harms(decision), decision["eligible"])[0]]
     edges = list(decision["passes"][0]["edges"])
     for one in decision["passes"]:
         assert one["edges"] == edges

@@ -579,6 +579,27 @@ def test_accuracies_come_from_the_table(benched, tmp_path, capsys):
 
 
 @pytest.mark.xdist_group("analysis-bench")
+def test_strategies_side_by_side(benched, tmp_path, capsys):
+    workdir, table, accuracies = benched
+    names = "leave_one_out-acc", "keep_one-acc", "first_order-loss"
+    asked = "strategies", workdir, tmp_path / "out", "--table", table, "--images", 32, "--only", ",".join(names)
+    numbers, rows = analysed(*asked)
+    assert [row["selection"] for row in rows] == list(names)
+    assert [row["images"] for row in rows] == [6 * 6 * 32, 6 * 6 * 32, 6 * 32]
+    assert all(row["c10_test"] == accuracies[row["genotype"]] for row in rows)
+    taken = {name: lines(tmp_path / "out" / name, "decisions.jsonl") for name in names}
+    assert len({str([d["edge"] for d in of]) for of in taken.values()}) == 1, "one order of edges"
+    for one, other in itertools.product(names, names):
+        choices = [{d["edge"]: d["choice"] for d in taken[name]} for name in (one, other)]
+        same = sum(choices[0][e] == choices[1][e] for e in range(6))
+        assert numbers["agreement"][one][other] == pytest.approx(100 * same / 6)
+        assert numbers["choices"][one] == {f"normal {e}": choices[0][e] for e in range(6)}
+    assert "| keep_one-acc | 1,152 |" in capsys.readouterr().out
+    assert analysis.main(["strategies", "--run", str(workdir), "--out", str(tmp_path / "no"), "--only", "best"]) == 2
+    assert "--only names best, expected some of leave_one_out-acc, leave_one_out-loss" in capsys.readouterr().err
+
+
+@pytest.mark.xdist_group("analysis-bench")
 def test_variance_and_shuffle(benched, tmp_path):
     workdir, _, _ = benched
     numbers, rows = analysed("variance", workdir, tmp_path / "variance", "--images", 32)

@@ -194,6 +194,14 @@ def test_the_alphas_move_only_if_they_are_learned(tmp_path):
         (["--config.stages=select,search"], "stages is 'select,search', expected some of search,select,retrain,report"),
         (["--config.select.order=normal:1"], "select.order: got 'normal:1'"),
         (["--config.select.method=magnitude", "--config.search.alpha=fixed"], "select.method is 'magnitude', but"),
+        (
+            ["--config.select.strategy=first_order"],
+            "select.strategy is 'first_order', which follows the slope of the loss",
+        ),
+        (
+            ["--config.select.strategy=first_order", "--config.select.criterion=loss", "--config.select.order=certain"],
+            "select.order='certain' needs standard errors, which 'first_order' does not give",
+        ),
         (["--config.supernet.cells=1", "--config.space=darts"], "supernet.cells is 1, too few for a normal cell"),
         (["--config.checkpoint.snapshots=(3000,)"], "checkpoint.snapshots names epoch 3000, but search.epochs is"),
         (

@@ -332,6 +332,8 @@ def test_the_comparison_has_mean_and_spread_and_sorts_by_click_and_key(several, 
         rows = tab.locator("#runs tbody tr").all()
         assert [row.locator("th, td").nth(at).inner_text() for row in rows] == ["0", "0", "1", "1", "2"]
         assert tab.title() == "5 runs compared"
+        shares = tab.locator("#agreement-1 tbody td").all_inner_texts()
+        assert shares == ["100"] * 25, "copies of one run agree"
 
 
 @shared

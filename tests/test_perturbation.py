@@ -11,8 +11,11 @@ import pytest
 from darts_pt_jax.bilevel import forward, make_evaluate
 from darts_pt_jax.data import batches
 from darts_pt_jax.metrics import Metrics
-from darts_pt_jax.selection import certainty, scoring, strategies
+from darts_pt_jax.selection import certainty, fisher, perturbation, scoring, shapley, slopes, strategies
 from darts_pt_jax.selection.criteria import CRITERIA
+from darts_pt_jax.selection.schedule import Target
+from darts_pt_jax.selection.strategies import STRATEGIES
+from darts_pt_jax.spaces import SearchSpace, dag
 from tests import tiny
 
 
@@ -245,3 +248,159 @@ def test_masks_remove_one_thing_each():
         assert mask[4, o] == 0 and mask.sum() == 35
     masks = strategies.without_edges(tiny.SPACE, "normal", [2, 4])
     assert masks.shape == (2, 9, 4) and not masks[1, 4].any() and masks.sum((1, 2)).tolist() == [32, 32]
+
+
+def test_keep_one_leaves_a_single_candidate_on_the_edge():
+    masks = STRATEGIES["keep_one"].masks(tiny.SPACE, "normal", 4)
+    expected = np.ones((4, 9, 4))
+    expected[:, 4] = np.eye(4)
+    np.testing.assert_array_equal(masks, expected)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "eligible", "choice", "runner_up", "margin"),
+    [("acc", [0, 1, 2, 3], 0, 3, 2), ("acc", [1, 2, 3], 3, 1, 2), ("loss", [0, 1, 2, 3], 2, 1, 0.5), ("loss", [0], 0, None, 0)],
+)  # fmt: skip
+def test_keep_one_keeps_what_costs_least_alone(criterion, eligible, choice, runner_up, margin):
+    values = {"correct": [9, 5, 5, 7], "loss": [2.0, 1.5, 1.0, 1.5]}
+    squares = {name: np.subtract.outer([2, *one], [2, *one]) ** 2 for name, one in values.items()}
+    squares = {name: (10 * rows + 1).tolist() for name, rows in squares.items()}
+    result = {"images": 10, "baseline": {"correct": 8, "loss": 1.0}, **values, "paired": squares}
+    edge = 4  # has four candidates
+    record = perturbation.decide_operation(
+        lambda masks: result, tiny.SPACE, "normal", edge, CRITERIA[criterion],
+        [name for o, name in enumerate(tiny.CANDIDATES[edge]) if o not in eligible], STRATEGIES["keep_one"],
+    )  # fmt: skip
+    assert (record["choice_index"], record["margin"]) == (choice, pytest.approx(margin))
+    (contest,) = certainty.contests(record)
+    assert (contest.winner, contest.runner_up, contest.lead) == (choice, runner_up, pytest.approx(margin))
+
+
+LINEAR = {"normal": (9, 4), "reduce": (9, 2)}
+"""Shapes of the edge weights of a supernet whose logits are linear in those of the normal cell."""
+
+
+def linear(variables, edge_weights, batch):
+    outputs, labels = batch
+    return jnp.einsum("eo,beoc->bc", edge_weights["normal"], outputs), labels
+
+
+def linear_inputs(rng):
+    """Edge weights, and batches of two."""
+    weights = {kind: rng.random(shape).astype(np.float32) for kind, shape in LINEAR.items()}
+    outputs = rng.normal(size=(2, 6, 9, 4, 3)).astype(np.float32)
+    return weights, list(zip(outputs, rng.integers(0, 3, (2, 6)), strict=True))
+
+
+@pytest.mark.parametrize("strategy", [name for name, strategy in STRATEGIES.items() if strategy.masks])
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_every_decision_can_be_repeated_from_its_record(criterion, strategy, rng):
+    weights, batches = linear_inputs(rng)
+    criterion, strategy = CRITERIA[criterion], STRATEGIES[strategy]
+    scorer = functools.partial(scoring.make_scorer(linear, "normal", scoring.criteria_with(criterion)), None, weights)
+    score = scoring.make_score(scorer, 5, batches, criterion)
+    target = Target("operation", "normal", 4)
+    record = perturbation.decide(score, tiny.SPACE, target, criterion, strategy=strategy)
+    harms = criterion.harms(record)
+    assert harms.shape == (4,) and strategies.strategy_of(record) is strategy
+    best = harms.argmin() if strategy.keeps else harms.argmax()
+    (contest,) = certainty.contests(record)
+    assert contest.winner == record["choice_index"] == best and contest.error is not None
+    assert contest.lead == pytest.approx(abs(harms[contest.winner] - harms[contest.runner_up]))
+    assert record["margin"] == pytest.approx(contest.lead)
+
+
+def test_a_criterion_takes_no_name_that_records_use():
+    with pytest.raises(ValueError, match="criterion acc: got record='margin', which records use otherwise"):
+        dataclasses.replace(CRITERIA["acc"], record="margin")
+
+
+def test_slopes_are_the_derivatives_of_the_summed_loss(rng):
+    """Where logits are linear in the edge weights, dL/dw is the sum of (softmax - one_hot) times the outputs."""
+    weights, batches = linear_inputs(rng)
+    of_batch = functools.partial(jax.jit(slopes.make_slopes(linear, "normal")), None, weights)
+    found = slopes.sum_slopes(of_batch, (9, 4), batches)
+    expected, correct = np.zeros((9, 4)), 0
+    for y, label in batches:
+        logits = np.einsum("eo,beoc->bc", weights["normal"], y)
+        shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        expected += weights["normal"] * np.einsum("bc,beoc->eo", shares - np.eye(3)[label], y)
+        correct += (logits.argmax(-1) == label).sum()
+    np.testing.assert_allclose(found.slopes, expected, rtol=1e-4, atol=1e-5)
+    assert (found.images, found.correct) == (12, correct)
+
+    record = perturbation.decide(
+        None, tiny.SPACE, Target("operation", "normal", 4), strategy=STRATEGIES["first_order"], barred=["none"],
+        get_slopes=lambda: found,
+    )  # fmt: skip
+    importance = np.abs(expected[4]) / 12
+    assert record["first_order"] == pytest.approx(importance, rel=1e-4)
+    assert record["choice_index"] == 1 + importance[1:].argmax() and record["eligible"] == [1, 2, 3]
+    assert record["margin"] == pytest.approx(np.diff(np.sort(importance[1:]))[-1], rel=1e-3)
+    assert record["images"] == 12 and not certainty.contests(record)
+    with pytest.raises(ValueError, match="first_order has no masks: give get_slopes"):
+        perturbation.decide(None, tiny.SPACE, Target("operation", "normal", 4), strategy=STRATEGIES["first_order"])
+
+
+def test_shapley_values_of_a_game_worked_by_hand():
+    """Three players on two edges; how many of ten images are right depends on the players that are left.
+
+    Permutation 0, 1, 2 of rights 8, 7, 5, 3: the third removal ends below half of 8, which no player is left to notice.
+    Permutation 2, 0, 1 of rights 8, 3: it ends at once, and the others count 0.
+    """
+    space = SearchSpace(
+        "game", {"normal": dag(1, 2, {0: ("a", "b"), 1: ("a",), 2: ()})}, lambda cells: ("normal",) * cells
+    )
+    rights = {(1, 1, 1): 8, (0, 1, 1): 7, (0, 0, 1): 5, (0, 0, 0): 3, (1, 1, 0): 3}
+    asked = []
+
+    def measure(masks, batch):
+        left = tuple(masks["normal"][entry] for entry in ((0, 0), (0, 1), (1, 0)))
+        asked.append((batch, left))
+        return Metrics(np.float32(1), np.int32(rights[left]), np.int32(10))
+
+    assert shapley.players(space) == [("normal", 0, 0), ("normal", 0, 1), ("normal", 1, 0)]
+    orders = [np.array([0, 1, 2]), np.array([2, 0, 1])]
+    found = shapley.contributions(measure, space, orders, ["first", "second"])
+    np.testing.assert_allclose(found.values, [[0.1, 0.2, 0.2], [0, 0, 0.5]])
+    assert [batch for batch, _ in asked] == ["first"] * 4 + ["second"] * 2 and found.images == 20
+    values = shapley.shapley_values(space, found)["normal"]
+    np.testing.assert_allclose(values[0], [0.05 - 0.05, 0.1 - 0.1], atol=1e-12)
+    assert values[1, 0] == pytest.approx(0.35 - 0.15) and values[1, 1] == values[2, 0] == -np.inf
+
+
+def test_the_measure_masks_every_cell_kind(rng):
+    weights = {kind: rng.random((9, n)).astype(np.float32) for kind, n in (("normal", 4), ("reduce", 2))}
+    masks = {kind: rng.integers(0, 2, row.shape).astype(np.float32) for kind, row in weights.items()}
+
+    def evaluate(variables, edge_weights, batch):
+        total = sum(row.sum() for row in edge_weights.values())
+        return jnp.stack([total, batch], -1)[None], jnp.zeros(1, int)
+
+    total = sum((weights[kind] * masks[kind]).sum() for kind in weights)
+    measure = jax.jit(shapley.make_measure(evaluate))
+    found = [measure(None, weights, masks, jnp.float32(total + more)) for more in (-0.1, 0.1)]
+    assert [int(one.correct) for one in found] == [1, 0]
+
+
+def test_the_fisher_information_is_that_of_the_outputs(key):
+    net, state, weights, data = prepared("cell")
+    rows = [np.arange(16), np.arange(16, 32)]
+    of_batch = functools.partial(jax.jit(fisher.make_information(net)), state.variables, weights)
+    found = fisher.sum_information(of_batch, net, [(data, indices, key) for indices in rows])
+    images, _ = batches.batch(data, np.arange(32), None)
+    _, updated = net.apply(state.variables, images, weights, False, mutable=["batch_stats", "intermediates"])
+    cells = [f"cells_{i}" for i, kind in enumerate(net.space.layout(net.cells)) if kind == "normal"]
+    graph, expected = net.space.cells["normal"], np.zeros((6, 5))
+    for group in graph.groups:
+        for position, (edge, candidate) in enumerate(zip(group.edges, group.candidates, strict=True)):
+            for cell in cells:
+                y = np.asarray(updated["intermediates"][cell][group.label][0][position], np.float64)
+                deviation = y.std(-1, ddof=1, keepdims=True)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    values = 3 * (y - y.mean(-1, keepdims=True)) ** 2 / deviation**6
+                expected[edge, candidate] += np.where(np.isnan(values), np.inf, values).mean() / len(cells)
+    sharpness = found.sharpness()["normal"]
+    assert found.images == 32 and (sharpness[:, 0] == 0).all(), "none is the first to go"
+    assert np.isfinite(expected[:, 1:]).any()
+    np.testing.assert_allclose(sharpness, 1 / expected, rtol=1e-3, atol=1e-12)

@@ -15,7 +15,7 @@ from darts_pt_jax.spaces import SPACES, SearchSpace, dag
 from experiments import report
 from experiments.config import schema
 from experiments.config.schema import Config
-from experiments.reporting import comparison, decisions, measures, summary
+from experiments.reporting import comparison, decisions, matrix, measures, summary
 from experiments.reporting.records import RunRecords
 
 WITHOUT_PARAMETERS = ("skip_connect", "avg_pool_3x3")
@@ -150,6 +150,33 @@ def test_the_page_and_the_markdown_take_their_words_from_the_criterion(criterion
     assert summary._lead(taken) == "0.5 in sureness"
 
 
+def test_the_page_takes_its_words_from_the_strategy():
+    taken = {
+        "type": "operation", "kind": "normal", "edge": 0, "order": 1, "decision": 1, "strategy": "keep_one",
+        "candidates": ["skip_connect", "sep_conv_3x3"], "eligible": [0, 1], "choice": "sep_conv_3x3", "choice_index": 1,
+        "margin": 8, "criterion": "acc", "images": 100, "correct": [40, 48], "baseline": {"correct": 50},
+    }  # fmt: skip
+    decision = decisions.described(SPACES["s2"], 1, taken)
+    (verdict,), (figure,) = decision.verdicts, decision.figures
+    assert (verdict.choice, verdict.runner_up, verdict.lead) == ("sep_conv_3x3", "skip_connect", "8")
+    assert figure.table.head[0] == "left alone" and figure.table.caption.endswith("right with each operation alone")
+    assert [(row[0], row[2], row[3]) for row in figure.table.rows] == [
+        ("nothing", "", ""), ("skip_connect", "10.00", "runner-up"), ("sep_conv_3x3", "2.00", "kept"),
+    ]  # fmt: skip
+
+    names = ("strategy", "correct", "baseline", "margin", "criterion")
+    taken = {key: value for key, value in taken.items() if key not in names}
+    taken |= {"strategy": "first_order", "criterion": "loss", "first_order": [0.0125, 0.5], "margin": 0.4875}
+    decision = decisions.described(SPACES["s2"], 1, taken)
+    (figure,) = decision.figures
+    assert figure.table.head[:2] == ("candidate", "|w dL/dw|") and not decision.verdicts
+    assert [row[:2] for row in figure.table.rows] == [("skip_connect", "0.0125"), ("sep_conv_3x3", "0.5")]
+    (of_kind,) = matrix.matrices(SPACES["s2"], [decision])
+    entries = [(entry.text, entry.strength, entry.role) for entry in of_kind.rows[0].entries]
+    assert entries == [("0.013", 0.025, ""), ("0.5", 1.0, "chosen")]
+    assert summary._lead(taken) == "0.4875 in loss"
+
+
 @pytest.mark.parametrize(
     ("keys", "method"),
     [
@@ -170,3 +197,16 @@ def test_what_cannot_be_written_gives_the_reason_of_the_system(tmp_path):
     inner = record.WriteError(tmp_path / "manifest.json", OSError(errno.ENOSPC, "full"), 10)
     outer = record.WriteError(tmp_path / "1", inner, 1000)
     assert str(outer) == f"{tmp_path}/1: cannot write 1,000 bytes: No space left on device"
+
+
+def test_selections_agree_on_the_edges_that_both_have_decided():
+    taken = [
+        {"type": "operation", "order": order, "kind": kind, "edge": edge, "choice": choice}
+        for order, kind, edge, choice in [
+            (1, "normal", 1, "a"), (1, "normal", 0, "b"), (1, "reduce", 0, "a"), (2, "normal", 0, "a"), (2, "normal", 1, "a"),
+        ]
+    ]  # fmt: skip
+    one, two = (measures.operations([*taken, {"type": "topology", "order": 1}], order) for order in (1, 2))
+    assert one == {("normal", 0): "b", ("normal", 1): "a", ("reduce", 0): "a"} and len(two) == 2
+    assert measures.agreement(one, two) == 50 and measures.agreement(one, one) == 100
+    assert measures.agreement(one, {}) is None

@@ -14,7 +14,7 @@ import numpy as np
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.selection.methods import drawn
 from darts_pt_jax.selection.racing import finalists
-from darts_pt_jax.selection.strategies import LEAVE_ONE_OUT, STRATEGIES
+from darts_pt_jax.selection.strategies import strategy_of
 from darts_pt_jax.selection.ties import FIRST, rule_of
 
 WITHIN_NOISE = 2.0
@@ -110,7 +110,7 @@ def race_words(record: Mapping) -> str:
 
 
 def excess(scores: Mapping, one: int | None, other: int | None, criterion: Criterion) -> tuple[float, float | None]:
-    """How much more the removal of `one` hurts than the removal of `other`, with the paired standard error.
+    """How much more the mask `one` hurts than the mask `other`, with the paired standard error.
 
     Both are in the criterion's units, over the same n images. Let d be the sum over the images of the differences, and D
     the sum of their squares; the standard error of d is sqrt(D - d^2 / n). For accuracy, if b images are right only under
@@ -158,18 +158,18 @@ def resampled(record: Mapping) -> dict[str, float]:
     normal = np.random.RandomState(0).standard_normal((RESAMPLES, len(last)))
     drawn_sums = sums + normal @ (vectors * np.sqrt(np.maximum(values, 0))).T
     drawn_sums = drawn_sums.round(0 if criterion.counts else 6)
-    choose = STRATEGIES[record.get("strategy", LEAVE_ONE_OUT.name)].choose
+    choose = strategy_of(record).choose
     chosen = collections.Counter(choose(each, range(len(last)))[0] for each in drawn_sums)
     return {record["candidates"][last[i]]: count / RESAMPLES for i, count in chosen.most_common()}
 
 
 def contests(record: Mapping) -> list[Contest]:
     """The outcome of each scoring of a recorded decision; empty if no images were scored."""
-    criterion, found = CRITERIA[record.get("criterion", "acc")], []
+    criterion, strategy, found = CRITERIA[record.get("criterion", "acc")], strategy_of(record), []
     for scores in record.get("passes", [record]):
         if "baseline" not in scores:
             continue
-        harm = criterion.harms(scores).tolist()
+        harm = strategy.worth(criterion.harms(scores)).tolist()
         if "removed" in scores:
             winner = scores["edges"].index(scores["removed"])
             rest = [i for i in finalists(scores, range(len(harm))) if i != winner]
@@ -179,7 +179,7 @@ def contests(record: Mapping) -> list[Contest]:
             winner = record["choice_index"]
             rest = [i for i in finalists(scores, record["eligible"]) if i != winner]
             runner_up = max(rest, key=harm.__getitem__, default=None)
-            order = winner, runner_up
+            order = (runner_up, winner) if strategy.keeps else (winner, runner_up)
         lead, error = (0, None) if runner_up is None else excess(scores, *order, criterion)
         found.append(Contest(scores, winner, runner_up, lead, error, criterion.smallest_lead))
     return found

@@ -10,6 +10,12 @@ from typing import Any
 
 import numpy as np
 
+RESERVED = (
+    "order", "decision", "type", "kind", "edge", "node", "candidates", "eligible", "criterion", "strategy", "images",
+    "baseline", "paired", "choice", "choice_index", "margin", "topology", "passes", "edges", "removed", "pruned",
+)  # fmt: skip
+"""Keys that records of decisions have besides the values of criteria."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Criterion:
@@ -19,7 +25,7 @@ class Criterion:
       name: the value of `select.criterion`.
       measure: `measure(logits, labels, unmasked)` gives a number for each image, [B], from the logits [B, classes] under a
         mask, the labels [B], and the logits of the unmasked supernet.
-      record: name of its values in records.
+      record: name of its values in records, none of `RESERVED`.
       counts: whether records hold the sum over the images, a whole number; otherwise they hold the mean.
       rises: whether a harmful removal makes the measure larger.
       harm: words for what a removal costs, such as "rise in loss".
@@ -39,6 +45,12 @@ class Criterion:
     noun: str
     column: str
     compares: bool = False
+
+    def __post_init__(self):
+        if self.record in RESERVED:
+            raise ValueError(
+                f"criterion {self.name}: got record={self.record!r}, which records use otherwise: rename it"
+            )
 
     @property
     def smallest_lead(self) -> int:
@@ -94,7 +106,7 @@ CRITERIA = {
         Criterion(
             "kl", _divergence, "kl", False, True, "KL divergence", "nats", "divergence", "KL divergence", compares=True
         ),
-        Criterion("margin", _margin, "margin", False, False, "fall in margin", "in margin", "margin", "margin"),
+        Criterion("margin", _margin, "logit_margin", False, False, "fall in margin", "in margin", "margin", "margin"),
     )
 }
 """Criteria by the value of `select.criterion`."""

@@ -7,6 +7,15 @@ import numpy as np
 
 from darts_pt_jax.spaces import SearchSpace
 
+VALUES = {
+    "edge_weights": "weight",
+    "strength": "weight",
+    "first_order": "|w dL/dw|",
+    "shapley": "Shapley value",
+    "fisher": "1 / information",
+}
+"""What decides where no masks are scored: titles by keys of records."""
+
 
 class Choice(NamedTuple):
     """A choice for every edge of a space.
@@ -61,11 +70,14 @@ def random(space: SearchSpace, weights: Mapping[str, np.ndarray], rng: np.random
     return Choice(operations, kept)
 
 
-def records(space: SearchSpace, weights: Mapping[str, np.ndarray], choice: Choice) -> Iterator[dict]:
-    """A record of each decision in a choice that a selector made from `weights`."""
+def records(
+    space: SearchSpace, weights: Mapping[str, np.ndarray], choice: Choice, name: str = "edge_weights"
+) -> Iterator[dict]:
+    """A record of each decision in a choice that a selector made from `weights`; `name` as in `operation_record`."""
     for kind, graph in space.cells.items():
         for edge in range(len(graph.edges)):
-            yield operation_record(space, kind, edge, weights[kind], int(choice.operations[kind][edge]))
+            chosen = int(choice.operations[kind][edge])
+            yield operation_record(space, kind, edge, weights[kind], chosen, name=name)
         strength = eligible_weights(space, kind, weights[kind]).max(-1)
         for state in space.choosable_nodes(kind):
             keep = [e for e in graph.incoming(state) if choice.kept[kind][e]]
@@ -79,10 +91,12 @@ def operation_record(
     weights: np.ndarray,
     choice: int | None = None,
     barred: Sequence[str] | None = None,
+    name: str = "edge_weights",
 ) -> dict:
     """A record of the choice of one candidate, from edge weights [E, O]; by default the candidate of the largest weight.
 
-    It holds plain values, for `Decisions.apply`. `barred` goes to `eligible_weights`.
+    It holds plain values, for `Decisions.apply`. `barred` goes to `eligible_weights`. Other values may take the place of
+    the weights; `name`, a key of `VALUES`, says what they are.
     """
     candidates = space.cells[kind].edges[edge].candidates
     allowed = eligible_weights(space, kind, weights, barred)[edge]
@@ -90,7 +104,7 @@ def operation_record(
     return {
         "type": "operation", "kind": kind, "edge": edge, "candidates": candidates,
         "eligible": np.flatnonzero(np.isfinite(allowed)).tolist(),
-        "edge_weights": weights[edge][: len(candidates)].tolist(),
+        name: weights[edge][: len(candidates)].tolist(),
         "choice": candidates[choice], "choice_index": choice, "margin": _lead(allowed, choice),
     }  # fmt: skip
 
@@ -105,6 +119,11 @@ def topology_record(space: SearchSpace, kind: str, state: int, strength: np.ndar
         "strength": strength[list(edges)].tolist(), "choice": list(keep),
         "margin": (strength[list(keep)].min() - strength[dropped].max()).item(),
     }  # fmt: skip
+
+
+def values_of(record: Mapping) -> tuple[str, list[float]]:
+    """The title and the values by which a recorded decision was taken where no masks were scored; none of a draw."""
+    return next(((title, record[name]) for name, title in VALUES.items() if name in record), ("weight", []))
 
 
 def _lead(values: np.ndarray, index: int) -> float:

@@ -22,7 +22,8 @@ class Method:
       about: what it does, in a few words, for `--help` and the docs.
       scores: whether it chooses operations by scoring the supernet under masks; otherwise by the alphas, or at random.
       reads_alphas: whether it needs trained alphas.
-      selector: takes all decisions at once, without images or tuning; None: decisions alternate with tuning.
+      selector: takes all decisions at once, without tuning; None: decisions alternate with tuning.
+      values: what a selector gets in place of the edge weights, measured on images: a key of `direct.VALUES`; "": nothing.
       greedy: whether SGAS' criterion chooses the next edge, while the training of the search continues.
       draws: whether its result depends on select.seed, through the order of edges or a draw.
     """
@@ -32,13 +33,14 @@ class Method:
     scores: bool = False
     reads_alphas: bool = False
     selector: Selector | None = None
+    values: str = ""
     greedy: bool = False
     draws: bool = True
 
     @property
     def at_random(self) -> bool:
         """Whether it goes by neither scores nor alphas."""
-        return not (self.scores or self.reads_alphas)
+        return not (self.scores or self.reads_alphas or self.values)
 
 
 METHODS = {
@@ -47,6 +49,14 @@ METHODS = {
         Method("perturbation", "keeps the operation whose removal hurts the supernet most (DARTS-PT)", scores=True),
         Method("magnitude_tuned", "the largest alpha at that moment, with tuning between (PT-Mag)", reads_alphas=True),
         Method("magnitude", "the largest alpha (DARTS)", reads_alphas=True, selector=direct.magnitude, draws=False),
+        Method(
+            "shapley", "the largest Shapley value over sampled orders of removal (Shapley-NAS)",
+            selector=direct.magnitude, values="shapley",
+        ),
+        Method(
+            "fisher", "the least Fisher information of an operation's output (IS-DARTS' score)",
+            selector=direct.magnitude, values="fisher",
+        ),
         Method("random", "any operation, any inputs", selector=direct.random),
         Method("sgas", "the largest alpha, edge by edge as SGAS' criterion says", reads_alphas=True, greedy=True, draws=False),
         Method(

@@ -10,10 +10,12 @@ from darts_pt_jax import architecture, ops
 from darts_pt_jax.architecture import Alphas, Decisions
 from darts_pt_jax.metrics import Evaluate
 from darts_pt_jax.samplers.base import Sampler
+from darts_pt_jax.selection import direct
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.selection.racing import finalists
 from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.selection.scoring import Score, criteria_with, make_score, make_scorer
+from darts_pt_jax.selection.slopes import GetSlopes, Slopes, make_slopes, sum_slopes
 from darts_pt_jax.selection.strategies import (
     LEAVE_ONE_OUT,
     TOPOLOGIES,
@@ -37,12 +39,20 @@ def decide_operation(
     barred: Sequence[str] = (),
     strategy: Strategy = LEAVE_ONE_OUT,
     ties: TieRule = FIRST,
+    get_slopes: GetSlopes | None = None,
 ) -> dict:
-    """Keeps the operation of an edge whose removal hurts most (paper, Algorithm 1), but never a `barred` one.
+    """Chooses the operation of an edge, but never a `barred` one; by default that whose removal hurts most (Algorithm 1).
 
     Returns:
       The decision, as a record of plain values for `Decisions.apply`.
+
+    Raises:
+      ValueError: the strategy has no masks, and `get_slopes` is not given.
     """
+    if strategy.masks is None:
+        if get_slopes is None:
+            raise ValueError(f"strategy {strategy.name} has no masks: give get_slopes")
+        return _by_slopes(get_slopes(), space, kind, edge, barred, strategy)
     stride, candidates = space.cells[kind].edges[edge].stride, space.cells[kind].edges[edge].candidates
 
     def costs() -> list[int]:
@@ -59,6 +69,14 @@ def decide_operation(
         "criterion": criterion.name, **named, **scores, "choice": candidates[choice], "choice_index": choice,
         "margin": margin,
     }  # fmt: skip
+
+
+def _by_slopes(
+    slopes: Slopes, space: SearchSpace, kind: str, edge: int, barred: Sequence[str], strategy: Strategy
+) -> dict:
+    """Keeps the operation of an edge with the largest |w dL/dw|; values and margin are in units of the mean loss."""
+    record = direct.operation_record(space, kind, edge, slopes.importance(), barred=barred, name="first_order")
+    return {**record, "criterion": "loss", "strategy": strategy.name, "images": int(slopes.images)}
 
 
 def decide_topology(
@@ -125,10 +143,11 @@ def decide(
     strategy: Strategy = LEAVE_ONE_OUT,
     ties: TieRule = FIRST,
     decisions: Decisions | None = None,
+    get_slopes: GetSlopes | None = None,
 ) -> dict:
     """`decide_operation` or `decide_topology`, according to the target; `decisions` are those taken so far."""
     if target.type == "operation":
-        return decide_operation(score, space, target.kind, target.number, criterion, barred, strategy, ties)
+        return decide_operation(score, space, target.kind, target.number, criterion, barred, strategy, ties, get_slopes)
     operations = jax.device_get(decisions.operations[target.kind]).tolist() if decisions else ()
     return decide_topology(score, space, target.kind, target.number, criterion, topology, ties, operations)
 
@@ -180,12 +199,15 @@ def select(
     """
     decisions, records = architecture.undecided(space), []
     scorers = {kind: jax.jit(make_scorer(evaluate, kind, criteria_with(criterion))) for kind in space.cells}
+    slopes = {kind: jax.jit(make_slopes(evaluate, kind)) for kind in space.cells}
     for targets in points:
         for target in targets:
             weights = sampler.weights(space, alphas, decisions)
             scorer = functools.partial(scorers[target.kind], variables, weights)
             score = make_score(scorer, space.cells[target.kind].width + 1, batches, criterion)
-            records.append(decide(score, space, target, criterion, topology, (), strategy, ties, decisions))
+            of_batch = functools.partial(slopes[target.kind], variables, weights)
+            get_slopes = functools.partial(sum_slopes, of_batch, weights[target.kind].shape, batches)
+            records.append(decide(score, space, target, criterion, topology, (), strategy, ties, decisions, get_slopes))
             decisions = decisions.apply(records[-1])
         if tune:
             variables, alphas = tune(variables, alphas, decisions)

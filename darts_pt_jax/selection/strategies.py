@@ -5,7 +5,7 @@ on the scores, so that it can be repeated from their record.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +18,13 @@ def without_operations(space: SearchSpace, kind: str, edge: int) -> np.ndarray:
     masks = np.ones((len(graph.edges[edge].candidates), len(graph.edges), graph.width), np.float32)
     for o in range(len(masks)):
         masks[o, edge, o] = 0
+    return masks
+
+
+def single_operations(space: SearchSpace, kind: str, edge: int) -> np.ndarray:
+    """float32 masks [O, E, O], one for each candidate of an edge: all other entries of the edge's row are 0."""
+    masks = without_operations(space, kind, edge)
+    masks[:, edge] = 1 - masks[:, edge]
     return masks
 
 
@@ -65,13 +72,31 @@ class Strategy:
 
     Attributes:
       name: the value of `select.strategy`.
-      masks: `masks(space, kind, edge)` gives float32 masks [O, E, O], one for each candidate of the edge.
-      choose: `choose(harms, eligible)` gives the position of the candidate to keep, and its margin, from harms [O].
+      masks: `masks(space, kind, edge)` gives float32 masks [O, E, O], one for each candidate of the edge; None: no masks are
+        scored, and the slopes of the loss in the edge weights decide (`scoring.make_slopes`).
+      rule: what is done and which operation is kept, for the report page; it may use {images} and {noun} (of the criterion).
+      keeps: whether a mask leaves its candidate alone on the edge, so that the least harmful mask decides; otherwise a mask
+        removes its candidate, and the most harmful one decides.
+      tried: what happens to a candidate under its mask, such as "removed"; nothing is removed in the unmasked supernet.
+      after: words for the scores under the masks.
+      decided: words for the score that decided.
     """
 
     name: str
-    masks: Callable[[SearchSpace, str, int], np.ndarray]
-    choose: Callable[[np.ndarray, Sequence[int]], tuple[int, float]]
+    masks: Callable[[SearchSpace, str, int], np.ndarray] | None
+    rule: str
+    keeps: bool = False
+    tried: str = "removed"
+    after: str = "after each removal"
+    decided: str = "after the removal that decided"
+
+    def worth(self, harms: np.ndarray) -> np.ndarray:
+        """How much speaks for each candidate, [O], from how much its mask hurts."""
+        return -harms if self.keeps else harms
+
+    def choose(self, harms: np.ndarray, eligible: Sequence[int]) -> tuple[int, float]:
+        """The position of the candidate to keep, and its margin over the next, from harms [O]."""
+        return most_harmful(self.worth(harms), eligible)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +113,43 @@ class Topology:
     rescores: bool
 
 
-LEAVE_ONE_OUT = Strategy("leave_one_out", without_operations, most_harmful)
+LEAVE_ONE_OUT = Strategy(
+    "leave_one_out",
+    without_operations,
+    "Each candidate is removed in turn and the supernet is looked at again, on the same {images:,} images. "
+    "The operation whose removal costs most {noun} is kept",
+)
 
-STRATEGIES = {strategy.name: strategy for strategy in (LEAVE_ONE_OUT,)}
-"""Strategies by the value of `select.strategy`."""
+STRATEGIES = {
+    strategy.name: strategy
+    for strategy in (
+        LEAVE_ONE_OUT,
+        Strategy(
+            "keep_one",
+            single_operations,
+            "Each candidate is left alone on its edge in turn and the supernet is looked at again, on the same {images:,} "
+            "images. The operation that costs least {noun} is kept",
+            keeps=True,
+            tried="left alone",
+            after="with each operation alone",
+            decided="with the operation chosen",
+        ),
+        Strategy(
+            "first_order",
+            None,
+            "One backward pass over {images:,} images gives the slope of the loss in the weight of every candidate. The "
+            "operation with the largest |w dL/dw|, a first-order estimate of what its removal changes, is kept",
+        ),
+    )
+}
+"""Strategies by the value of `select.strategy`. keep_one is the discretisation accuracy of an edge without tuning (paper,
+section 3.1)."""
+
+
+def strategy_of(record: Mapping) -> Strategy:
+    """The strategy of a recorded decision; the inputs of a node are always chosen by removals."""
+    return STRATEGIES[record.get("strategy", LEAVE_ONE_OUT.name)]
+
 
 TOPOLOGIES = {
     topology.name: topology for topology in (Topology("leave_one_out", True), Topology("single_ranking", False))

@@ -3,7 +3,17 @@
 import dataclasses
 from collections.abc import Callable
 
-from experiments.analysis import alpha_gap, collapse, curvature, selections, shuffle, strength, tables, variance
+from experiments.analysis import (
+    alpha_gap,
+    collapse,
+    curvature,
+    selections,
+    shuffle,
+    strategies,
+    strength,
+    tables,
+    variance,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +64,10 @@ ANALYSES = {
     "interval": Analysis(
         "Figure 9", "Epochs of tuning between decisions against the result.",
         selections.interval, selections.draw_interval, selections.INTERVALS,
+    ),
+    "strategies": Analysis(
+        "beyond the paper", "Selections by every strategy and criterion, side by side.",
+        strategies.run, strategies.draw, strategies.OPTIONS,
     ),
     "variance": Analysis(
         "Proposition 1", "Optimal alphas from measured variances, against the learned.",

@@ -169,14 +169,16 @@ class Select:
     method: str = _select(
         "perturbation",
         one_of("darts_pt_jax.selection.methods:METHODS"),
-        "perturbation (DARTS-PT); magnitude_tuned (DARTS-PT-Mag); magnitude (DARTS); random; sgas; sgas_perturbation.",
+        "perturbation (DARTS-PT); magnitude_tuned (DARTS-PT-Mag); magnitude (DARTS); shapley; fisher; random; "
+        "sgas; sgas_perturbation.",
     )  # fmt: skip
     orders: int = _select(
         1, POSITIVE, "Number of selections from the one supernet; the n-th has the seed select.seed + n - 1."
     )
     strategy: str = _select(
         "leave_one_out", one_of("darts_pt_jax.selection.strategies:STRATEGIES"),
-        "Which removals are scored to decide on an edge's operation; leave_one_out: that of each candidate.",
+        "How to decide on an edge's operation: leave_one_out (remove each candidate in turn); keep_one (leave each candidate "
+        "alone in turn); first_order (|w dL/dw|, one backward pass; with select.criterion=loss).",
     )  # fmt: skip
     criterion: str = _select(
         "acc", one_of("darts_pt_jax.selection.criteria:CRITERIA"), "What a removal costs: acc (accuracy); loss; kl (divergence "
@@ -216,6 +218,7 @@ class Select:
     )
     none_is_candidate: bool = _select(True, ANYTHING, "Whether the operation none may be chosen.")
     images: int = _select(0, NOT_NEGATIVE, "Validation images to score on; 0: all.")
+    permutations: int = _select(10, POSITIVE, "Random orders of removal, on a batch each, of select.method=shapley.")
     augment: bool = _select(True, ANYTHING, "Score on augmented images (reference code).", programs=True)
     restrict_every: int = _select(
         0, NOT_NEGATIVE, "Drop the excluded candidates from the supernet after every N decision points; 0: never.",

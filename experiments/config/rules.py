@@ -10,6 +10,7 @@ from darts_pt_jax.naming import install
 from darts_pt_jax.samplers import make_sampler
 from darts_pt_jax.selection import schedule, sgas
 from darts_pt_jax.selection.methods import METHODS
+from darts_pt_jax.selection.strategies import STRATEGIES
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.config.schema import KEYS, Config, seed_of, value
 from experiments.errors import ConfigError
@@ -166,6 +167,10 @@ def _check_select(config: Config, space: SearchSpace):
         raise ConfigError(
             f"select.orders is {select.orders}, which leads to the seed {last}, expected at most {2**32 - 1}"
         )
+    if STRATEGIES[select.strategy].masks is None and select.criterion != "loss":
+        raise ConfigError(
+            f"select.strategy is {select.strategy!r}, which follows the slope of the loss: set select.criterion=loss"
+        )
     if not select.none_is_candidate:
         if not method.scores and "none" not in space.magnitude_ignores:
             raise ConfigError(f"select.none_is_candidate=False is for perturbation, select.method is {select.method!r}")
@@ -174,6 +179,10 @@ def _check_select(config: Config, space: SearchSpace):
                 raise ConfigError(f"select.none_is_candidate is False, but an edge of {kind} has no other candidate")
     if select.order in schedule.MEASURED and (not method.scores or method.greedy):
         raise ConfigError(f"select.order={select.order!r} is for select.method='perturbation', got {select.method!r}")
+    if select.order == "certain" and STRATEGIES[select.strategy].masks is None:
+        raise ConfigError(
+            f"select.order='certain' needs standard errors, which {select.strategy!r} does not give: set one of them"
+        )
     if select.order not in schedule.ORDERS + schedule.MEASURED:
         try:
             schedule.parse_order(select.order, space)

@@ -149,9 +149,9 @@ def _intervals(across: str, field: str, value: str, colours: tuple[tuple[str, st
     return _finished(alt.layer(*layers))
 
 
-def drops(rows: Sequence[dict], value: str) -> dict:
-    """What each removal costs: rows of `removed`, the value, `role`, and `low` and `high` if the error is known."""
-    return _with(_intervals("y", "removed", value, tuple(ROLES.items()), "low" in rows[0]), rows, ROW * len(rows))
+def drops(rows: Sequence[dict], value: str, tried: str) -> dict:
+    """What each of the parts `tried` costs: rows of it, the value, `role`, and `low` and `high` if the error is known."""
+    return _with(_intervals("y", tried, value, tuple(ROLES.items()), "low" in rows[0]), rows, ROW * len(rows))
 
 
 def leads(rows: Sequence[dict], value: str) -> dict:

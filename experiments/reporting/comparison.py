@@ -7,7 +7,7 @@ from experiments.config import schema
 from experiments.config.schema import Config
 from experiments.reporting import charts, render
 from experiments.reporting.charts import Chart, Table
-from experiments.reporting.measures import measure, number, spread
+from experiments.reporting.measures import agreement, measure, number, operations, spread
 from experiments.reporting.records import RunRecords, learns_alphas
 
 NAMED = ("search.alpha", "search.sampler", "search.unrolled", "select.method", "genotype", "space")
@@ -53,6 +53,7 @@ def build(runs: Mapping[str, tuple[Config, RunRecords]]) -> str:
         answers=_answers(groups, values, measures),
         table=_means(groups, values, measures),
         settings=_settings(groups),
+        agreements=_agreements(runs),
         runs=_runs(runs, groups, values, measures),
         charts=[_chart(name, groups, values) for name in measures if name.endswith("%")],
     )
@@ -125,6 +126,21 @@ def _settings(groups: Groups) -> Table | None:
     rows = [(group.number, group.label, group.settings) for group in groups if group.settings]
     head = ("row", "method and selection", "settings")
     return Table("Settings in which the rows differ", head, rows) if rows else None
+
+
+def _agreements(runs: Mapping[str, tuple[Config, RunRecords]]) -> list[Table]:
+    """For each space of which several runs have decided operations: on how many edges each two agree, in percent."""
+    decided: dict[str, dict[str, dict]] = {}
+    for name, (config, found) in runs.items():
+        if chosen := operations(found.decisions):
+            decided.setdefault(config.space, {})[name] = chosen
+    tables = []
+    for space, of_run in decided.items():
+        shares = [(name, *(agreement(one, other) for other in of_run.values())) for name, one in of_run.items()]
+        rows = [(name, *("" if share is None else f"{share:.0f}" for share in row)) for name, *row in shares]
+        caption = f"{space}: edges with the same operation, in percent of those that both runs have decided"
+        tables += [Table(caption, ("run", *of_run), rows)] if len(of_run) > 1 else []
+    return tables
 
 
 def _runs(

@@ -1,14 +1,15 @@
-"""The report page's decisions: what each removal costs, with its error, and the lead of each choice."""
+"""The report page's decisions: what each mask costs, with its error, and the lead of each choice."""
 
 import collections
 import dataclasses
 import string
 from collections.abc import Mapping, Sequence
 
-from darts_pt_jax.selection import certainty
+from darts_pt_jax.selection import certainty, direct
 from darts_pt_jax.selection.certainty import Contest
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.selection.methods import drawn
+from darts_pt_jax.selection.strategies import strategy_of
 from darts_pt_jax.spaces import CellGraph, SearchSpace
 from experiments.reporting import charts
 from experiments.reporting.charts import Chart, Table
@@ -190,8 +191,8 @@ def _verdict(record: Mapping, contest: Contest, names: Sequence[str]) -> Verdict
 
 
 def _removals(record: Mapping, contest: Contest, names: Sequence[str], where: str) -> Chart:
-    """What each removal of a scoring costs: a chart by the criterion that decided, a table by all that were recorded."""
-    scores, decisive = contest.scores, CRITERIA[record["criterion"]]
+    """What each mask of a scoring costs: a chart by the criterion that decided, a table by all that were recorded."""
+    scores, decisive, strategy = contest.scores, CRITERIA[record["criterion"]], strategy_of(record)
     recorded = [criterion for criterion in CRITERIA.values() if criterion.record in scores["baseline"]]
     roles = _roles(record, contest, len(names))
 
@@ -209,34 +210,35 @@ def _removals(record: Mapping, contest: Contest, names: Sequence[str], where: st
             row.append(f"{scores['raced']['images'][i]:,}")
         rows.append([*row, "runner-up" if i == contest.runner_up else role if role != "other" else ""])
         cost, error = _cost(decisive, scores, i)
-        points.append({"removed": name, decisive.harm: cost, "role": role, **_interval(cost, error)})
+        points.append({strategy.tried: name, decisive.harm: cost, "role": role, **_interval(cost, error)})
 
     marks = ["", *(role if role in ("kept", "dropped") else "" for role in roles)]
     columns = [column for criterion in recorded for column in (criterion.column, criterion.harm)]
     means = " and ".join(("" if criterion.counts else "mean ") + criterion.column for criterion in recorded)
     images = certainty.race_words(scores) or f"{scores['images']:,} images"
-    caption = f"{where}: {images}, {means} after each removal"
-    table = Table(caption, ("removed", *columns, *raced, ""), rows, marks)
-    return Chart(charts.drops(points, decisive.harm), f"{where}: {decisive.harm} after each removal", table)
+    caption = f"{where}: {images}, {means} {strategy.after}"
+    table = Table(caption, (strategy.tried, *columns, *raced, ""), rows, marks)
+    spec = charts.drops(points, decisive.harm, strategy.tried)
+    return Chart(spec, f"{where}: {decisive.harm} {strategy.after}", table)
 
 
 def _roles(record: Mapping, contest: Contest, count: int) -> list[str]:
-    """The role in the chart of each of `count` removals."""
+    """The role in the chart of each of `count` masks."""
     if record["type"] == "topology":
         return ["dropped" if i == contest.winner else "other" for i in range(count)]
     eligible = ["other" if i in record["eligible"] else "may not be chosen" for i in range(count)]
     return ["kept" if i == contest.winner else role for i, role in enumerate(eligible)]
 
 
-def _cost(criterion: Criterion, scores: Mapping, removed: int) -> tuple[float, float | None]:
-    """What a removal costs, and its paired standard error, in the unit of the charts."""
-    cost, error = certainty.excess(scores, removed, None, criterion)
-    images, _ = certainty.seen_by(scores, removed)
+def _cost(criterion: Criterion, scores: Mapping, mask: int) -> tuple[float, float | None]:
+    """What a mask costs, and its paired standard error, in the unit of the charts."""
+    cost, error = certainty.excess(scores, mask, None, criterion)
+    images, _ = certainty.seen_by(scores, mask)
     return criterion.shown(cost, images), None if error is None else criterion.shown(error, images)
 
 
-def _cost_text(criterion: Criterion, scores: Mapping, removed: int) -> str:
-    (cost, error), digits = _cost(criterion, scores, removed), 2 if criterion.counts else 4
+def _cost_text(criterion: Criterion, scores: Mapping, mask: int) -> str:
+    (cost, error), digits = _cost(criterion, scores, mask), 2 if criterion.counts else 4
     return f"{cost:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
@@ -254,21 +256,22 @@ def _interval(middle: float, error: float | None) -> dict[str, float]:
 
 
 def _weights(graph: CellGraph, record: Mapping, where: str) -> Chart:
-    """What decides where nothing is scored: the weights of an edge's operations, or the strengths of a node's edges."""
+    """What decides where no masks are scored: values of an edge's operations, or the strengths of a node's edges."""
+    title, values = direct.values_of(record)
     if record["type"] == "operation":
-        keys, values, chosen = record["candidates"], record.get("edge_weights", []), [record["choice"]]
-        eligible = record["eligible"]
+        keys, eligible, chosen = record["candidates"], record["eligible"], [record["choice"]]
     else:
-        keys, values, chosen = record["edges"], record.get("strength", []), record["choice"]
-        eligible = range(len(keys))
+        keys, eligible, chosen = record["edges"], range(len(record["edges"])), record["choice"]
     others = ["other" if i in eligible else "may not be chosen" for i in range(len(keys))]
     roles = ["kept" if key in chosen else other for key, other in zip(keys, others, strict=True)]
     candidates = list(zip(_names(graph, record, record), values, roles, strict=False))
-    points = [{"removed": name, "weight": value, "role": role} for name, value, role in candidates]
-    rows = [(name, f"{value:.4f}", "" if role == "other" else role) for name, value, role in candidates]
+    points = [{"candidate": name, title: value, "role": role} for name, value, role in candidates]
+    digits = ".4f" if title == "weight" else ".4g"
+    rows = [(name, format(value, digits), "" if role == "other" else role) for name, value, role in candidates]
     marks = [role if role == "kept" else "" for role in roles]
-    table = Table(f"{where}: weights", ("candidate", "weight", ""), rows, marks)
-    return Chart(charts.drops(points, "weight") if points else {}, f"{where}: weights", table)
+    says = f"{where}: {title}"
+    table = Table(says, ("candidate", title, ""), rows, marks)
+    return Chart(charts.drops(points, title, "candidate") if points else {}, says, table)
 
 
 def leads(criterion: Criterion, decisions: Sequence[Decision]) -> Chart | None:

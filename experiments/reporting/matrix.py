@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from darts_pt_jax.selection import certainty
+from darts_pt_jax.selection import certainty, direct
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.spaces import CellGraph, SearchSpace
 from experiments.reporting.decisions import Decision, every_candidate
@@ -19,7 +19,7 @@ class Entry:
     Attributes:
       text: its value.
       says: the value with its unit, and whether the operation was chosen or could not be.
-      strength: its colour, from -1 (the removal helps) to 1 (it costs much).
+      strength: its colour, from -1 (its mask helps) to 1 (it costs much).
       role: "chosen", "barred" or "".
     """
 
@@ -129,11 +129,11 @@ def _entries(decision: Decision) -> dict[str, Entry]:
 
 
 def _harms(decision: Decision) -> list[tuple[str, str, float]]:
-    """What each removal costs: in standard errors; where none was recorded, as it is, and coloured by the largest."""
+    """What each mask costs: in standard errors; where none was recorded, as it is, and coloured by the largest."""
     (contest,), criterion = decision.contests, CRITERIA[decision.record["criterion"]]
     scores, found = contest.scores, []
-    removals = range(len(scores[criterion.record]))
-    costs = [certainty.excess(scores, i, None, criterion) for i in removals]
+    masks = range(len(scores[criterion.record]))
+    costs = [certainty.excess(scores, i, None, criterion) for i in masks]
     largest = max(abs(cost) for cost, _ in costs) or 1.0
     for i, (cost, error) in enumerate(costs):
         images, _ = certainty.seen_by(scores, i)
@@ -148,8 +148,12 @@ def _harms(decision: Decision) -> list[tuple[str, str, float]]:
 
 
 def _weights(record: Mapping) -> list[tuple[str, str, float]]:
-    """The weights of an edge's operations, where no images were scored."""
-    return [(f"{value:.2f}", f"weight {value:.4f}", min(1.0, value)) for value in record.get("edge_weights", [])]
+    """The values of an edge's operations by which it was decided without masks; weights are shares, others have no unit."""
+    title, values = direct.values_of(record)
+    if title == "weight":
+        return [(f"{value:.2f}", f"weight {value:.4f}", min(1.0, value)) for value in values]
+    largest = max(map(abs, values)) or 1.0
+    return [(f"{value:.2g}", f"{title} {value:.4g}", value / largest) for value in values]
 
 
 def _short(value: float) -> str:

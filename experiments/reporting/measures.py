@@ -93,6 +93,18 @@ def networks(records: RunRecords) -> tuple[list[str], list[list[str]], str] | No
     return ["architecture", "parameters", "multiply-adds", "ms an image"], rows, note
 
 
+def operations(decisions: Sequence[Mapping], order: int = 1) -> dict[tuple[str, int], str]:
+    """The operation of each edge (kind, number) that an order has decided."""
+    taken = [d for d in decisions if d["type"] == "operation" and d["order"] == order]
+    return {(d["kind"], d["edge"]): d["choice"] for d in sorted(taken, key=lambda d: (d["kind"], d["edge"]))}
+
+
+def agreement(one: Mapping, other: Mapping) -> float | None:
+    """On how many percent of the edges that both have decided two selections chose the same; None if there are none."""
+    shared = one.keys() & other.keys()
+    return 100 * sum(one[edge] == other[edge] for edge in shared) / len(shared) if shared else None
+
+
 def spread(numbers: Sequence[float]) -> tuple[float | None, float | None]:
     """Mean and sample standard deviation; None for each that needs more numbers than there are."""
     mean = float(np.mean(numbers)) if len(numbers) else None

@@ -10,9 +10,10 @@ import matplotlib
 
 from darts_pt_jax import draw
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.selection import certainty
+from darts_pt_jax.selection import certainty, direct
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.methods import METHODS
+from darts_pt_jax.selection.strategies import LEAVE_ONE_OUT, STRATEGIES
 from darts_pt_jax.spaces import SPACES, SearchSpace
 from experiments.config import schema
 from experiments.config.schema import Config
@@ -57,8 +58,10 @@ def build(config: Config, found: RunRecords) -> str:
         reach=certainty.WITHIN_NOISE,
         augmented=config.select.augment,
         criterion=criterion,
-        images=max((scores.get("raced", {"of": scores["images"]})["of"] for scores in scorings), default=0),
         raced=decisions.raced(found.decisions),
+        rule=_rule(config, found),
+        strategy=STRATEGIES[config.select.strategy],
+        weighed=direct.values_of(found.decisions[0])[0] if taken else "",
         sections=[(name, parts) for name, make in CHARTS.items() if (parts := make(config, found))],
         alphas=_alphas(space, config, found),
         operations=decisions.every_candidate(*space.cells.values()),
@@ -82,11 +85,25 @@ def _title(config: Config, found: RunRecords) -> str:
     inputs = any(map(space.choosable_nodes, space.cells))
     what = "operations and inputs" if inputs else "operations"
     how = "at random" if method.at_random else f"by {method.name}"
+    if method.scores and config.select.strategy != LEAVE_ONE_OUT.name:
+        how += f", {config.select.strategy}"
     return f"{config.space}: {what} selected {how}, seed {schema.seed_of(config, 'select')}"
 
 
 VERDICTS = {"clear": "kept", "within noise": "doubt", "a tie": "tie", "error not recorded": "other"}
 """The mark of each verdict on a decision."""
+
+
+def _rule(config: Config, found: RunRecords) -> str:
+    """How the images decided on operations; "" if they did not."""
+    images = next((d.get("raced", {}).get("of", d["images"]) for d in found.decisions if "images" in d), None)
+    if images is None:
+        return ""
+    method = METHODS[config.select.method]
+    if method.values:
+        return f"On {images:,} images, {method.about} decides"
+    noun = CRITERIA[config.select.criterion].noun
+    return STRATEGIES[config.select.strategy].rule.format(images=images, noun=noun)
 
 
 def _among(marks: Mapping[str, str], names: Collection[str]) -> list[tuple[str, str]]:
@@ -126,16 +143,19 @@ def _answers(config: Config, found: RunRecords, taken: Sequence[Decision], bench
 
 def _how_sure(config: Config, taken: Sequence[Decision]) -> Answer:
     """How many decisions have a scoring within noise, and how many one without a recorded error."""
-    if not any(decision.contests for decision in taken):
+    scored = [decision for decision in taken if decision.contests]
+    if not scored:
+        if "images" in taken[0].record:
+            return "How sure", "Error not known", f"{direct.values_of(taken[0].record)[0]} decides"
         how = "at random" if METHODS[config.select.method].at_random else "by the alphas"
         return "How sure", f"{len(taken)} decisions {how}", "no images were scored, so there is no error"
-    verdicts = [[contest.within_noise for contest in decision.contests] for decision in taken]
+    verdicts = [[contest.within_noise for contest in decision.contests] for decision in scored]
     within, unknown = (sum(value in of_decision for of_decision in verdicts) for value in (True, None))
-    text = f"{within} of {len(taken)} decisions within noise"
+    text = f"{within} of {len(scored)} decisions within noise"
     if not unknown:
         return "How sure", text, f"a runner-up is less than {certainty.WITHIN_NOISE:g} paired standard errors behind"
-    why = f"{unknown} of {len(taken)} decisions were made by an earlier version, which recorded no error"
-    return "How sure", "Error not recorded" if unknown == len(taken) else text, why
+    why = f"{unknown} of {len(scored)} decisions were made by an earlier version, which recorded no error"
+    return "How sure", "Error not recorded" if unknown == len(scored) else text, why
 
 
 def _search(found: RunRecords) -> list[dict]:

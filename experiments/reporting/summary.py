@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.selection import certainty
+from darts_pt_jax.selection import certainty, direct
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.methods import METHODS, drawn
 from darts_pt_jax.spaces import SPACES, SearchSpace
@@ -139,7 +139,7 @@ def _lead(decision: Mapping) -> str:
     if drawn(decision):
         return "chosen at random"
     if "criterion" not in decision:
-        return f"{decision['margin']:.4g} in weight"
+        return f"{decision['margin']:.4g} in {direct.values_of(decision)[0]}"
     criterion = CRITERIA[decision["criterion"]]
     unit = f"of {decision['images']} {criterion.unit}" if criterion.counts else criterion.unit
     return f"{decision['margin']:.4g} {unit}"

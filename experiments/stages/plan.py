@@ -71,7 +71,8 @@ def _show_supernet(
         bound = "at most " if METHODS[config.select.method].greedy and config.sgas.batch_increase else ""
         tunes = f"{_count(tuning, 'tuning epoch')} of {bound}{_count(steps, 'step')}"
         what = f"{_count(decisions, 'decision')}{scored}, {tunes}"
-        print(f"select         {what if decisions else 'without images'}, by {config.select.method}")
+        at_once = "all decisions at once" if METHODS[config.select.method].values else "without images"
+        print(f"select         {what if decisions else at_once}, by {config.select.method}")
     alphas = architecture.init_alphas(training.space, jax.random.key(0))
     undecided = architecture.undecided(training.space)
 

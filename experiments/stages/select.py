@@ -3,14 +3,15 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 
 from darts_pt_jax import architecture
+from darts_pt_jax.architecture import EdgeWeights
 from darts_pt_jax.bilevel import SearchState
-from darts_pt_jax.selection import certainty, direct, perturbation, schedule, scoring, sgas
+from darts_pt_jax.selection import certainty, direct, fisher, perturbation, schedule, scoring, sgas, shapley, slopes
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.methods import METHODS, Method
 from darts_pt_jax.selection.racing import Race
@@ -42,7 +43,8 @@ def _selection(config: Config, order: int) -> list[Unit]:
     end = Unit("select", "genotype", suffix, functools.partial(write_genotype, order=order), brief=True)
     if METHODS[select.method].selector:
         decide_all = functools.partial(decide_at_once, order=order)
-        return [start, Unit("select", select.method, suffix, decide_all, brief=True), end]
+        brief = not METHODS[select.method].values
+        return [start, Unit("select", select.method, suffix, decide_all, brief=brief), end]
     points, epochs = _points(config, order)
     decisions = sum(map(len, points))
 
@@ -197,7 +199,7 @@ def _most_important(run: Run, state: SearchState, key: jax.Array, target: Target
 
 
 def _by_scores(run: Run, state: SearchState, key: jax.Array, target: Target, barred: Sequence[str] = ()) -> dict:
-    """Decides by what the supernet loses under masks; never chooses a `barred` operation.
+    """Decides by what the supernet loses under masks, or by slopes; never chooses a `barred` operation.
 
     `key` draws images, crops and noise.
     """
@@ -212,6 +214,7 @@ def _by_scores(run: Run, state: SearchState, key: jax.Array, target: Target, bar
     return perturbation.decide(
         score, run.training.space, target, CRITERIA[select.criterion], TOPOLOGIES[select.topology],
         barred, STRATEGIES[select.strategy], TIES[select.ties], state.decisions,
+        functools.partial(_slopes, run, state, target.kind, key),
     )  # fmt: skip
 
 
@@ -231,11 +234,7 @@ def _race(run: Run, target: Target, masks: int, barred: Sequence[str]) -> Race |
 def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.ndarray, race: Race | None) -> dict:
     """Scores `masks` [K, E, O] on images, crops and noise that `key` draws."""
     training, select, batch_size = run.training, run.config.select, run.config.search.batch_size
-    steps = (select.images or training.valid.size) // batch_size
-    index_key, batch_key = jax.random.split(key)
-    indices = training.indices(index_key, training.valid, "epoch", steps)
-    batches = [(training.valid, *b) for b in zip(indices, jax.random.split(batch_key, steps), strict=True)]
-    weights = training.sampler.weights(training.space, state.alphas, state.decisions)
+    batches, weights = _batches(run, key), _weights(run, state)
     scorer = functools.partial(training.scorer(kind), state.variables, weights)
     score = scoring.make_score(
         scorer, training.masks(kind), batches, CRITERIA[select.criterion], run.loop, state, batch_size, race,
@@ -249,11 +248,38 @@ def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.nd
         raise FloatingPointError(f"scoring without {removed}: the loss is not finite: look at the data") from error
 
 
+def _batches(run: Run, key: jax.Array) -> list[tuple]:
+    """The batches that a decision is scored on; `key` draws images, crops and noise."""
+    training, select, batch_size = run.training, run.config.select, run.config.search.batch_size
+    steps = (select.images or training.valid.size) // batch_size
+    index_key, batch_key = jax.random.split(key)
+    indices = training.indices(index_key, training.valid, "epoch", steps)
+    return [(training.valid, *b) for b in zip(indices, jax.random.split(batch_key, steps), strict=True)]
+
+
+def _weights(run: Run, state: SearchState) -> EdgeWeights:
+    """The sampler's mean edge weights; those of decided edges are one-hot."""
+    return run.training.sampler.weights(run.training.space, state.alphas, state.decisions)
+
+
+def _slopes(run: Run, state: SearchState, kind: str, key: jax.Array) -> slopes.Slopes:
+    """The slopes of a cell kind on images, crops and noise that `key` draws."""
+    weights, of_kind = _weights(run, state), run.training.slopes(kind)
+    of_batch = functools.partial(of_kind, state.variables, weights)
+    return slopes.sum_slopes(
+        of_batch, weights[kind].shape, _batches(run, key), run.loop, state, run.config.search.batch_size
+    )
+
+
 def _removed(space: SearchSpace, kind: str, mask: np.ndarray) -> str:
-    """Names the operation or the edge that a mask [E, O] removes."""
-    edge, candidate = np.argwhere(mask == 0)[0]
+    """Names the operations or the edge that a mask [E, O] removes."""
+    edge = np.argwhere(mask == 0)[0, 0]
     names = space.cells[kind].edges[edge].candidates
-    return f"{kind} edge {edge}" if not mask[edge, : len(names)].any() else f"{names[candidate]} of {kind} edge {edge}"
+    kept = mask[edge, : len(names)] > 0
+    if not kept.any():
+        return f"{kind} edge {edge}"
+    removed = ", ".join(name for name, stays in zip(names, kept, strict=True) if not stays)
+    return f"{removed} of {kind} edge {edge}"
 
 
 def _mean_weights(run: Run, state: SearchState, kind: str) -> np.ndarray:
@@ -295,17 +321,48 @@ def _greedily(run: Run, state: SearchState, key: jax.Array, target: Target, meth
 
 
 def decide_at_once(run: Run, state: SearchState, order: int) -> SearchState:
-    """Takes all decisions at once, by a method that needs no images.
+    """Takes all decisions at once.
 
-    The records hold the edge weights; the margin of a choice is its lead over the best of the rest.
+    The records hold the edge weights, or what a method has measured in their place; the margin of a choice is its lead
+    over the best of the rest.
     """
     training, name = run.training, run.config.select.method
-    weights = jax.device_get(training.sampler.weights(training.space, state.alphas, state.decisions))
+    values, images = METHODS[name].values, {}
+    if values:
+        weights, images = MEASURED[values](run, state, order)
+    else:
+        weights = jax.device_get(_weights(run, state))
     rng = np.random.RandomState(seed_of(run.config, "select") + order)
     choice = METHODS[name].selector(training.space, weights, rng)
-    for number, record in enumerate(direct.records(training.space, weights, choice)):
-        run.record_decision(order=order + 1, decision=number + 1, method=name, **record)
+    for number, record in enumerate(direct.records(training.space, weights, choice, values or "edge_weights")):
+        run.record_decision(order=order + 1, decision=number + 1, method=name, **images, **record)
     return state.replace(decisions=architecture.chosen(*choice))
+
+
+def _shapley(run: Run, state: SearchState, order: int) -> tuple[Mapping[str, np.ndarray], dict]:
+    """Shapley values [E, O] by cell kind, and on how many images."""
+    training, count, batch_size = run.training, run.config.select.permutations, run.config.search.batch_size
+    index_key, batch_key = jax.random.split(run.key("select", "shapley", order))
+    indices = training.indices(index_key, training.valid, "independent", count)
+    batches = [(training.valid, *b) for b in zip(indices, jax.random.split(batch_key, count), strict=True)]
+    rng = np.random.RandomState(seed_of(run.config, "select") + order)
+    permutations = [rng.permutation(len(shapley.players(training.space))) for _ in range(count)]
+    measure = functools.partial(training.measure(), state.variables, _weights(run, state))
+    found = shapley.contributions(measure, training.space, permutations, batches, run.loop, state, batch_size)
+    return shapley.shapley_values(training.space, found), {"images": int(found.images)}
+
+
+def _fisher(run: Run, state: SearchState, order: int) -> tuple[Mapping[str, np.ndarray], dict]:
+    """The reciprocal Fisher information [E, O] by cell kind, and on how many images."""
+    training, batch_size = run.training, run.config.search.batch_size
+    batches = _batches(run, run.key("select", "fisher", order))
+    of_batch = functools.partial(training.information(), state.variables, _weights(run, state))
+    found = fisher.sum_information(of_batch, training.net, batches, run.loop, state, batch_size)
+    return found.sharpness(), {"images": int(found.images)}
+
+
+MEASURED = {"shapley": _shapley, "fisher": _fisher}
+"""Measures by `Method.values`: `measure(run, state, order)` gives values [E, O] by cell kind, and more for each record."""
 
 
 def write_genotype(run: Run, state: SearchState, order: int) -> SearchState:

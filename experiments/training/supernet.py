@@ -18,10 +18,10 @@ from darts_pt_jax.data.batches import Dataset
 from darts_pt_jax.data.images import Images
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.loops import Begin
-from darts_pt_jax.metrics import Metrics
+from darts_pt_jax.metrics import Evaluate, Metrics
 from darts_pt_jax.samplers import make_sampler
 from darts_pt_jax.samplers.regularisers import REGULARISERS
-from darts_pt_jax.selection import scoring
+from darts_pt_jax.selection import fisher, scoring, shapley, slopes
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.spaces import RESIDUAL_BLOCK, SPACES
 from darts_pt_jax.supernet import Supernet
@@ -98,7 +98,8 @@ class Training:
     def _use(self, net: Supernet):
         """Makes the programs of a supernet."""
         self.net = net
-        self.scorer = functools.cache(self._scorer)
+        self.scorer, self.slopes = functools.cache(self._scorer), functools.cache(self._slopes)
+        self.measure, self.information = functools.cache(self._measure), functools.cache(self._information)
         optimizers = self.weight_optimizer, self.alpha_optimizer
         self.programs = Steps(
             net, self.sampler, self._penalty, self.config.search, self.devices, optimizers, self._scans(),
@@ -155,18 +156,39 @@ class Training:
         """int32 [steps, B], the images of an epoch's batches; B defaults to search.batch_size."""
         return self._draw[sampling](key, dataset.size, steps, batch_size or self.config.search.batch_size)
 
+    @property
+    def _evaluate_scored(self) -> Evaluate:
+        """The supernet as selection looks at it."""
+        select = self.config.select
+        return bilevel.make_evaluate(self.net, select.bn == "batch", select.augment)
+
+    def _place(self, *args):
+        """Arguments of a program, of which the last is a batch (`bilevel.make_evaluate`), with the batch on the devices."""
+        *others, (dataset, indices, key) = args
+        return *others, (dataset, self.devices.split(indices), key)
+
+    def _slopes(self, kind: str):
+        """The compiled slopes of one cell kind (`slopes.make_slopes`)."""
+        return self.devices.jit(slopes.make_slopes(self._evaluate_scored, kind), place=self._place)
+
+    def _information(self):
+        """The compiled Fisher information of all candidates (`fisher.make_information`)."""
+        return self.devices.jit(fisher.make_information(self.net), place=self._place)
+
+    def _measure(self):
+        """The compiled look at the supernet under masks on all cell kinds (`shapley.make_measure`)."""
+        return self.devices.jit(shapley.make_measure(self._evaluate_scored), place=self._place)
+
     def _scorer(self, kind: str):
         """The compiled scorer of one cell kind."""
-        select = self.config.select
-        evaluate = bilevel.make_evaluate(self.net, select.bn == "batch", select.augment)
         devices = self.for_scoring(kind)
 
         def place(variables, weights, masks, batch, *unmasked):
             dataset, indices, key = batch
             return variables, weights, devices.masks(masks), (dataset, devices.split(indices), key), *unmasked
 
-        criteria = scoring.criteria_with(CRITERIA[select.criterion])
-        return devices.jit(scoring.make_scorer(evaluate, kind, criteria), place=place)
+        criteria = scoring.criteria_with(CRITERIA[self.config.select.criterion])
+        return devices.jit(scoring.make_scorer(self._evaluate_scored, kind, criteria), place=place)
 
     def for_scoring(self, kind: str) -> Devices:
         """The devices, arranged for the scorer of a cell kind."""
