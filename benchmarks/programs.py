@@ -4,11 +4,8 @@ Seconds are medians of --runs calls; a first call, which compiles, is not counte
 """
 
 import argparse
-import collections
 import functools
-import math
 import pathlib
-import re
 import statistics
 import tempfile
 import time
@@ -20,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.accelerator.hlo import Module
 from configs import common
 from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.architecture import Decisions
@@ -229,16 +227,8 @@ def collectives(training: Training, state: SearchState, args: argparse.Namespace
 
 
 def in_program(traced: jax.stages.Traced) -> dict[str, list[int]]:
-    """Bytes of the result of each collective operation in the compiled program, by operation.
-
-    It reads programs for CPUs, where no collective is split into a start and an end, and counts 32 bits for every number.
-    """
-    found = collections.defaultdict(list)
-    operations = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
-    for result, name in re.findall(rf" = (.*?) ({operations})(?:-start)?\(", traced.lower().compile().as_text()):
-        shapes = re.findall(r"[a-z]+\d+\[([\d,]*)\]", result)
-        found[name].append(sum(4 * math.prod(int(n) for n in shape.split(",") if n) for shape in shapes))
-    return dict(found)
+    """Bytes of the result of each collective operation in the compiled program, by operation."""
+    return Module(traced.lower().compile().as_text()).collectives()
 
 
 MEASUREMENTS = {

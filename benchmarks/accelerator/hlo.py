@@ -152,6 +152,14 @@ class Module:
             elif instruction.opcode not in NOTHING and not instruction.opcode.endswith(("-done", "-update")):
                 yield instruction, times
 
+    def collectives(self) -> dict[str, list[int]]:
+        """Bytes of the result of each of `COLLECTIVES`, by operation."""
+        found: dict[str, list[int]] = {}
+        for instruction, times in self.executed():
+            if name := collective(instruction):
+                found.setdefault(name, []).extend([instruction.bytes] * times)
+        return found
+
     def contains(self, instruction: Instruction, opcodes: set[str]) -> bool:
         """Whether the instruction, or a part of a fusion, is one of `opcodes`."""
         if instruction.opcode == "fusion":

@@ -59,6 +59,7 @@ def compiled(traced: jax.stages.Traced, target: Target, folder: pathlib.Path) ->
     else:
         kernels, buffers, launches = model.of_tpu(module), 0, 1
     said = {
+        "collective_bytes": module.collectives(),
         "lower_s": middle - start, "compile_s": end - middle,
         "temporary_bytes": memory.temp_size_in_bytes, "argument_bytes": memory.argument_size_in_bytes,
     }  # fmt: skip

@@ -138,10 +138,11 @@ def _retrain_keys(args: argparse.Namespace) -> dict[str, Any]:
 
 def _retraining_step(config, images, devices: Absent, training: Training) -> Described:
     """A step of an architecture in which the candidates take turns, and every node keeps its first inputs."""
-    decisions, inputs = some_decided(training), training.space.inputs_per_node
+    decisions = some_decided(training)
     for kind, graph in training.space.cells.items():
         for node in graph.node_states:
-            decisions = decisions.remove(kind, graph.incoming(node)[inputs:])
+            edges = graph.incoming(node)
+            decisions = decisions.remove(kind, edges[training.space.inputs_per_node or len(edges) :])
     retraining = Retraining(config, images, decisions.genotype(training.space), devices)
     retraining.epoch(retraining.abstract_state(), jax.random.key(0), 0.025, 0.1, _Once)
     return devices.called[-1]
