@@ -231,13 +231,14 @@ class Module:
         return 0, max((array.elements for array in arrays), default=0)
 
     def source(self, instruction: Instruction) -> str:
-        """FILE:LINE of the innermost call in this project that made the instruction, or else of any; "" if unknown."""
+        """FILE:LINE of the innermost call outside of installed packages that made the instruction; "" if unknown."""
         places = self._places(instruction)
-        ours = [p for p in places if ROOT in pathlib.Path(p[0]).parents and "site-packages" not in p[0]]
+        ours = [(file, line) for file, line in places if "site-packages" not in pathlib.Path(file).parts]
         if not places:
             return ""
         file, line = (ours or places)[0]
-        return f"{pathlib.Path(file).relative_to(ROOT) if ours else file}:{line}"
+        path = pathlib.Path(file)
+        return f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}:{line}"
 
     def _places(self, instruction: Instruction) -> list[tuple[str, str]]:
         """File and line of every call, from the innermost."""
