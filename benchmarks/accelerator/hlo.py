@@ -66,8 +66,12 @@ def shapes(text: str) -> tuple[Shape, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """An instruction; `result` are the arrays of its result, `operands` names, `rest` the text of its attributes."""
+    """An instruction of a computation.
 
+    `result` are the arrays of its result, `operands` names in the same computation, `rest` the text of its attributes.
+    """
+
+    computation: str
     name: str
     opcode: str
     result: tuple[Shape, ...]
@@ -131,15 +135,20 @@ class Module:
                 self.computations[name] = Computation(instructions)
                 name = ""
             elif name:
-                instructions.append(_instruction(line))
-        self.owner = {i.name: c for c in self.computations.values() for i in c.instructions}
+                instructions.append(_instruction(name, line))
+        self.by_name = {i.name: i for computation in self.computations.values() for i in computation.instructions}
         self._files = _table(text, "FileNames", r'(\d+) "(.*)"')
         self._locations = _table(text, "FileLocations", r"(\d+) \{file_name_id=(\d+) .*?line=(\d+)")
         self._frames = _table(text, "StackFrames", r"(\d+) \{file_location_id=(\d+)(?: parent_frame_id=(\d+))?")
 
-    def instruction(self, name: str) -> Instruction:
-        """The instruction of that name."""
-        return self.owner[name].by_name[name]
+    def operands(self, instruction: Instruction) -> list[Instruction]:
+        """The instructions whose results it takes."""
+        around = self.computations[instruction.computation].by_name
+        return [around[name] for name in instruction.operands]
+
+    def fused(self, instruction: Instruction) -> Computation:
+        """What a fusion computes."""
+        return self.computations[instruction.attribute("calls")[0]]
 
     def executed(self, computation: str = "", times: int = 1) -> Iterator[tuple[Instruction, int]]:
         """The instructions that do work, and how often each runs: those of loops too, and of all branches."""
@@ -163,16 +172,14 @@ class Module:
     def contains(self, instruction: Instruction, opcodes: set[str]) -> bool:
         """Whether the instruction, or a part of a fusion, is one of `opcodes`."""
         if instruction.opcode == "fusion":
-            called = self.computations[instruction.attribute("calls")[0]]
-            return any(self.contains(part, opcodes) for part in called.instructions)
+            return any(self.contains(part, opcodes) for part in self.fused(instruction).instructions)
         return instruction.opcode in opcodes
 
     def read(self, instruction: Instruction) -> int:
         """Bytes that an instruction reads; of an operand that it only takes slices of, those of the slices."""
-        around = self.owner[instruction.name].by_name
-        operands = [around[name] for name in instruction.operands]
+        operands = self.operands(instruction)
         if instruction.opcode == "fusion":
-            called = self.computations[instruction.attribute("calls")[0]]
+            called = self.fused(instruction)
             return sum(min(o.bytes, self._read(called, called.parameters[n])) for n, o in enumerate(operands))
         if instruction.opcode in SLICES:
             return min(instruction.bytes, operands[0].bytes) + sum(operand.bytes for operand in operands[1:])
@@ -190,7 +197,7 @@ class Module:
             elif user.opcode == "bitcast":
                 total += self._read(computation, user)
             elif user.opcode == "fusion":
-                called = self.computations[user.attribute("calls")[0]]
+                called = self.fused(user)
                 numbers = [n for n, operand in enumerate(user.operands) if operand == value.name]
                 total += sum(self._read(called, called.parameters[n]) for n in numbers)
             elif not (user.opcode == "dynamic-update-slice" and first):
@@ -202,9 +209,9 @@ class Module:
         if instruction.opcode == "copy-start":
             return instruction.result[0].bytes
         if instruction.opcode == "dynamic-update-slice":
-            return self.owner[instruction.name].by_name[instruction.operands[1]].bytes
+            return self.operands(instruction)[1].bytes
         if instruction.opcode == "fusion":
-            called = self.computations[instruction.attribute("calls")[0]]
+            called = self.fused(instruction)
             root = called.root
             roots = [called.by_name[name] for name in root.operands] if root.opcode == "tuple" else [root]
             inside = [self.written(r) if r.opcode == "dynamic-update-slice" else r.bytes for r in roots]
@@ -213,10 +220,9 @@ class Module:
 
     def flops(self, instruction: Instruction) -> tuple[float, float]:
         """Operations of matrix products and convolutions, and others, which count one for each element."""
-        operands = [self.owner[instruction.name].by_name[name].result for name in instruction.operands]
+        operands = [operand.result for operand in self.operands(instruction)]
         if instruction.opcode == "fusion":
-            called = self.computations[instruction.attribute("calls")[0]]
-            parts = [self.flops(part) for part in called.instructions]
+            parts = [self.flops(part) for part in self.fused(instruction).instructions]
             return sum(part[0] for part in parts), sum(part[1] for part in parts)
         target = library(instruction)
         if instruction.opcode == "convolution" or target.startswith("__cudnn$conv"):
@@ -246,8 +252,7 @@ class Module:
             return [(named[1], named[2])]
         found = re.search(r"stack_frame_id=(\d+)", instruction.rest)
         if not found and instruction.opcode == "fusion":  # of several results
-            parts = reversed(self.computations[instruction.attribute("calls")[0]].instructions)
-            return next(filter(None, map(self._places, parts)), [])
+            return next(filter(None, map(self._places, reversed(self.fused(instruction).instructions))), [])
         offset = self._frames.get("1", ("", "0"))[1] == "1"  # jax 0.10 writes numbers of parents plus one
         frame, places = found[1] if found else "", []
         while frame in self._frames:
@@ -293,15 +298,15 @@ def _convolution(instruction: Instruction, operands: list[tuple[Shape, ...]], ta
     return 2 * forward.elements * kernel.elements / max(outputs, 1) / zeros
 
 
-def _instruction(line: str) -> Instruction:
+def _instruction(computation: str, line: str) -> Instruction:
     name, _, text = line.strip().partition(" = ")
     end = _closing(text) if text.startswith("(") else text.index(" ")
     kind, text = text[:end], text[end:].strip()
     opcode, _, rest = text.partition("(")
     inside = rest[: _closing("(" + rest) - 2]
     operands = () if opcode in ("parameter", "constant") else re.findall(r"%([\w.\-]+)", inside)
-    is_root = name.startswith("ROOT ")
-    return Instruction(name.removeprefix("ROOT ").lstrip("%"), opcode, shapes(kind), tuple(operands), rest, is_root)
+    is_root, name = name.startswith("ROOT "), name.removeprefix("ROOT ").lstrip("%")
+    return Instruction(computation, name, opcode, shapes(kind), tuple(operands), rest, is_root)
 
 
 def _closing(text: str) -> int:

@@ -45,12 +45,11 @@ class Kernel:
 
 def of_gpu(module: Module, thunks: Iterable[Thunk]) -> list[Kernel]:
     """The kernels of a program for GPUs."""
-    unknown = Instruction("unknown", "", (), (), "", False)
     found = []
     for thunk in thunks:
-        instruction = module.instruction(thunk.instruction) if thunk.instruction in module.owner else unknown
-        work = _work(module, instruction) if instruction is not unknown else (0, 0, 0.0, 0.0, "")
-        found.append(Kernel(instruction.name, thunk.kind, thunk.times, thunk.captured, thunk.blocks, *work))
+        instruction = module.by_name.get(thunk.instruction)
+        work = _work(module, instruction) if instruction else (0, 0, 0.0, 0.0, "")
+        found.append(Kernel(thunk.instruction, thunk.kind, thunk.times, thunk.captured, thunk.blocks, *work))
     return found
 
 

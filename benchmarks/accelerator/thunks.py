@@ -54,7 +54,7 @@ def read(folder: pathlib.Path, module: Module) -> tuple[list[Thunk], int]:
             buffers += 0 if captured else times
             around.append((indent, times, True))
         elif kind == "kWhile":
-            turns = hlo.trips(module.instruction(name)) if name in module.owner else 1
+            turns = hlo.trips(module.by_name[name]) if name in module.by_name else 1
             around.append((indent, times * turns, captured))
         elif kind in KINDS["structure"]:
             around.append((indent, times, captured))
