@@ -253,7 +253,7 @@ class Module:
         found = re.search(r"stack_frame_id=(\d+)", instruction.rest)
         if not found and instruction.opcode == "fusion":  # of several results
             return next(filter(None, map(self._places, reversed(self.fused(instruction).instructions))), [])
-        offset = self._frames.get("1", ("", "0"))[1] == "1"  # jax 0.10 writes numbers of parents plus one
+        offset = self._frames.get("1", ("", "0"))[1] == "1"  # XLA writes the numbers of parents plus one
         frame, places = found[1] if found else "", []
         while frame in self._frames:
             location, parent = self._frames[frame]

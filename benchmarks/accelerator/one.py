@@ -13,7 +13,6 @@ import jax
 
 from benchmarks.accelerator import model, programs, thunks
 from benchmarks.accelerator.hlo import Module
-from benchmarks.accelerator.model import Kernel
 from benchmarks.accelerator.targets import TARGETS, Target
 
 
@@ -29,29 +28,25 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--restricted", action="store_true", help="half of the edges of each kind are decided")
     parser.add_argument("--top", type=int, default=0, help="how many of the most expensive kernels to list")
-    parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="keep what XLA dumps there")
     return parser.parse_args()
 
 
-def compiled(traced: jax.stages.Traced, target: Target, folder: pathlib.Path) -> tuple[dict, list[Kernel], dict]:
-    """Compiles a traced program.
+def row(traced: jax.stages.Traced, target: Target, precision: str, folder: pathlib.Path, top: int = 0) -> dict:
+    """Compiles a traced program: `model.summary`, what the compiler says, and the most expensive kernels.
 
     Args:
       traced: the program, traced for devices of the target.
       target: the target.
+      precision: the type of most numbers, a key of `Target.matrix_flops`.
       folder: an empty folder, for what XLA dumps.
-
-    Returns:
-      What the compiler says of it, its kernels, and its launches by the host.
+      top: how many kernels to list.
     """
     start = time.perf_counter()
     lowered = traced.lower()
     middle = time.perf_counter()
     program = lowered.compile({"xla_dump_to": str(folder)} if target.platform == "cuda" else None)
     end = time.perf_counter()
-    text, memory = program.as_text(), program.memory_analysis()
-    (folder / "optimised.txt").write_text(text)
-    module = Module(text)
+    module, memory = Module(program.as_text()), program.memory_analysis()
     if target.platform == "cuda":
         sequence, buffers = thunks.read(folder, module)
         kernels = model.of_gpu(module, sequence)
@@ -59,18 +54,11 @@ def compiled(traced: jax.stages.Traced, target: Target, folder: pathlib.Path) ->
     else:
         kernels, buffers, launches = model.of_tpu(module), 0, 1
     said = {
-        "collective_bytes": module.collectives(),
-        "lower_s": middle - start, "compile_s": end - middle,
+        "collective_bytes": module.collectives(), "lower_s": middle - start, "compile_s": end - middle,
         "temporary_bytes": memory.temp_size_in_bytes, "argument_bytes": memory.argument_size_in_bytes,
     }  # fmt: skip
-    return said, kernels, {"launches": launches, "buffers": buffers}
-
-
-def row(traced: jax.stages.Traced, target: Target, precision: str, folder: pathlib.Path, top: int = 0) -> dict:
-    """The row of a traced program: `model.summary`, what the compiler says, and the most expensive kernels."""
-    said, kernels, launches = compiled(traced, target, folder)
     listed = {"most_expensive": model.most_expensive(kernels, target, precision, top)} if top else {}
-    return model.summary(kernels, target=target, precision=precision, **launches) | said | listed
+    return model.summary(kernels, launches, buffers, target, precision) | said | listed
 
 
 def main():
@@ -80,9 +68,7 @@ def main():
     jax.config.update("jax_enable_compilation_cache", False)
     program = programs.traced(args, programs.Absent(target.devices()))
     with tempfile.TemporaryDirectory() as folder:
-        folder = args.keep or pathlib.Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        answer = row(program.traced, target, args.precision, folder, args.top)
+        answer = row(program.traced, target, args.precision, pathlib.Path(folder), args.top)
     print(json.dumps(answer | {"trace_s": program.seconds}))
 
 
