@@ -27,7 +27,7 @@ COLUMNS = {
     "command buffers": ("command_buffers", 1), "host launches": ("host_launches", 1), "read, GB": ("read_bytes", 1e9),
     "written, GB": ("written_bytes", 1e9), "temporaries, GB": ("temporary_bytes", 1e9),
     "arguments, GB": ("argument_bytes", 1e9), "Gflop": ("flops", 1e9), "tracing, s": ("trace_s", 1),
-    "lowering, s": ("lower_s", 1), "compiling, s": ("compile_s", 1), "model, ms": ("model_s", 1e-3),
+    "lowering, s": ("lower_s", 1), "compiling, s": ("compile_s", 1), "model (not run), ms": ("model_s", 1e-3),
 }  # fmt: skip
 """The key in the row, and the unit, by the words of the table."""
 
@@ -85,12 +85,8 @@ def command(args: argparse.Namespace, case: dict[str, str]) -> list[str]:
     options = {name: case[name] for name in ("target", "space", "program", "precision")}
     options |= measure.sizes(args, case["space"]) | {"top": args.top}
     options |= {f"retrain_{name}": value for name in ("cells", "channels", "batch") if (value := getattr(args, name))}
-    line = [
-        sys.executable,
-        "-m",
-        "benchmarks.accelerator.one",
-        *(f"--{name}={value}" for name, value in options.items()),
-    ]
+    given = (f"--{name}={value}" for name, value in options.items())
+    line = [sys.executable, "-m", "benchmarks.accelerator.one", *given]
     return [*line, "--restricted"] if case["form"] == "restricted" else line
 
 
@@ -121,8 +117,10 @@ def _number(value: float) -> str:
 
 
 def _expensive(kernel: dict) -> str:
+    time = f"model {kernel['seconds'] * 1e6:8.1f} us"
+    what = f"{kernel['times']:4} x {kernel['kind']} {kernel['name']}"
     work = f"{kernel['bytes'] / 1e6:.3g} MB and {kernel['flops'] / 1e6:.3g} Mflop each"
-    return f"    {kernel['seconds'] * 1e6:8.1f} us, {kernel['times']:4} x {kernel['kind']} {kernel['name']}, {work}: {kernel['source']}"
+    return f"    {time}, {what}, {work}: {kernel['source'] or 'no line of code'}"
 
 
 if __name__ == "__main__":
