@@ -39,9 +39,7 @@ def parse() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=_names, metavar="NAME[,NAME]", help=f"of {', '.join(values)}")
     parser.add_argument("--programs", type=_names, metavar="NAME[,NAME]", help="such as 'weight gradient,validation'")
     for name in measure.SIZES["darts"]:
-        parser.add_argument(
-            f"--{name}", type=int, help="another size, of the retrained network too (its cells: at least 3)"
-        )
+        parser.add_argument(f"--{name}", type=int, help="another size, of the retrained network too")
     parser.add_argument("--top", type=int, default=0, metavar="N", help="list the N most expensive kernels of each")
     return parser.parse_args()
 
