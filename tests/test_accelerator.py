@@ -234,9 +234,9 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("target", [plugged("h100")])
-@pytest.mark.parametrize(("case", "limits"), LIMITS.items(), ids=str)
-def test_a_run_s_programs_for_a_gpu_stay_small(target, case, limits, tmp_path, monkeypatch):
-    space, cells, program = case
+@pytest.mark.parametrize("case", LIMITS, ids=str)
+def test_a_run_s_programs_for_a_gpu_stay_small(target, case, tmp_path, monkeypatch):
+    (space, cells, program), limits = case, LIMITS[case]
     file = tmp_path / "rows.json"
     options = [
         f"--targets={target}",
