@@ -206,15 +206,15 @@ def parser(text: str, peer: bool = False, sizes: bool = True) -> argparse.Argume
     return options
 
 
-def chosen(names: Iterable[str], only: Sequence[str] | None) -> list[str]:
-    """The names that --only selects.
+def chosen(names: Iterable[str], only: Sequence[str] | None, option: str = "--only", of: str = "the rows") -> list[str]:
+    """The names that an option selects; all without it.
 
     Raises:
-      Failure: it names an unknown row.
+      Failure: it names an unknown one.
     """
     names = list(names)
     if unknown := set(only or ()) - set(names):
-        raise Failure(f"--only names {', '.join(sorted(unknown))}, the rows are {', '.join(names)}")
+        raise Failure(f"{option} names {', '.join(sorted(unknown))}, {of} are {', '.join(names)}")
     return [name for name in names if only is None or name in only]
 
 

@@ -49,7 +49,7 @@ def main():
 
     jax.config.update("jax_num_cpu_devices", args.devices)  # they share the CPU's cores
     plugins.load(args.plugins or "")
-    config = programs.make_config(args)
+    config = programs.make_config(args, {"search.gradients": args.gradients})
     if args.cache:
         machine.prepare(config)
     else:

@@ -4,23 +4,23 @@ Seconds are medians of --runs calls; a first call, which compiles, is not counte
 """
 
 import argparse
-import collections
 import functools
-import math
 import pathlib
-import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.accelerator.hlo import Module
 from configs import common
 from darts_pt_jax import architecture, bilevel
+from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.bilevel import Batch, SearchState
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data import batches
@@ -38,13 +38,14 @@ from experiments.training.steps import Epoch
 from experiments.training.supernet import Training
 
 
-def make_config(args: argparse.Namespace) -> Config:
-    """The config of a run of the given sizes."""
+def make_config(args: argparse.Namespace, keys: Mapping[str, Any] = types.MappingProxyType({})) -> Config:
+    """The config of a run of the given sizes, with further `keys` such as "search.scan"."""
     config = common.get_config()
     config.space = args.space
     config.supernet.cells, config.supernet.channels = args.cells, args.channels
-    config.search.batch_size, config.search.gradients = args.batch, args.gradients
+    config.search.batch_size = args.batch
     config.data.mean, config.data.std = (0.5,) * 3, (0.25,) * 3
+    config.update_from_flattened_dict(keys)
     return frozen(config)
 
 
@@ -66,15 +67,18 @@ def make(config: Config, args: argparse.Namespace) -> tuple[Training, SearchStat
     return training, jax.block_until_ready(state), parameters
 
 
-def with_decided(training: Training, state: SearchState, count: int | None = None) -> tuple[Training, SearchState]:
-    """A restricted supernet and its state: the first `count` edges (default: all) of every kind keep one operation.
-
-    The operations take turns.
-    """
-    decisions = state.decisions
+def some_decided(training: Training, count: int | None = None) -> Decisions:
+    """The first `count` edges (default: all) of every kind keep one operation; the operations take turns."""
+    decisions = architecture.undecided(training.space)
     for kind, graph in training.space.cells.items():
         for e, edge in enumerate(graph.edges[:count]):
             decisions = decisions.choose(kind, e, e % len(edge.candidates))
+    return decisions
+
+
+def with_decided(training: Training, state: SearchState, count: int | None = None) -> tuple[Training, SearchState]:
+    """A supernet and its state restricted to the decisions of `some_decided`."""
+    decisions = some_decided(training, count)
     part = training.restricted(decisions)
     state = state.replace(decisions=decisions)
     return part, bilevel.restrict(state, training.net, part.net, part.abstract_state())
@@ -223,16 +227,8 @@ def collectives(training: Training, state: SearchState, args: argparse.Namespace
 
 
 def in_program(traced: jax.stages.Traced) -> dict[str, list[int]]:
-    """Bytes of the result of each collective operation in the compiled program, by operation.
-
-    It reads programs for CPUs, where no collective is split into a start and an end, and counts 32 bits for every number.
-    """
-    found = collections.defaultdict(list)
-    operations = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
-    for result, name in re.findall(rf" = (.*?) ({operations})(?:-start)?\(", traced.lower().compile().as_text()):
-        shapes = re.findall(r"[a-z]+\d+\[([\d,]*)\]", result)
-        found[name].append(sum(4 * math.prod(int(n) for n in shape.split(",") if n) for shape in shapes))
-    return dict(found)
+    """Bytes of the result of each collective operation in the compiled program, by operation."""
+    return Module(traced.lower().compile().as_text()).collectives()
 
 
 MEASUREMENTS = {

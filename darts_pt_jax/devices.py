@@ -70,9 +70,13 @@ class Devices:
     def _placed(self, *axes: str | None) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(*axes))
 
+    def put(self, tree: Any, sharding: NamedSharding) -> Any:
+        """Copies a tree of arrays, which is the same on every host, to the devices, as the sharding says."""
+        return jax.device_put(tree, sharding)
+
     def everywhere(self, tree: Any) -> Any:
         """Copies a tree of arrays, which is the same on every host, to every device."""
-        return jax.device_put(tree, self.whole)
+        return self.put(tree, self.whole)
 
     def shapes(self, function: Callable, *args) -> Any:
         """`jax.eval_shape` with results that every device holds."""
@@ -81,7 +85,7 @@ class Devices:
 
     def split(self, indices) -> jax.Array:
         """Splits indices [..., B], which are the same on every host, along B."""
-        return jax.device_put(indices, self._placed(*(None,) * (np.ndim(indices) - 1), DATA))
+        return self.put(indices, self._placed(*(None,) * (np.ndim(indices) - 1), DATA))
 
     def rows(self, batch_size: int) -> slice:
         """The rows of a batch that belong to this host."""
@@ -94,7 +98,7 @@ class Devices:
 
     def masks(self, masks) -> jax.Array:
         """Splits masks [M, ...], which are the same on every host, along M; the mask axis of the mesh divides M."""
-        return jax.device_put(masks, self._placed(MASKS))
+        return self.put(masks, self._placed(MASKS))
 
     def jit(self, function: Callable, out: Any = None, place: Callable | None = None, **options) -> "Program":
         """`jax.jit` for these devices.
@@ -115,7 +119,7 @@ class Devices:
         """
         fitting = [m for m in range(1, self.count + 1) if self.count % m == 0 and batch_size % (self.count // m) == 0]
         work = {m: -(-masks // m) * (batch_size // (self.count // m)) for m in fitting}
-        return Devices(self._devices, min(fitting, key=lambda m: (work[m], -m)))
+        return type(self)(self._devices, min(fitting, key=lambda m: (work[m], -m)))
 
     def filled(self, masks: int) -> int:
         """`masks`, rounded up to a multiple of the mask axis."""
