@@ -3,7 +3,7 @@
     python -m benchmarks.accelerator --targets h100,v5e --spaces s2 --cells 3 --json accelerator.json --top 20
 
 Each program is compiled in a process of its own. "model" is the least time by a model, not a measurement: nothing runs.
-docs/accelerators.md explains the columns. It needs `pip install -e '.[accelerators]' -c requirements.lock`.
+docs/accelerator_programs.md explains the columns. It needs `pip install -e '.[accelerators]' -c requirements.lock`.
 """
 
 import argparse

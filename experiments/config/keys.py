@@ -208,7 +208,7 @@ class Select:
     )  # fmt: skip
     race: float = _select(
         0.0, SHARE, "Racing: removals leave a scoring early, and with this probability (such as 0.95) all choices of the run "
-        "are those of full scoring; 0: off. For select.criterion=acc; see docs/certainty.md.",
+        "are those of full scoring; 0: off. For select.criterion=acc; see docs/guides/certainty.md.",
     )  # fmt: skip
     bn: str = _select(
         "batch",
