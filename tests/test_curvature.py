@@ -77,6 +77,7 @@ LOOKS = {"curvature.every": 1, "curvature.images": 32, "select.method": "magnitu
 STOPS = {"curvature.stop": 0.75, "curvature.window": 1}
 
 
+@pytest.mark.slow
 def test_a_stopped_search_ends_with_the_supernet_to_which_it_returns(tmp_path, monkeypatch):
     keys = {**TINY, "search.epochs": 5, **LOOKS}
     assert run(tmp_path / "whole", keys) == 0

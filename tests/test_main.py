@@ -108,6 +108,7 @@ def test_one_command_for_each_stage_gives_the_same_results(whole, tmp_path, caps
     same_results(whole, workdir)
 
 
+@pytest.mark.slow
 def test_a_second_process_on_the_same_directory_is_refused(tmp_path):
     keys = {**CELL, "search.epochs": 30}  # long enough that the second process finds it running
     first = subprocess.Popen(command(tmp_path / "run", keys), stdout=subprocess.DEVNULL)
