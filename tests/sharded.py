@@ -12,7 +12,6 @@ from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.selection import perturbation, scoring, strategies
-from darts_pt_jax.selection.racing import Race
 from experiments import main
 from experiments.engine.timing import Stopwatch
 from experiments.training import supernet as training
@@ -75,7 +74,7 @@ def test_a_repeated_epoch_is_equal_bit_for_bit_and_compiles_nothing():
 
 @pytest.mark.parametrize(("mask_batch", "arranged"), [(0, (1, 8)), (2, (2, 4))])
 def test_scores_and_choices_are_the_same_on_any_number_of_devices(mask_batch, arranged):
-    found, raced = {}, {}
+    found = {}
     for devices in (1, 8):
         one = on(devices, **{"select.mask_batch": mask_batch, "search.batch_size": 32, "data.examples": 256})
         state = one.initial_state(jax.random.key(1))
@@ -88,11 +87,6 @@ def test_scores_and_choices_are_the_same_on_any_number_of_devices(mask_batch, ar
             scorer = functools.partial(one.scorer(kind), state.variables, weights)
             score = scoring.make_score(scorer, one.masks(kind), batches)
             found[devices] += [perturbation.decide_operation(score, one.space, kind, edge) for edge in range(9)]
-        race = Race(2.9, True, True, range(4))  # leaves soon
-        score = scoring.make_score(scorer, one.masks(kind), batches, race=race, smaller=one.fewer_masks(kind))
-        masks = strategies.without_operations(one.space, kind, 0)
-        raced[devices] = score(masks)["raced"]["images"] if mask_batch else []
-    assert raced[1] == raced[8] and (not mask_batch or min(raced[1]) < 64)
     assert any(decision["margin"] > 1 for decision in found[1])
     assert tuple(one.for_scoring("normal").mesh.shape.values()) == arranged
     for one, other in zip(*found.values(), strict=True):
