@@ -154,9 +154,10 @@ def _arguments(argument: str) -> tuple[str, str]:
     if last not in PRESETS:
         path, last = argument, "cpu"
     if not path or not pathlib.Path(path).expanduser().exists():
+        missing = " (there is no such file or folder)" if path else ""
         raise ConfigError(
-            f"the argument after --config=configs/own_data.py: is {argument!r}, expected a folder of pictures or an npz, "
-            f"then perhaps a comma and one of {' '.join(PRESETS)}"
+            f"the argument after --config=configs/own_data.py: is {argument!r}{missing}, expected a folder of pictures or an "
+            f"npz, then perhaps a comma and one of {' '.join(PRESETS)}"
         )
     return path, last
 

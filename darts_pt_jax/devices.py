@@ -43,9 +43,8 @@ class Devices:
         fewest, most = min(numbers), max(numbers)
         if count > fewest or (not count and fewest < most):
             kind, less = jax.devices()[0].device_kind, f" on one host, and {most} on another" * (fewest < most)
-            raise ValueError(
-                f"there are {fewest} ({kind}){less}, expected {f'at least {count}' if count else 'as many'}"
-            )
+            advice = f": take at most {fewest}" if count else ", expected as many"
+            raise ValueError(f"there are {fewest} ({kind}){less}{advice}")
         return cls([device for local in of_process for device in local[: count or None]])
 
     @property

@@ -27,7 +27,7 @@ def test_on_eight_devices():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"devices": 2}, "error: devices is 2, but there are 1 (cpu), expected at least 2\n"),
+        ({"devices": 2}, "error: devices is 2, but there are 1 (cpu): take at most 1\n"),
         ({"devices": -1}, "error: devices is -1, expected at least 0\n"),
     ],
 )

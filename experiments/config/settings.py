@@ -213,6 +213,8 @@ def _named(option: str) -> Config:
     if not pathlib.Path(path).is_file():
         files = map(str, pathlib.Path(path).parent.glob("*.py"))
         raise ConfigError(f"--config {path}: no such file{guess(path, files)}")
+    if not path.endswith(".py"):
+        raise ConfigError(f"--config {path}: expected a Python file, whose name ends in .py, or a run directory")
     try:
         module = plugins.import_config(path)
     except ConfigError as error:
