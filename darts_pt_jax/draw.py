@@ -260,7 +260,7 @@ def _scorings(record: Mapping) -> list[tuple]:
     """The scorings of a decision: place, cell kind, labels, accuracy unmasked, under each mask, under the deciding one."""
     passes = [scores for scores in record.get("passes", [record]) if "baseline" in scores]
     rows, strategy = [], strategy_of(record)
-    labels = f"nothing {strategy.tried}", strategy.after, strategy.decided
+    labels = "nothing removed", strategy.after, strategy.decided
     for i, scores in enumerate(passes):
         percent = [100 * n / scores["images"] for n in (scores["baseline"]["correct"], *scores["correct"])]
         deciding = scores["edges"].index(scores["removed"]) if "removed" in scores else record["choice_index"]

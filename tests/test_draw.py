@@ -118,7 +118,7 @@ def test_accuracies_come_from_the_records():
     assert [2.5, 0] in itertools.chain(*points.values()), "the line before the topology decisions"
     kept = lines(draw.accuracy([decision(1, strategy="keep_one", **OPERATION), decisions[2]], []))
     assert kept["normal, with each operation alone"] == [[1, y] for y in (45, 40, 35)]
-    assert kept["normal, nothing left alone"] == [[1, 50]] and kept["normal, with the operation chosen"] == [[1, 35]]
+    assert kept["normal, nothing removed"] == [[1, 50]] and kept["normal, with the operation chosen"] == [[1, 35]]
     assert kept["reduce, nothing removed"] == [[2.85, 40], [3.15, 41]]
 
 

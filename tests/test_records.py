@@ -5,11 +5,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from darts_pt_jax import record
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.samplers import SAMPLERS
+from darts_pt_jax.selection import direct
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.spaces import SPACES, SearchSpace, dag
 from experiments import report
@@ -175,6 +177,18 @@ def test_the_page_takes_its_words_from_the_strategy():
     entries = [(entry.text, entry.strength, entry.role) for entry in of_kind.rows[0].entries]
     assert entries == [("0.013", 0.025, ""), ("0.5", 1.0, "chosen")]
     assert summary._lead(taken) == "0.4875 in loss"
+
+
+@pytest.mark.parametrize(("name", "title"), [("edge_weights", "weight"), ("shapley", "Shapley value")])
+def test_operations_and_inputs_name_what_decided_where_no_masks_were_scored(name, title):
+    space, rng = SPACES["s2"], np.random.RandomState(0)
+    values = {kind: rng.rand(len(graph.edges), graph.width) for kind, graph in space.cells.items()}
+    first, *_, last = direct.records(space, values, direct.magnitude(space, values, rng), name)
+    assert (first["type"], last["type"]) == ("operation", "topology")
+    for taken in (first, last):
+        decision = decisions.described(space, 1, {**taken, "order": 1, "decision": 1})
+        assert decision.measure == title == decision.figures[0].table.head[1]
+        assert summary._lead(taken).endswith(f" in {title}")
 
 
 @pytest.mark.parametrize(
