@@ -197,6 +197,9 @@ def test_a_choice_on_other_images_is_as_uncertain_as_under_the_bootstrap(rng):
         assert shares.get(name, 0) == pytest.approx(share, abs=0.05)
     tied = {**record, "eligible": [1, 4], "correct": [400] * 5, "paired": {"correct": np.zeros((6, 6)).tolist()}}
     assert certainty.resampled(tied) == {"b": 1.0}, "what no image tells apart stays a tie"
+    assert certainty.resampled({**tied, "ties": "multiply_adds", "choice_index": 4}) == {"e": 1.0}, (
+        "as the rule decided"
+    )
     assert certainty.resampled({**record, "type": "topology"}) == {} == certainty.resampled({"type": "operation"})
     taken = [{**record, "kind": "normal", "edge": 1, "order": order, "choice": c} for order, c in ((1, "b"), (2, "c"))]
     table = decisions.choices(SPACES["nasbench201"], "normal", 1, taken)
