@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import types
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.racing import Capital, Race, finalists, leavers
 from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.spaces import SPACES
+from experiments.analysis import strategies as analysis_of_strategies
 from experiments.config import rules, schema
 from experiments.engine.loops import RunLoop, plain
 from experiments.errors import ConfigError
@@ -253,3 +255,16 @@ def test_the_page_says_how_many_images_were_raced(rng):
 def test_what_cannot_be_raced_or_ordered_is_refused(keys, says):
     with pytest.raises(ConfigError, match=says):
         rules.check(schema.from_flat({"select.race": 0.95, **keys}))
+
+
+def test_strategies_are_compared_without_races_and_in_one_order():
+    config = schema.from_flat({"select.race": 0.95, "select.order": "certain"})
+
+    def selection(name, **keys):
+        changed = config.changed({key.replace("__", "."): value for key, value in keys.items()})
+        rules.check(changed)
+        return changed.select
+
+    subject = types.SimpleNamespace(config=config, selection=selection)
+    found = analysis_of_strategies.selections(subject, types.SimpleNamespace(images=0, only=""))
+    assert len(found) > 8 and {(select.race, select.order) for select in found.values()} == {(0, "random")}

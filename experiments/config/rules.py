@@ -1,6 +1,7 @@
 """Rules across keys. The rule of a single key is in keys.py."""
 
 import importlib.util
+from typing import Any
 
 from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.data import sources
@@ -188,6 +189,12 @@ def _check_select(config: Config, space: SearchSpace):
             schedule.parse_order(select.order, space)
         except ValueError as error:
             raise ConfigError(f"select.order: {error}") from None
+
+
+def unscored(config: Config) -> dict[str, Any]:
+    """Values that let a selection without scores take the place of the config's own: of keys that only scores can obey."""
+    keys = {"select.race": 0.0, "select.order": "random"}
+    return keys if config.select.order in schedule.MEASURED else {"select.race": keys["select.race"]}
 
 
 def _check_race(config: Config):
