@@ -20,6 +20,7 @@ from experiments.config import rules, schema
 from experiments.engine.loops import RunLoop, plain
 from experiments.errors import ConfigError
 from experiments.reporting import decisions, matrix
+from tests.command import recomputed
 
 
 def compositions(size):
@@ -216,14 +217,10 @@ def test_the_page_says_how_many_images_were_raced(rng):
     outcomes = [(rng.random((6, 32)) < chances[:, None]).astype(np.int32) for _ in range(40)]
     space = SPACES["nasbench201"]
     record = perturbation.decide(lambda masks: raced(outcomes, True), space, Target("operation", "normal", 2))
+    assert recomputed(record) == record["choice"] == "none"
     described = decisions.described(space, 1, {**record, "order": 1, "decision": 1})
     (verdict,), (figure,), words = described.verdicts, described.figures, certainty.race_words(record)
-    assert (
-        record["choice"] == "none"
-        and verdict.says == "clear"
-        and verdict.race == words
-        and words in figure.table.caption
-    )
+    assert verdict.says == "clear" and verdict.race == words and words in figure.table.caption
     column = figure.table.head.index("images")
     assert [row[column] for row in figure.table.rows[1:]] == [f"{n:,}" for n in record["raced"]["images"]]
     done = sum(record["raced"]["images"])
