@@ -17,7 +17,7 @@ from darts_pt_jax.spaces import SPACES, SearchSpace, dag
 from experiments import report
 from experiments.config import schema
 from experiments.config.schema import Config
-from experiments.reporting import comparison, decisions, matrix, measures, summary
+from experiments.reporting import comparison, decisions, matrix, measures, page, summary
 from experiments.reporting.records import RunRecords
 
 WITHOUT_PARAMETERS = ("skip_connect", "avg_pool_3x3")
@@ -161,6 +161,8 @@ def test_the_page_takes_its_words_from_the_strategy():
     decision = decisions.described(SPACES["s2"], 1, taken)
     (verdict,), (figure,) = decision.verdicts, decision.figures
     assert (verdict.choice, verdict.runner_up, verdict.lead) == ("sep_conv_3x3", "skip_connect", "8")
+    paired = {**taken, "paired": {"correct": [[0, 10, 2], [10, 0, 8], [2, 8, 0]]}}
+    scored = decisions.described(SPACES["s2"], 1, paired)
     assert figure.table.head[0] == "left alone" and figure.table.caption.endswith("right with each operation alone")
     assert [(row[0], row[2], row[3]) for row in figure.table.rows] == [
         ("nothing", "", ""), ("skip_connect", "10.00", "runner-up"), ("sep_conv_3x3", "2.00", "kept"),
@@ -177,6 +179,10 @@ def test_the_page_takes_its_words_from_the_strategy():
     entries = [(entry.text, entry.strength, entry.role) for entry in of_kind.rows[0].entries]
     assert entries == [("0.013", 0.025, ""), ("0.5", 1.0, "chosen")]
     assert summary._lead(taken) == "0.4875 in loss"
+    assert page._how_sure(Config(), [decision, scored]) == (
+        "How sure", "0 of 1 decisions within noise",
+        "a runner-up is less than 2 paired standard errors behind; no error is known of the others, by |w dL/dw|",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "title"), [("edge_weights", "weight"), ("shapley", "Shapley value")])

@@ -144,7 +144,7 @@ def _answers(config: Config, found: RunRecords, taken: Sequence[Decision], bench
 
 
 def _how_sure(config: Config, taken: Sequence[Decision]) -> Answer:
-    """How many decisions have a scoring within noise, and how many one without a recorded error."""
+    """How many decisions have a scoring within noise, how many one without a recorded error, and how many none."""
     scored = [decision for decision in taken if decision.contests]
     if not scored:
         if "images" in taken[0].record:
@@ -155,7 +155,10 @@ def _how_sure(config: Config, taken: Sequence[Decision]) -> Answer:
     within, unknown = (sum(value in of_decision for of_decision in verdicts) for value in (True, None))
     text = f"{within} of {len(scored)} decisions within noise"
     if not unknown:
-        return "How sure", text, f"a runner-up is less than {certainty.WITHIN_NOISE:g} paired standard errors behind"
+        why = f"a runner-up is less than {certainty.WITHIN_NOISE:g} paired standard errors behind"
+        if len(scored) < len(taken):
+            why += f"; no error is known of the others, by {taken[0].measure}"
+        return "How sure", text, why
     why = f"{unknown} of {len(scored)} decisions were made by an earlier version, which recorded no error"
     return "How sure", "Error not recorded" if unknown == len(scored) else text, why
 
