@@ -192,9 +192,10 @@ def _check_select(config: Config, space: SearchSpace):
 
 
 def unscored(config: Config) -> dict[str, Any]:
-    """Values that let a selection without scores take the place of the config's own: of keys that only scores can obey."""
-    keys = {"select.race": 0.0, "select.order": "random"}
-    return keys if config.select.order in schedule.MEASURED else {"select.race": keys["select.race"]}
+    """The keys of a config that only scores can obey, with values that suit a selection without scores."""
+    race = {"select.race": 0.0} if config.select.race else {}
+    order = {"select.order": "random"} if config.select.order in schedule.MEASURED else {}
+    return race | order
 
 
 def _check_race(config: Config):
