@@ -30,6 +30,7 @@ from darts_pt_jax.data.images import DataError
 from darts_pt_jax.loops import Loop
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.selection.methods import METHODS
+from darts_pt_jax.selection.schedule import MEASURED
 from darts_pt_jax.selection.strategies import STRATEGIES, TOPOLOGIES
 from experiments.config import settings
 from experiments.engine import execute, large_pages, machine
@@ -146,13 +147,18 @@ def prepared(args: argparse.Namespace) -> Training:
     """The supernet of the run, with its data.
 
     Raises:
-      measure.Failure: config or data are wrong, or selection calls programs that are not measured.
+      measure.Failure: config or data are wrong, or the calls of the selection are not known or not measured.
     """
     try:
         config = settings.parse(["cost", f"--config={args.config}", *args.overrides]).config
         if METHODS[config.select.method].values or STRATEGIES[config.select.strategy].masks is None:
             raise measure.Failure(
                 "the cost of a selection without masks is not measured: leave out its method or strategy"
+            )
+        if config.select.race or config.select.order in MEASURED:
+            raise measure.Failure(
+                "how much a selection scores follows from the scores if select.race is above 0 or select.order is "
+                f"{' or '.join(MEASURED)}: leave these out"
             )
         machine.prepare(config)
         return Training(config, execute.load_images(config))

@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from darts_pt_jax import ops
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.selection.certainty import seen_by
 from darts_pt_jax.selection.strategies import strategy_of
 
 COLOURS = ("#1b5e9e", "#b04a10", "#23784b", "#6d3c96")
@@ -260,12 +261,13 @@ def _scorings(record: Mapping) -> list[tuple]:
     """The scorings of a decision: place, cell kind, labels, accuracy unmasked, under each mask, under the deciding one."""
     passes = [scores for scores in record.get("passes", [record]) if "baseline" in scores]
     rows, strategy = [], strategy_of(record)
-    labels = f"nothing {strategy.tried}", strategy.after, strategy.decided
+    labels = "nothing removed", strategy.after, strategy.decided
     for i, scores in enumerate(passes):
-        percent = [100 * n / scores["images"] for n in (scores["baseline"]["correct"], *scores["correct"])]
+        unmasked = 100 * scores["baseline"]["correct"] / scores["images"]
+        masked = [100 * n / seen_by(scores, i)[0] for i, n in enumerate(scores["correct"])]
         deciding = scores["edges"].index(scores["removed"]) if "removed" in scores else record["choice_index"]
         x = record["decision"] + 0.6 * ((i + 0.5) / len(passes) - 0.5)
-        rows.append((x, record["kind"], labels, percent[0], percent[1:], percent[1 + deciding]))
+        rows.append((x, record["kind"], labels, unmasked, masked, masked[deciding]))
     return rows
 
 

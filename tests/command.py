@@ -13,6 +13,7 @@ from tensorboardX.proto.event_pb2 import Event
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.selection import strategies
 from darts_pt_jax.selection.criteria import CRITERIA
+from darts_pt_jax.selection.racing import finalists
 from experiments import main
 
 TINY = {
@@ -111,10 +112,11 @@ def recomputed(decision):
         strategy = strategies.strategy_of(decision)
         if strategy.masks is None:
             return decision["candidates"][max(decision["eligible"], key=lambda o: decision["first_order"][o])]
-        return decision["candidates"][strategy.choose(criterion.harms(decision), decision["eligible"])[0]]
+        eligible = finalists(decision, decision["eligible"])
+        return decision["candidates"][strategy.choose(criterion.harms(decision), eligible)[0]]
     edges = list(decision["passes"][0]["edges"])
     for one in decision["passes"]:
         assert one["edges"] == edges
-        dropped = strategies.least_harmful(criterion.harms(one))[0]
+        dropped = strategies.least_harmful(criterion.harms(one), finalists(one, range(len(edges))))[0]
         assert edges.pop(dropped) == one["removed"]
     return edges

@@ -96,8 +96,20 @@ def test_the_cost_model_predicts_every_phase(tmp_path, capsys, monkeypatch):
     parts = [rows[phase]["predicted_s"] for phase in ("search", "tuning", "scoring")]
     assert min(parts) > 0 and rows["all of these"]["predicted_s"] == pytest.approx(sum(parts))
     assert rows["checkpoints"]["predicted_s"] > 0 and "| scoring |" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["cost", *options, "--", "--config.space=tny"])
-    with pytest.raises(SystemExit, match="tny"):
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("space=tny", "tny"),
+        ("select.race=0.9", "leave these out"),
+        ("select.order=certain", "leave these out"),
+        ("select.method=fisher", "leave out its method"),
+    ],
+)
+def test_a_cost_that_is_not_known_is_refused(key, message, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["cost", "--config=configs/quickstart.py", "--", f"--config.{key}"])
+    with pytest.raises(SystemExit, match=message):
         cost.main()
 
 

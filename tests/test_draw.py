@@ -118,8 +118,11 @@ def test_accuracies_come_from_the_records():
     assert [2.5, 0] in itertools.chain(*points.values()), "the line before the topology decisions"
     kept = lines(draw.accuracy([decision(1, strategy="keep_one", **OPERATION), decisions[2]], []))
     assert kept["normal, with each operation alone"] == [[1, y] for y in (45, 40, 35)]
-    assert kept["normal, nothing left alone"] == [[1, 50]] and kept["normal, with the operation chosen"] == [[1, 35]]
+    assert kept["normal, nothing removed"] == [[1, 50]] and kept["normal, with the operation chosen"] == [[1, 35]]
     assert kept["reduce, nothing removed"] == [[2.85, 40], [3.15, 41]]
+    raced = {"of": 400, "images": [200, 100, 200], "baseline": {"correct": [100, 50, 100]}}
+    left = lines(draw.accuracy([decision(1, raced=raced, **OPERATION)], []))
+    assert left["normal, after each removal"] == [[1, y] for y in (45, 80, 35)], "the second has seen half"
 
 
 def test_accuracies_can_be_saved_without_tuning(tmp_path):

@@ -378,6 +378,10 @@ def test_plan_counts_and_does_nothing(tmp_path, capsys):
                  "34 decisions on 704 images", "17 tuning epochs of 22 steps", "memory", "disk"):  # fmt: skip
         assert text in output
     assert not (tmp_path / "run").exists()
+    certain = {**CELL, "search.epochs": 1, "select.order": "certain", "select.race": 0.9}
+    assert main.main([*arguments(tmp_path / "run", **certain), "--plan"]) == 0
+    words = "6 decisions by at most 21 scorings on at most 64 images each, at most 11 tuning epochs"
+    assert words in capsys.readouterr().out
     small = arguments(tmp_path / "run", **{**CELL, "search.epochs": 1})
     assert main.main([*small, "--plan"]) == 0
     output = capsys.readouterr().out

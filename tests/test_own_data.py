@@ -193,7 +193,10 @@ def test_the_config_lets_the_validation_split_of_an_npz_score(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        (":nowhere", "is 'nowhere' (there is no such file or folder), expected a folder of pictures or an npz, then perhaps a comma"),
+        (
+            ":nowhere",
+            "is 'nowhere' (there is no such file or folder), expected a folder of pictures or an npz, then perhaps a comma",
+        ),
         ("", "is '', expected a folder of pictures or an npz"),
         (":README.md", "README.md: not a readable npz file"),
         (":docs,cpu", ": no pictures in it, expected files that end in .jpg"),

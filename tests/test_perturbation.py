@@ -383,6 +383,12 @@ def test_the_measure_masks_every_cell_kind(rng):
     assert [int(one.correct) for one in found] == [1, 0]
 
 
+def test_the_fisher_information_of_a_bfloat16_output_is_computed_in_float32(rng):
+    y = jnp.asarray(rng.normal(size=(4, 3, 3, 8)), jnp.bfloat16)
+    found = fisher.of_output(y)
+    assert found.dtype == jnp.float32 and found == fisher.of_output(y.astype(jnp.float32))
+
+
 def test_the_fisher_information_is_that_of_the_outputs(key):
     net, state, weights, data = prepared("cell")
     rows = [np.arange(16), np.arange(16, 32)]

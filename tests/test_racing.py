@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import types
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.racing import Capital, Race, finalists, leavers
 from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.spaces import SPACES
+from experiments.analysis import strategies as analysis_of_strategies
 from experiments.config import rules, schema
 from experiments.engine.loops import RunLoop, plain
 from experiments.errors import ConfigError
 from experiments.reporting import decisions, matrix
+from tests.command import recomputed
 
 
 def compositions(size):
@@ -197,6 +200,9 @@ def test_a_choice_on_other_images_is_as_uncertain_as_under_the_bootstrap(rng):
         assert shares.get(name, 0) == pytest.approx(share, abs=0.05)
     tied = {**record, "eligible": [1, 4], "correct": [400] * 5, "paired": {"correct": np.zeros((6, 6)).tolist()}}
     assert certainty.resampled(tied) == {"b": 1.0}, "what no image tells apart stays a tie"
+    assert certainty.resampled({**tied, "ties": "multiply_adds", "choice_index": 4}) == {"e": 1.0}, (
+        "as the rule decided"
+    )
     assert certainty.resampled({**record, "type": "topology"}) == {} == certainty.resampled({"type": "operation"})
     taken = [{**record, "kind": "normal", "edge": 1, "order": order, "choice": c} for order, c in ((1, "b"), (2, "c"))]
     table = decisions.choices(SPACES["nasbench201"], "normal", 1, taken)
@@ -211,14 +217,10 @@ def test_the_page_says_how_many_images_were_raced(rng):
     outcomes = [(rng.random((6, 32)) < chances[:, None]).astype(np.int32) for _ in range(40)]
     space = SPACES["nasbench201"]
     record = perturbation.decide(lambda masks: raced(outcomes, True), space, Target("operation", "normal", 2))
+    assert recomputed(record) == record["choice"] == "none"
     described = decisions.described(space, 1, {**record, "order": 1, "decision": 1})
     (verdict,), (figure,), words = described.verdicts, described.figures, certainty.race_words(record)
-    assert (
-        record["choice"] == "none"
-        and verdict.says == "clear"
-        and verdict.race == words
-        and words in figure.table.caption
-    )
+    assert verdict.says == "clear" and verdict.race == words and words in figure.table.caption
     column = figure.table.head.index("images")
     assert [row[column] for row in figure.table.rows[1:]] == [f"{n:,}" for n in record["raced"]["images"]]
     done = sum(record["raced"]["images"])
@@ -250,3 +252,16 @@ def test_the_page_says_how_many_images_were_raced(rng):
 def test_what_cannot_be_raced_or_ordered_is_refused(keys, says):
     with pytest.raises(ConfigError, match=says):
         rules.check(schema.from_flat({"select.race": 0.95, **keys}))
+
+
+def test_strategies_are_compared_without_races_and_in_one_order():
+    config = schema.from_flat({"select.race": 0.95, "select.order": "certain"})
+
+    def selection(name, **keys):
+        changed = config.changed({key.replace("__", "."): value for key, value in keys.items()})
+        rules.check(changed)
+        return changed.select
+
+    subject = types.SimpleNamespace(config=config, selection=selection)
+    found = analysis_of_strategies.selections(subject, types.SimpleNamespace(images=0, only=""))
+    assert len(found) > 8 and {(select.race, select.order) for select in found.values()} == {(0, "random")}

@@ -5,17 +5,19 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from darts_pt_jax import record
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.samplers import SAMPLERS
+from darts_pt_jax.selection import direct
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.spaces import SPACES, SearchSpace, dag
 from experiments import report
 from experiments.config import schema
 from experiments.config.schema import Config
-from experiments.reporting import comparison, decisions, matrix, measures, summary
+from experiments.reporting import comparison, decisions, matrix, measures, page, summary
 from experiments.reporting.records import RunRecords
 
 WITHOUT_PARAMETERS = ("skip_connect", "avg_pool_3x3")
@@ -159,6 +161,8 @@ def test_the_page_takes_its_words_from_the_strategy():
     decision = decisions.described(SPACES["s2"], 1, taken)
     (verdict,), (figure,) = decision.verdicts, decision.figures
     assert (verdict.choice, verdict.runner_up, verdict.lead) == ("sep_conv_3x3", "skip_connect", "8")
+    paired = {**taken, "paired": {"correct": [[0, 10, 2], [10, 0, 8], [2, 8, 0]]}}
+    scored = decisions.described(SPACES["s2"], 1, paired)
     assert figure.table.head[0] == "left alone" and figure.table.caption.endswith("right with each operation alone")
     assert [(row[0], row[2], row[3]) for row in figure.table.rows] == [
         ("nothing", "", ""), ("skip_connect", "10.00", "runner-up"), ("sep_conv_3x3", "2.00", "kept"),
@@ -175,6 +179,22 @@ def test_the_page_takes_its_words_from_the_strategy():
     entries = [(entry.text, entry.strength, entry.role) for entry in of_kind.rows[0].entries]
     assert entries == [("0.013", 0.025, ""), ("0.5", 1.0, "chosen")]
     assert summary._lead(taken) == "0.4875 in loss"
+    assert page._how_sure(Config(), [decision, scored]) == (
+        "How sure", "0 of 1 decisions within noise",
+        "a runner-up is less than 2 paired standard errors behind; no error is known of the others, by |w dL/dw|",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "title"), [("edge_weights", "weight"), ("shapley", "Shapley value")])
+def test_operations_and_inputs_name_what_decided_where_no_masks_were_scored(name, title):
+    space, rng = SPACES["s2"], np.random.RandomState(0)
+    values = {kind: rng.rand(len(graph.edges), graph.width) for kind, graph in space.cells.items()}
+    first, *_, last = direct.records(space, values, direct.magnitude(space, values, rng), name)
+    assert (first["type"], last["type"]) == ("operation", "topology")
+    for taken in (first, last):
+        decision = decisions.described(space, 1, {**taken, "order": 1, "decision": 1})
+        assert decision.measure == title == decision.figures[0].table.head[1]
+        assert summary._lead(taken).endswith(f" in {title}")
 
 
 @pytest.mark.parametrize(

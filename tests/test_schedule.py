@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from darts_pt_jax.selection.schedule import decision_points, parse_order
+from darts_pt_jax.selection.schedule import decision_points, parse_order, scorings
 from darts_pt_jax.spaces import SPACES
 
 REFERENCE = {  # by seed, the orders of the reference code: edges (normal | reduce), then intermediate nodes
@@ -78,3 +78,11 @@ def test_a_wrong_explicit_order_is_refused(text, message):
 def test_an_explicit_order_needs_every_kind():
     with pytest.raises(ValueError, match="nothing of reduce"):
         parse_order("normal:" + ",".join(map(str, range(14))), SPACES["darts"])
+
+
+@pytest.mark.parametrize(
+    ("order", "small", "large"), [("random", 6, 28 + 12), ("important", 12, 56 + 12), ("certain", 21, 210 + 12)]
+)
+def test_a_selection_scores_edges_and_the_inputs_to_drop(order, small, large):
+    assert scorings(SPACES["nasbench201"], order) == small
+    assert scorings(SPACES["darts"], order) == large, "of 14 edges of each kind, and 1 + 2 + 3 inputs"

@@ -90,7 +90,7 @@ def test_a_race_takes_the_choices_of_full_scoring(selected):
     running = {"select.bn": "running"}
     base, _, _ = selected(**running)
     raced, _, report = selected(**running, **{"select.race": 0.9})
-    assert [d["choice"] for d in raced] == [d["choice"] for d in base]
+    assert [d["choice"] for d in raced] == [d["choice"] for d in base] == [recomputed(d) for d in raced]
     for ours, full in zip(raced, base, strict=True):
         for one, other in zip(ours.get("passes", [ours]), full.get("passes", [full]), strict=True):
             assert one["raced"]["of"] == other["images"] and max(one["raced"]["images"]) == one["images"]

@@ -193,6 +193,17 @@ def test_fixed_alphas_are_not_selected_by_magnitude():
     assert asked.commands["random"][3].config.init_from == str(pathlib.Path.cwd() / asked.workdir / "seed3")
 
 
+def test_selections_without_scores_drop_the_keys_that_only_scores_can_obey():
+    keys = ("race=0.9", "order=certain", "images=640")
+    given = ["--config=configs/quickstart.py", "--seeds=0", *(f"--config.select.{key}" for key in keys)]
+    asked = sweep.parse(given)
+    selects = {name: by_seed[0].config.select for name, by_seed in asked.commands.items()}
+    assert not asked.left_out and {select.images for select in selects.values()} == {640}
+    assert {name: (select.race, select.order) for name, select in selects.items()} == {
+        "perturbation": (0.9, "certain"), "magnitude": (0, "random"), "random": (0, "random"),
+    }  # fmt: skip
+
+
 @pytest.mark.slow
 def test_architectures_are_retrained_side_by_side(tmp_path, capsys):
     arch = "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"

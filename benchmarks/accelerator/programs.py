@@ -112,7 +112,7 @@ def traced(args: argparse.Namespace, devices: Absent) -> Described:
     if name in STEP:
         indices = devices.split(np.zeros((1, args.batch), np.int32))
         epoch = Epoch(training.train, indices, training.valid, indices, key, 0.025, 0.0)
-        training.programs.step(0, state, Metrics.zero(), epoch)
+        training.programs.step(0, state, devices.everywhere(Metrics.zero()), epoch)
         return dict(zip(STEP, devices.called, strict=True))[name]
     if name == "validation":
         training.validate(state, key, _Once)

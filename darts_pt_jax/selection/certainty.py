@@ -144,11 +144,13 @@ def resampled(record: Mapping) -> dict[str, float]:
     The images are drawn anew with replacement, as many as there were (bootstrap). A record has sums over images only, so the
     totals are drawn from the normal distribution with the covariance that the bootstrap has, which `paired` determines;
     counts are rounded to whole images. Everything before the decision stays as it was. Of a race, the choice is among those
-    that were scored to its end.
+    that were scored to its end. Of tied operations the first is taken; but if a rule decided a tie, the one that it chose.
     """
     if record["type"] != "operation" or "paired" not in record:
         return {}
     criterion, last = CRITERIA[record["criterion"]], finalists(record, record["eligible"])
+    if rule_of(record) is not FIRST:
+        last = sorted(last, key=lambda i: i != record["choice_index"])
     scale = 1 if criterion.counts else record["images"]
     sums, rows = scale * criterion.harms(record)[last], [i + 1 for i in last]
     squares = np.asarray(record["paired"][criterion.record], float)[np.ix_(rows, rows)]

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 RESERVED = (
-    "order", "decision", "type", "kind", "edge", "node", "candidates", "eligible", "criterion", "strategy", "images",
-    "baseline", "paired", "choice", "choice_index", "margin", "topology", "passes", "edges", "removed", "pruned",
+    "order", "decision", "point", "method", "type", "kind", "edge", "node", "candidates", "eligible", "criterion",
+    "strategy", "images", "raced", "baseline", "paired", "choice", "choice_index", "margin", "ties", "topology", "passes",
+    "edges", "removed", "pruned", "importance", "certainty", "stability", "score",
 )  # fmt: skip
 """Keys that records of decisions have besides the values of criteria."""
 

@@ -81,7 +81,7 @@ def records(
         strength = eligible_weights(space, kind, weights[kind]).max(-1)
         for state in space.choosable_nodes(kind):
             keep = [e for e in graph.incoming(state) if choice.kept[kind][e]]
-            yield topology_record(space, kind, state, strength, keep)
+            yield topology_record(space, kind, state, strength, keep, "strength" if name == "edge_weights" else name)
 
 
 def operation_record(
@@ -109,14 +109,19 @@ def operation_record(
     }  # fmt: skip
 
 
-def topology_record(space: SearchSpace, kind: str, state: int, strength: np.ndarray, keep: Sequence[int]) -> dict:
-    """A record of the choice of the inputs `keep` for node `state`, from `strength` [E]; for `Decisions.apply`."""
+def topology_record(
+    space: SearchSpace, kind: str, state: int, strength: np.ndarray, keep: Sequence[int], name: str = "strength"
+) -> dict:  # fmt: skip
+    """A record of the choice of the inputs `keep` for node `state`, from `strength` [E]; for `Decisions.apply`.
+
+    `name`, a key of `VALUES`, says what the strength of an edge is.
+    """
     graph = space.cells[kind]
     edges = graph.incoming(state)
     dropped = [e for e in edges if e not in keep]
     return {
         "type": "topology", "kind": kind, "node": state - graph.inputs, "edges": list(edges),
-        "strength": strength[list(edges)].tolist(), "choice": list(keep),
+        name: strength[list(edges)].tolist(), "choice": list(keep),
         "margin": (strength[list(keep)].min() - strength[dropped].max()).item(),
     }  # fmt: skip
 

@@ -46,6 +46,7 @@ class Information:
 
 def of_output(y: jax.Array) -> jax.Array:
     """The Fisher information of an output [B, H, W, C], summed over the images."""
+    y = y.astype(jnp.float32)  # in bfloat16, the sixth power is right to a few percent only
     deviation = y.std(-1, ddof=1, keepdims=True)
     values = 3 * (y - y.mean(-1, keepdims=True)) ** 2 / deviation**6
     return jnp.where(jnp.isnan(values), jnp.inf, values).mean((1, 2, 3)).sum()

@@ -96,12 +96,13 @@ def decision_points(space: SearchSpace, order: str, pairing: str, rng: np.random
 
 
 def scorings(space: SearchSpace, order: str) -> int:
-    """How many scorings decide in a selection by perturbation, at most: of edges, and of every input that is dropped.
+    """How many scorings a selection by perturbation makes, at most: for edges, and for every input that is dropped.
 
-    In the order "certain" all open edges of a kind are scored for each decision, in any other only the next one.
+    For each decision on an edge, the order "certain" scores all open edges of the kind; "important" scores the removal of
+    the edges, and then the next edge; any other only that.
     """
     counts = [len(graph.edges) for graph in space.cells.values()]
-    edges = sum(n * (n + 1) // 2 if order == "certain" else n for n in counts)
+    edges = sum({"certain": n * (n + 1) // 2, "important": 2 * n}.get(order, n) for n in counts)
     nodes = [(graph, node) for kind, graph in space.cells.items() for node in space.choosable_nodes(kind)]
     return edges + sum(len(graph.incoming(node)) - (space.inputs_per_node or 0) for graph, node in nodes)
 

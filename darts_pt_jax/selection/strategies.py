@@ -77,7 +77,7 @@ class Strategy:
       rule: what is done and which operation is kept, for the report page; it may use {images} and {noun} (of the criterion).
       keeps: whether a mask leaves its candidate alone on the edge, so that the least harmful mask decides; otherwise a mask
         removes its candidate, and the most harmful one decides.
-      tried: what happens to a candidate under its mask, such as "removed"; nothing is removed in the unmasked supernet.
+      tried: what happens to a candidate under its mask, such as "removed".
       after: words for the scores under the masks.
       decided: words for the score that decided.
     """

@@ -50,7 +50,7 @@ TIES = {
     rule.name: rule
     for rule in (
         FIRST,
-        TieRule("loss", "the one whose removal raises the loss most", _by_loss),
+        TieRule("loss", "the one that the loss prefers", _by_loss),
         TieRule("multiply_adds", "the one with the fewest multiply-adds", _fewest_multiply_adds),
     )
 }
@@ -75,5 +75,5 @@ def settled(
     if margin or len(eligible) < 2 or rule is FIRST:
         return position, margin, {}
     tied = [i for i in eligible if harms[i] == harms[position]]
-    in_order = sorted(tied, key=lambda i: i != position)
+    in_order = tied if position == tied[0] else tied[::-1]  # `choose` takes the first of equal ones, or the last
     return rule.pick(choose, scores, in_order, costs), margin, {"ties": rule.name}

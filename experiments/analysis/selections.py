@@ -94,7 +94,8 @@ def tuning(subject: Subject, options: Options) -> Result:
     if not subject.config.select.interval:
         raise ConfigError(f"--run {subject.directory}: its select.interval is 0, so that nothing is tuned")
     methods = {"perturbation": "perturbation", "magnitude": "magnitude_tuned"}
-    checked = {name: subject.selection(by, select__method=by, eval__every=1) for name, by in methods.items()}
+    keys = {"eval__every": 1, "select__race": 0.0}
+    checked = {name: subject.selection(by, select__method=by, **keys) for name, by in methods.items()}
     start = end_of_search(subject.metrics).get("valid_accuracy")
     start = subject.accuracy(subject.state) if start is None else start
     rows, places = [], {}

@@ -1,7 +1,8 @@
 """Selections by every strategy and criterion from one supernet, side by side, without tuning between decisions.
 
-Strategies decide the edges in one order on the same images; methods that decide at once take their own, or none. Each has a run directory within that of the analysis, such
-as `keep_one-loss`; a repeated command continues it.
+Strategies decide the edges in one order on the same images, and score all of them; methods that decide at once take images
+of their own, or none. Each has a run directory within that of the analysis, such as `keep_one-loss`; a repeated command
+continues it.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from experiments.analysis import figures
 from experiments.analysis.result import Result
 from experiments.analysis.selections import METRICS
 from experiments.analysis.subject import Options, Subject
+from experiments.config.rules import unscored
 from experiments.config.settings import Settings
 from experiments.errors import ConfigError
 from experiments.reporting import measures
@@ -52,6 +54,7 @@ def selections(subject: Subject, options: Options) -> dict[str, Settings]:
         raise ConfigError(f"--only names {', '.join(sorted(unknown))}, expected some of {', '.join(keys)}")
     same = {"select__method": "perturbation", "select__interval": 0, "stages": "select"}
     same |= {"select__images": options.images or subject.config.select.images}
+    same |= {key.replace(".", "__"): value for key, value in unscored(subject.config).items()}
     return {name: subject.selection(name, **{**same, **keys[name]}) for name in asked}
 
 

@@ -213,13 +213,17 @@ class Select:
     bn: str = _select(
         "batch",
         one_of("batch", "running"),
-        "BatchNorm statistics in scoring: batch (reference code); running.",
+        "BatchNorm statistics in scoring: batch (reference code); running, as fisher always takes.",
         programs=True,
     )
     none_is_candidate: bool = _select(True, ANYTHING, "Whether the operation none may be chosen.")
-    images: int = _select(0, NOT_NEGATIVE, "Validation images to score on; 0: all.")
+    images: int = _select(
+        0, NOT_NEGATIVE, "Validation images to score on; 0: all. shapley takes a batch for each of select.permutations."
+    )
     permutations: int = _select(10, POSITIVE, "Random orders of removal, on a batch each, of select.method=shapley.")
-    augment: bool = _select(True, ANYTHING, "Score on augmented images (reference code).", programs=True)
+    augment: bool = _select(
+        True, ANYTHING, "Score on augmented images (reference code); fisher never does.", programs=True
+    )
     restrict_every: int = _select(
         0, NOT_NEGATIVE, "Drop the excluded candidates from the supernet after every N decision points; 0: never.",
         affects="rounding",

@@ -1,6 +1,7 @@
 """Rules across keys. The rule of a single key is in keys.py."""
 
 import importlib.util
+from typing import Any
 
 from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.data import sources
@@ -188,6 +189,13 @@ def _check_select(config: Config, space: SearchSpace):
             schedule.parse_order(select.order, space)
         except ValueError as error:
             raise ConfigError(f"select.order: {error}") from None
+
+
+def unscored(config: Config) -> dict[str, Any]:
+    """The keys of a config that only scores can obey, with values that suit a selection without scores."""
+    race = {"select.race": 0.0} if config.select.race else {}
+    order = {"select.order": "random"} if config.select.order in schedule.MEASURED else {}
+    return race | order
 
 
 def _check_race(config: Config):

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from darts_pt_jax.record import RecordError
-from experiments.config import settings
+from darts_pt_jax.selection.methods import METHODS
+from experiments.config import rules, settings
 from experiments.config.settings import Settings
 from experiments.engine import execute
 from experiments.errors import ConfigError, RunError
@@ -87,6 +88,8 @@ def selection_commands(
             if method == own:
                 continue
             keys = {"init_from": place, "stages": stages, "select.method": method}
+            if method in METHODS and not METHODS[method].scores:
+                keys |= rules.unscored(first.config)
             options = [f"--config.{key}={value}" for key, value in keys.items()]
             try:
                 command = settings.parse(["sweep", *with_seed, f"--workdir={place}-{method}", *options])

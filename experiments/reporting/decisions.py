@@ -67,6 +67,11 @@ class Decision:
         return drawn(self.record)
 
     @property
+    def measure(self) -> str:
+        """What its margin is in where no masks were scored, such as "weight"."""
+        return direct.values_of(self.record)[0]
+
+    @property
     def doubt(self) -> str:
         """A word for how far the images support it: `Verdict.says` of its least sure scoring, or "a tie"; or ""."""
         if certainty.is_tie(self.record):

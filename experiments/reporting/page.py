@@ -10,7 +10,7 @@ import matplotlib
 
 from darts_pt_jax import draw
 from darts_pt_jax.genotype import Genotype
-from darts_pt_jax.selection import certainty, direct
+from darts_pt_jax.selection import certainty
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.selection.strategies import LEAVE_ONE_OUT, STRATEGIES
@@ -53,7 +53,6 @@ def build(config: Config, found: RunRecords) -> str:
         leads=decisions.leads(criterion, taken),
         lead_verdicts=_among(VERDICTS, {verdict.says for decision in taken for verdict in decision.verdicts}),
         errors="recorded" if any("paired" in scores for scores in scorings) else "missing",
-        drops=any(decision.record["type"] == "topology" for decision in taken),
         strong=matrix.STRONG,
         reach=certainty.WITHIN_NOISE,
         augmented=config.select.augment,
@@ -61,7 +60,8 @@ def build(config: Config, found: RunRecords) -> str:
         raced=decisions.raced(found.decisions),
         rule=_rule(config, found),
         strategy=STRATEGIES[config.select.strategy],
-        weighed=direct.values_of(found.decisions[0])[0] if taken else "",
+        scored=any(decision.contests for decision in taken if decision.record["type"] == "operation"),
+        weighed=taken[0].measure if taken else "",
         sections=[(name, parts) for name, make in CHARTS.items() if (parts := make(config, found))],
         alphas=_alphas(space, config, found),
         operations=decisions.every_candidate(*space.cells.values()),
@@ -95,7 +95,7 @@ VERDICTS = {"clear": "kept", "within noise": "doubt", "a tie": "tie", "error not
 
 
 def _rule(config: Config, found: RunRecords) -> str:
-    """How the images decided on operations; "" if they did not."""
+    """How the images decided; "" if they did not."""
     images = next((d.get("raced", {}).get("of", d["images"]) for d in found.decisions if "images" in d), None)
     if images is None:
         return ""
@@ -103,7 +103,9 @@ def _rule(config: Config, found: RunRecords) -> str:
     if method.values:
         return f"On {images:,} images, {method.about} decides"
     noun = CRITERIA[config.select.criterion].noun
-    return STRATEGIES[config.select.strategy].rule.format(images=images, noun=noun)
+    inputs = any(d["type"] == "topology" for d in found.decisions)
+    of_inputs = "; an input whose removal costs least is dropped" if inputs else ""
+    return STRATEGIES[config.select.strategy].rule.format(images=images, noun=noun) + of_inputs
 
 
 def _among(marks: Mapping[str, str], names: Collection[str]) -> list[tuple[str, str]]:
@@ -142,18 +144,21 @@ def _answers(config: Config, found: RunRecords, taken: Sequence[Decision], bench
 
 
 def _how_sure(config: Config, taken: Sequence[Decision]) -> Answer:
-    """How many decisions have a scoring within noise, and how many one without a recorded error."""
+    """How many decisions have a scoring within noise, how many one without a recorded error, and how many none."""
     scored = [decision for decision in taken if decision.contests]
     if not scored:
         if "images" in taken[0].record:
-            return "How sure", "Error not known", f"{direct.values_of(taken[0].record)[0]} decides"
+            return "How sure", "Error not known", f"{taken[0].measure} decides"
         how = "at random" if METHODS[config.select.method].at_random else "by the alphas"
         return "How sure", f"{len(taken)} decisions {how}", "no images were scored, so there is no error"
     verdicts = [[contest.within_noise for contest in decision.contests] for decision in scored]
     within, unknown = (sum(value in of_decision for of_decision in verdicts) for value in (True, None))
     text = f"{within} of {len(scored)} decisions within noise"
     if not unknown:
-        return "How sure", text, f"a runner-up is less than {certainty.WITHIN_NOISE:g} paired standard errors behind"
+        why = f"a runner-up is less than {certainty.WITHIN_NOISE:g} paired standard errors behind"
+        if len(scored) < len(taken):
+            why += f"; no error is known of the others, by {taken[0].measure}"
+        return "How sure", text, why
     why = f"{unknown} of {len(scored)} decisions were made by an earlier version, which recorded no error"
     return "How sure", "Error not recorded" if unknown == len(scored) else text, why
 

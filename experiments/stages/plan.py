@@ -9,6 +9,7 @@ from darts_pt_jax.checkpoints import size_of
 from darts_pt_jax.data.images import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
+from darts_pt_jax.selection import schedule
 from darts_pt_jax.selection.methods import METHODS
 from experiments.config.schema import Config
 from experiments.config.settings import Settings
@@ -67,12 +68,19 @@ def _show_supernet(
         epochs = config.search.epochs
         print(f"search         {_count(epochs, 'epoch')}, {_count(epochs * steps, 'step')} of {batch} images")
     if "select" in settings.stages:
-        scored = f" on {per_score:,} images each" if METHODS[config.select.method].scores else ""
-        bound = "at most " if METHODS[config.select.method].greedy and config.sgas.batch_increase else ""
-        tunes = f"{_count(tuning, 'tuning epoch')} of {bound}{_count(steps, 'step')}"
+        method, select = METHODS[config.select.method], config.select
+        scored = ""
+        if method.scores:
+            scored = f" on {'at most ' * bool(select.race)}{per_score:,} images each"
+        if select.order in schedule.MEASURED:
+            scorings = select.orders * schedule.scorings(training.space, select.order)
+            scored = f" by at most {_count(scorings, 'scoring')}{scored}"
+        fewer = "at most " * (select.order == "certain")  # nothing is tuned where nothing was left to decide
+        bound = "at most " if method.greedy and config.sgas.batch_increase else ""
+        tunes = f"{fewer}{_count(tuning, 'tuning epoch')} of {bound}{_count(steps, 'step')}"
         what = f"{_count(decisions, 'decision')}{scored}, {tunes}"
-        at_once = "all decisions at once" if METHODS[config.select.method].values else "without images"
-        print(f"select         {what if decisions else at_once}, by {config.select.method}")
+        at_once = "all decisions at once" if method.values else "without images"
+        print(f"select         {what if decisions else at_once}, by {method.name}")
     alphas = architecture.init_alphas(training.space, jax.random.key(0))
     undecided = architecture.undecided(training.space)
 

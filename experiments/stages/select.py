@@ -137,21 +137,22 @@ def _taken(run: Run, order: int) -> list[dict]:
 def decide(run: Run, state: SearchState, order: int, number: int, target: Target, point: int) -> SearchState:
     """Takes the decision of a target, records it, and fixes it in the state; in the order "certain" several, or none."""
     method, key = METHODS[run.config.select.method], jax.random.fold_in(run.key("select", "score", order), number)
+    edges_by = run.config.select.order
     if method.greedy:
         decisions = [_greedily(run, state, key, target, method)]
     elif not method.scores:
         decisions = [_by_magnitude(run, state, target)]
-    elif run.config.select.order == "certain":
-        choose = _surest if target.type == "operation" else lambda *args: [_by_scores(*args)]
-        decisions = [{"point": point, **decision} for decision in choose(run, state, key, target)]
-    elif run.config.select.order == "important" and target.type == "operation":
+    elif target.type == "operation" and edges_by == "certain":
+        decisions = _surest(run, state, key, target)
+    elif target.type == "operation" and edges_by == "important":
         decisions = [_most_important(run, state, key, target)]
     else:
         decisions = [_by_scores(run, state, key, target)]
     if not decisions:
         run.say({target.kind: "nothing is left to decide"})
+    at = {"point": point} if edges_by == "certain" else {}
     for taken, decision in enumerate(decisions, len(_taken(run, order))):
-        state = _fixed(run, state, {"order": order + 1, "decision": taken + 1, **decision})
+        state = _fixed(run, state, {"order": order + 1, "decision": taken + 1, **at, **decision})
     return state
 
 
