@@ -3,7 +3,7 @@
     python -m tests.faults [NUMBER ...]
 
 For every fault the test modules that look at its module run first; the whole tier follows only if these pass. It prints a
-line for each fault, and exits with 1 if fewer than nine tenths were found. The last full run is in docs/reliability.md.
+line for each fault, and exits with 1 if fewer than nine tenths were found.
 """
 
 import os

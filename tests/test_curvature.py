@@ -28,6 +28,7 @@ def test_the_largest_eigenvalue_is_that_of_the_dense_matrix(rng):
     assert curvature.dominant_eigenvalue(product, like) == pytest.approx(expected[-1], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_products_are_those_of_the_dense_hessian_of_a_supernet(key):
     # few and small images, so that no ReLU changes its sign within the differences
     net, data = tiny.supernet("nasbench201", channels=2), tiny.dataset(4, 4)

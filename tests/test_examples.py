@@ -3,6 +3,7 @@
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_selection_on_a_custom_supernet_and_loss(seed, capsys):
     from examples import own_supernet

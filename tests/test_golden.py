@@ -15,6 +15,7 @@ from darts_pt_jax.network import Network, multiply_adds
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supernet import Supernet
 from tests.golden import make
+from tests.tiers import all_slow_but
 
 TOLERANCES = {"operation": (1e-5, 1e-5), "supernet": (1e-4, 1e-3), "network": (1e-4, 1e-3), "steps": (1e-3, 1e-3)}
 """By kind of case, the largest difference of outputs and of gradients, relative to the largest entry of the array."""
@@ -81,7 +82,7 @@ def test_an_operation_equals_pytorch(golden, case):
     compare(golden, golden_case, apply, lambda: module.init(jax.random.key(0), images, True), images, {})
 
 
-@pytest.mark.parametrize("name", make.SUPERNETS)
+@pytest.mark.parametrize("name", all_slow_but(["nasbench201"], make.SUPERNETS))
 def test_a_supernet_equals_pytorch(golden, name):
     (cells, size), space = make.SUPERNETS[name], SPACES[name]
     net = Supernet(space, cells, make.CHANNELS, make.CLASSES)
@@ -118,6 +119,7 @@ def test_multiply_adds_equal_those_of_pytorch_convolutions(golden, name):
     assert multiply_adds(net, (size, size, 3)) + head_count == golden[f"multiply-adds {name}"]
 
 
+@pytest.mark.slow
 def test_two_steps_of_retraining_equal_pytorch(golden):
     name = next(iter(make.NETWORKS))
     form, cells, size = make.NETWORKS[name]

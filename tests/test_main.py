@@ -123,6 +123,7 @@ def test_a_second_process_on_the_same_directory_is_refused(tmp_path):
     assert run(tmp_path / "run", keys, stages="search") == 0, "the lock of a dead process keeps nobody out"
 
 
+@pytest.mark.slow
 def test_work_that_another_process_did_meanwhile_is_not_repeated(tmp_path, monkeypatch):
     from experiments.engine import execute as module
 
@@ -166,6 +167,7 @@ def test_lost_checkpoints_do_not_restart_the_run(tmp_path, capsys):
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_alphas_move_only_if_they_are_learned(tmp_path):
     weights = {}
     for alpha in ("learned", "fixed"):
@@ -280,6 +282,7 @@ def limited(kilobytes, workdir, keys):
     return subprocess.run([*shell, *command(workdir, keys)], capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space of a process")
 def test_out_of_memory_in_training_names_the_key_to_lower(tmp_path):
     keys = {**CELL, "data.size": 128, "data.examples": 300, "search.batch_size": 128, "supernet.channels": 64}
@@ -289,6 +292,7 @@ def test_out_of_memory_in_training_names_the_key_to_lower(tmp_path):
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space of a process")
 def test_out_of_memory_in_scoring_names_a_key_that_may_still_be_lowered(tmp_path):
     keys = {
@@ -397,6 +401,7 @@ def test_snapshots_are_kept_for_good(tmp_path):
     assert names == ["1", "2", "4"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("DARTS_PT_CIFAR10" not in os.environ, reason="DARTS_PT_CIFAR10 names no npz of CIFAR-10")
 def test_nasbench201_on_cifar10_with_its_table(tmp_path):
     keys = {

@@ -7,6 +7,7 @@ import pytest
 from darts_pt_jax import network
 from darts_pt_jax.interop.published import genotypes
 from darts_pt_jax.network import Network
+from tests.tiers import all_slow_but
 
 PARAMETERS = {
     # 36 channels and 20 cells; 16 channels and 8 cells (100 classes if the name has c100); without the auxiliary head
@@ -83,7 +84,7 @@ def test_every_published_architecture_has_a_count():
     assert genotypes().keys() == PARAMETERS.keys() and len(PARAMETERS) == 60
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", all_slow_but(["DARTS_V2", "darts_pt_s4_c100_1", "blank_pt_s5_1"], PARAMETERS))
 def test_parameter_counts_are_the_published_ones(name):
     for count, cells, channels in zip(PARAMETERS[name], (20, 8), (36, 16), strict=True):
         params = shapes(genotypes()[name], "cifar", cells, channels, 100 if "c100" in name else 10)

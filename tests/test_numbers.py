@@ -66,6 +66,7 @@ def test_a_gradient_that_is_not_finite_is_named_though_the_loss_is_finite(rooted
     assert finite(tmp_path / "run") == 0
 
 
+@pytest.mark.slow
 def test_retraining_is_watched_too(tmp_path, capsys):
     keys = {**TINY, "genotype": "DARTS_V2", "stages": "retrain", "retrain.epochs": 1, "retrain.learning_rate": 1e25}
     assert run(tmp_path / "run", keys) == 1

@@ -43,6 +43,7 @@ def same_to_rounding(one, two):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * (1 + abs(b).max())), one, two)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", DECISIONS)
 def test_excluded_candidates_can_be_dropped(space, key):
     net, data = Supernet(HERE[space], 1, 4, 3), tiny.dataset(16)

@@ -177,6 +177,7 @@ def test_retraining_is_resumed_bit_for_bit(retrained, tmp_path, monkeypatch):
         assert (workdir / name).read_bytes() == (retrained / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_it_is_resumed_within_an_epoch_too(retrained, tmp_path, monkeypatch):
     from experiments.training import network as training_network
 
@@ -208,6 +209,7 @@ def test_it_is_resumed_within_an_epoch_too(retrained, tmp_path, monkeypatch):
     assert (workdir / "network.safetensors").read_bytes() == (retrained / "network.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_choice_of_a_run_is_retrained_in_its_run_directory(tmp_path):
     keys = {**TINY, **SMALL, **REPORTED, "search.epochs": 1, "select.method": "random", "tensorboard": False}
     assert run(tmp_path / "run", keys) == 0
@@ -291,6 +293,7 @@ def test_schedules(name, values):
     assert [supervised.SCHEDULES[name](epoch, 600) for epoch in (0, 300, 600)] == pytest.approx(values)
 
 
+@pytest.mark.slow
 def test_the_plan_gives_parameters_and_steps(tmp_path, capsys):
     argv = ["main", "--config=configs/retrain_c10.py", "--plan", f"--workdir={tmp_path / 'run'}"]
     keys = {

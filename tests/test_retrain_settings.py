@@ -118,6 +118,7 @@ def test_an_architecture_that_only_json_can_express_is_retrained(tmp_path):
     assert genotype.to_json() in (tmp_path / "run" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_report_that_a_kill_cut_short_is_rewritten(tmp_path, monkeypatch):
     keys = {
         **TINY,
@@ -137,6 +138,7 @@ def test_a_report_that_a_kill_cut_short_is_rewritten(tmp_path, monkeypatch):
     assert "## Retrained network" in (tmp_path / "run" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_advice_of_a_message_works(tmp_path, capsys):
     assert run(tmp_path / "run", KEYS, **{"retrain.learning_rate": 1e30}) == 1
     assert "lower retrain.learning_rate" in capsys.readouterr().err

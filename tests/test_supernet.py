@@ -10,6 +10,7 @@ from darts_pt_jax.selection import scoring, strategies
 from darts_pt_jax.spaces import DARTS_OPERATIONS, S1_NORMAL, S1_REDUCE, SearchSpace, dag
 from darts_pt_jax.supernet import Supernet
 from tests import tiny
+from tests.tiers import all_slow_but
 
 
 def logits(net, state, weights, images, key):
@@ -121,7 +122,7 @@ def same_to_rounding(one, two, tolerance=1e-4):
         np.testing.assert_allclose(a, b, rtol=0, atol=limit, err_msg=jax.tree_util.keystr(path))
 
 
-@pytest.mark.parametrize("space", SMALL)
+@pytest.mark.parametrize("space", all_slow_but(["tiny"], SMALL))
 def test_gradients_and_their_derivatives_in_the_alphas_equal_the_plain_form(space, key):
     net = Supernet(SMALL[space], 1, 2, 3)
     images, labels = jax.random.normal(key, (4, 8, 8, 2)), jnp.arange(4) % 3
@@ -145,7 +146,7 @@ def test_gradients_and_their_derivatives_in_the_alphas_equal_the_plain_form(spac
             assert max(abs(leaf).max() for leaf in jax.tree.leaves(two[name][part])) > 1e-3
 
 
-@pytest.mark.parametrize("space", ["darts", "tiny", "nasbench201"])
+@pytest.mark.parametrize("space", all_slow_but(["tiny"], ["darts", "tiny", "nasbench201"]))
 def test_rematerialised_cells_keep_less_and_give_the_same_gradients(space, key):
     net = Supernet(SMALL[space], 1, 2, 3)
     state, labels = tiny.state(net, key), jnp.arange(4) % 3
@@ -168,7 +169,7 @@ def test_rematerialised_cells_keep_less_and_give_the_same_gradients(space, key):
     assert kept(net.clone(remat=True)) < kept(net) / 2
 
 
-@pytest.mark.parametrize("space", SMALL)
+@pytest.mark.parametrize("space", all_slow_but(["tiny"], SMALL))
 def test_logits_statistics_and_scores_equal_the_plain_form(space, key):
     net = Supernet(SMALL[space], 1, 2, 3)
     images, labels = jax.random.randint(key, (4, 8, 8, 2), 0, 256).astype(jnp.uint8), jnp.arange(4) % 3

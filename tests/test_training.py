@@ -43,6 +43,7 @@ def plainly():
     return trained()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [{"search.gradients": "shared"}, {"search.scan": "on"}, {"search.gradients": "shared", "search.scan": "on"}],
@@ -59,6 +60,7 @@ def test_shared_or_separate_gradients_and_one_or_several_programs_give_the_same(
     assert int(state.alpha_optimizer[1][0].count) == 3
 
 
+@pytest.mark.slow
 def test_second_order_and_the_attack_give_the_same_in_one_program_as_in_steps():
     keys = {"search.unrolled": "exact", "search.sampler": "sdarts_adv"}
     keys |= {"data.examples": 130, "search.batch_size": 64}  # one step: signs of gradients amplify rounding
@@ -93,6 +95,7 @@ def test_a_sampler_may_have_a_state_that_follows_each_step(scan, monkeypatch):
     assert (state.sampler["steps"], state.sampler["levels"]) == (3, 3)
 
 
+@pytest.mark.slow
 def test_only_activations_are_bfloat16():
     keys = {"data.examples": 80, "search.batch_size": 40}  # one step
     (wide, wide_metrics), (narrow, narrow_metrics) = (trained(precision=p, **keys) for p in ("float32", "bfloat16"))

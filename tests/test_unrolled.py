@@ -61,6 +61,7 @@ def test_with_a_learning_rate_of_zero_it_is_first_order(rng):
     np.testing.assert_allclose(exact["alphas"]["normal"], first["alphas"]["normal"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_on_a_supernet_it_is_the_slope_of_the_validation_loss_after_a_step(key):
     net, data = tiny.supernet("nasbench201", channels=2), tiny.dataset(8)
     state, images = tiny.state(net, key), (data.images / 255.0 - 0.5) * 2
