@@ -89,7 +89,7 @@ def test_statistics_augmentation_and_the_number_of_masks_at_once(selected):
 def test_a_race_takes_the_choices_of_full_scoring(selected):
     running = {"select.bn": "running"}
     base, _, _ = selected(**running)
-    raced, _, report = selected(**running, **{"select.race": 0.9})
+    raced, _, report = selected(**running, **{"select.race": 0.9, "stages": "select,report"})
     assert [d["choice"] for d in raced] == [d["choice"] for d in base] == [recomputed(d) for d in raced]
     for ours, full in zip(raced, base, strict=True):
         for one, other in zip(ours.get("passes", [ours]), full.get("passes", [full]), strict=True):
