@@ -19,6 +19,7 @@ from darts_pt_jax.architecture import EdgeWeights
 from darts_pt_jax.data import batches
 from darts_pt_jax.loops import Begin, Loop
 from darts_pt_jax.metrics import Metrics
+from darts_pt_jax.selection.slopes import summed
 from darts_pt_jax.supernet import Supernet
 
 
@@ -35,9 +36,6 @@ class Information:
     correct: Any
     images: Any
     information: dict[str, Any]
-
-    def __add__(self, other: "Information") -> "Information":
-        return jax.tree.map(np.add, self, other)
 
     def sharpness(self) -> dict[str, np.ndarray]:
         """Images over information, [E, O] by cell kind: the largest is kept, and an infinite information gives 0."""
@@ -83,7 +81,4 @@ def sum_information(
     shapes = {kind: (len(graph.edges), graph.width) for kind, graph in net.space.cells.items()}
     zero = np.zeros(())
     first = Information(zero, zero.astype(int), zero.astype(int), {kind: np.zeros(s) for kind, s in shapes.items()})
-    loop = begin("information", state, first, len(batches), images)
-    for i in loop:
-        loop.total = loop.total + jax.device_get(information(batches[i]))
-    return loop.total
+    return summed(information, batches, begin("information", state, first, len(batches), images))

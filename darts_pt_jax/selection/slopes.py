@@ -38,9 +38,6 @@ class Slopes:
         """Sums over no images, for edge weights of a shape [E, O]."""
         return cls(np.zeros(()), np.zeros((), int), np.zeros((), int), np.zeros(shape))
 
-    def __add__(self, other: "Slopes") -> "Slopes":
-        return jax.tree.map(np.add, self, other)
-
     def importance(self) -> np.ndarray:
         """|w dL/dw| [E, O] of the mean loss over the images."""
         return np.abs(self.slopes) / self.images
@@ -85,9 +82,14 @@ def sum_slopes(
     Raises:
       FloatingPointError: a slope is not finite.
     """
-    loop = begin("slopes", state, Slopes.zero(shape), len(batches), images)
-    for i in loop:
-        loop.total = loop.total + jax.device_get(slopes(batches[i]))
-    if not np.isfinite(loop.total.slopes).all():
+    total = summed(slopes, batches, begin("slopes", state, Slopes.zero(shape), len(batches), images))
+    if not np.isfinite(total.slopes).all():
         raise FloatingPointError("slopes: a derivative of the loss is not finite: look at the data")
+    return total
+
+
+def summed(of_batch: Callable[[Any], Any], batches: Sequence, loop: Loop) -> Any:
+    """The sum of `of_batch(batch)`, a pytree of arrays, over the batches, which are the steps of the loop."""
+    for i in loop:
+        loop.total = jax.tree.map(np.add, loop.total, jax.device_get(of_batch(batches[i])))
     return loop.total

@@ -73,7 +73,7 @@ class Strategy:
     Attributes:
       name: the value of `select.strategy`.
       masks: `masks(space, kind, edge)` gives float32 masks [O, E, O], one for each candidate of the edge; None: no masks are
-        scored, and the slopes of the loss in the edge weights decide (`scoring.make_slopes`).
+        scored, and the slopes of the loss in the edge weights decide (`slopes.make_slopes`).
       rule: what is done and which operation is kept, for the report page; it may use {images} and {noun} (of the criterion).
       keeps: whether a mask leaves its candidate alone on the edge, so that the least harmful mask decides; otherwise a mask
         removes its candidate, and the most harmful one decides.

@@ -249,12 +249,12 @@ def _score(run: Run, state: SearchState, kind: str, key: jax.Array, masks: np.nd
         raise FloatingPointError(f"scoring without {removed}: the loss is not finite: look at the data") from error
 
 
-def _batches(run: Run, key: jax.Array) -> list[tuple]:
-    """The batches that a decision is scored on; `key` draws images, crops and noise."""
+def _batches(run: Run, key: jax.Array, sampling: str = "epoch", steps: int = 0) -> list[tuple]:
+    """The batches that a decision is scored on, by default `select.images`; `key` draws images, crops and noise."""
     training, select, batch_size = run.training, run.config.select, run.config.search.batch_size
-    steps = (select.images or training.valid.size) // batch_size
+    steps = steps or (select.images or training.valid.size) // batch_size
     index_key, batch_key = jax.random.split(key)
-    indices = training.indices(index_key, training.valid, "epoch", steps)
+    indices = training.indices(index_key, training.valid, sampling, steps)
     return [(training.valid, *b) for b in zip(indices, jax.random.split(batch_key, steps), strict=True)]
 
 
@@ -343,9 +343,7 @@ def decide_at_once(run: Run, state: SearchState, order: int) -> SearchState:
 def _shapley(run: Run, state: SearchState, order: int) -> tuple[Mapping[str, np.ndarray], dict]:
     """Shapley values [E, O] by cell kind, and on how many images."""
     training, count, batch_size = run.training, run.config.select.permutations, run.config.search.batch_size
-    index_key, batch_key = jax.random.split(run.key("select", "shapley", order))
-    indices = training.indices(index_key, training.valid, "independent", count)
-    batches = [(training.valid, *b) for b in zip(indices, jax.random.split(batch_key, count), strict=True)]
+    batches = _batches(run, run.key("select", "shapley", order), "independent", count)
     rng = np.random.RandomState(seed_of(run.config, "select") + order)
     permutations = [rng.permutation(len(shapley.players(training.space))) for _ in range(count)]
     measure = functools.partial(training.measure(), state.variables, _weights(run, state))
