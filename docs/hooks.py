@@ -21,6 +21,7 @@ from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 
 import darts_pt_jax
+from darts_pt_jax.experiments.commands import COMMANDS
 
 ROOT = pathlib.Path(__file__).parents[1]
 TUTORIAL = "notebooks/tutorial.ipynb"
@@ -117,9 +118,8 @@ def folder_page(path: str) -> str:
 @functools.cache
 def commands() -> str:
     """The page of all commands, from their help."""
-    found = {file.stem for file in (ROOT / "experiments").glob("*.py") if '"__main__"' in file.read_text()}
     parts = ["# Commands", "This page is made from the help of the commands. Each has `--help` and `--version`."]
-    for name in ("main", *sorted(found - {"main"}), "analysis"):
+    for name in COMMANDS:
         said = help_of(name)
         parts += [f"## experiments.{name}", block(said.partition("\nKeys, with the defaults")[0])]
         if name == "main":
@@ -138,7 +138,7 @@ def subcommands(said: str) -> list[str]:
 
 def help_of(name: str, *arguments: str) -> str:
     """What a command prints on --help."""
-    command = importlib.import_module(f"experiments.{'analysis.__main__' if name == 'analysis' else name}")
+    command = importlib.import_module(f"darts_pt_jax.experiments.{'analysis.__main__' if name == 'analysis' else name}")
     program = ["program"] * (name in ("main", "prepare"))
     with (
         mock.patch.dict(os.environ, COLUMNS="100"),

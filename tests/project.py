@@ -9,9 +9,9 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 
 PRELUDE = """
-from experiments.config import reference, schema, settings
-from experiments.engine import directory
-from experiments.errors import ConfigError
+from darts_pt_jax.experiments.config import reference, schema, settings
+from darts_pt_jax.experiments.engine import directory
+from darts_pt_jax.experiments.errors import ConfigError
 
 def parsed(*overrides):
     return settings.parse(["main", "--config=configs/quickstart.py", *overrides])
@@ -26,10 +26,10 @@ def refused(function, *arguments):
 
 
 def copied(folder: pathlib.Path) -> pathlib.Path:
-    """Copies the commands and the configs into a folder; returns its folder `experiments`."""
-    for name in ("experiments", "configs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder / "experiments"
+    """Copies the package into a folder; returns the folder of the commands there."""
+    package = folder / "darts_pt_jax"
+    shutil.copytree(ROOT / package.name, package, ignore=shutil.ignore_patterns("__pycache__"))
+    return package / "experiments"
 
 
 def insert(file: pathlib.Path, border: str, text: str):

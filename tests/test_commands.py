@@ -4,36 +4,36 @@ import importlib
 import os
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 import darts_pt_jax
-from experiments import export, predict
+from darts_pt_jax.experiments import export, predict
+from darts_pt_jax.experiments.commands import COMMANDS
 from tests.project import ROOT
 
-COMMANDS = (
-    "analysis.__main__",
-    "export",
-    "import_network",
-    "main",
-    "nasbench201",
-    "predict",
-    "prepare",
-    "report",
-    "sweep",
-)
+FOLDER = ROOT / "darts_pt_jax" / "experiments"
+
+
+def module(name):
+    return importlib.import_module(f"darts_pt_jax.experiments.{'analysis.__main__' if name == 'analysis' else name}")
 
 
 def test_these_are_all_commands():
-    written = {file for file in (ROOT / "experiments").glob("*.py") if '"__main__"' in file.read_text()}
-    assert {file.stem for file in written} | {"analysis.__main__"} == set(COMMANDS)
+    files = [*FOLDER.glob("*.py"), *FOLDER.glob("*/__main__.py")]
+    written = {file for file in files if 'if __name__ == "__main__"' in file.read_text()}
+    assert {file.parent.name if file.stem == "__main__" else file.stem for file in written} == set(COMMANDS)
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    names = {"darts-pt", *(f"darts-pt-{name.replace('_', '-')}" for name in COMMANDS[1:])}
+    assert scripts == dict.fromkeys(names, "darts_pt_jax.experiments.commands:program")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_says_its_version(name, capsys):
     program = ["program"] * (name in ("main", "prepare"))
     with pytest.raises(SystemExit) as done:
-        importlib.import_module(f"experiments.{name}").main([*program, "--version"])
+        module(name).main([*program, "--version"])
     assert not done.value.code and capsys.readouterr().out == f"darts-pt-jax {darts_pt_jax.__version__}\n"
 
 
