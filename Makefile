@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup quickstart test test-all soak docs docs-serve lock
+.PHONY: setup quickstart test test-all soak docs docs-serve lock dist
 
 setup: .venv/installed
 
@@ -34,3 +34,6 @@ docs-serve: setup
 
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --no-emit-index-url --upgrade -o requirements.lock
+
+dist: setup
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

@@ -1,12 +1,25 @@
-"""A copy of the commands with changed source, used by programs in processes of their own."""
+"""Copies of the project, and environments to install it in."""
 
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 
 ROOT = pathlib.Path(__file__).parents[1]
+
+SMALL = [
+    f"--config.{key}={value}"
+    for key, value in {
+        "space": "nasbench201", "supernet.cells": 1, "supernet.channels": 2, "data.examples": 128, "data.flip": "off",
+        "data.mean": "()", "data.std": "()", "search.epochs": 1, "search.batch_size": 16, "search.sampling": "epoch",
+        "search.gradients": "shared", "search.alpha": "fixed", "select.interval": 0, "select.restrict_every": 0,
+        "report.latency": False,
+    }.items()
+]  # fmt: skip
+"""Options that make the quickstart as small as it can be."""
 
 PRELUDE = """
 from darts_pt_jax.experiments.config import reference, schema, settings
@@ -45,3 +58,11 @@ def executed(folder: pathlib.Path, program: str) -> subprocess.CompletedProcess:
         [sys.executable, "-c", PRELUDE + program], cwd=folder, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": f"{folder}:{ROOT}"},
     )  # fmt: skip
+
+
+def environment(folder: pathlib.Path) -> pathlib.Path:
+    """Makes a Python environment that finds its own packages first, then those of the tests; returns its site-packages."""
+    venv.create(folder, symlinks=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "beside.pth").write_text(sysconfig.get_path("purelib"))
+    return packages

@@ -7,8 +7,6 @@ import pathlib
 import re
 import shutil
 import subprocess
-import sysconfig
-import venv
 from importlib import metadata
 
 import nbclient
@@ -17,20 +15,11 @@ import numpy as np
 import pytest
 
 from darts_pt_jax.data import images, official, sources
+from tests import project
 from tests.command import SOAK, lines
 
 ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks/colab_tpu.ipynb"
-SMALL = [
-    f"--config.{key}={value}"
-    for key, value in {
-        "space": "nasbench201", "supernet.cells": 1, "supernet.channels": 2, "data.examples": 128, "data.flip": "off",
-        "data.mean": "()", "data.std": "()", "search.epochs": 1, "search.batch_size": 16, "search.sampling": "epoch",
-        "search.gradients": "shared", "search.alpha": "fixed", "select.interval": 0, "select.restrict_every": 0,
-        "report.latency": False,
-    }.items()
-]  # fmt: skip
-"""Shared by quickstart and search, so that the search finds its programs compiled."""
 
 
 @pytest.fixture
@@ -55,10 +44,7 @@ def repository(tmp_path):
 @pytest.fixture
 def environment(tmp_path):
     """A Python environment for installations; it finds its own packages first, then those of the tests."""
-    venv.create(tmp_path / "environment", symlinks=True)
-    (packages,) = (tmp_path / "environment").glob("lib/python*/site-packages")
-    (packages / "beside.pth").write_text(sysconfig.get_path("purelib"))
-    return packages
+    return project.environment(tmp_path / "environment")
 
 
 @pytest.fixture
@@ -101,7 +87,12 @@ def said(notebook, name):
 def test_all_cells_run(notebook, execute, devices, tmp_path):
     digits = sources.digits()
     np.savez(tmp_path / "small.npz", **{name: getattr(digits, name) for name in images.ARRAYS})
-    execute(devices, DATA=str(tmp_path / "small.npz"), QUICKSTART=SMALL, SEARCH=[*SMALL, "--config.search.epochs=5"])
+    execute(
+        devices,
+        DATA=str(tmp_path / "small.npz"),
+        QUICKSTART=project.SMALL,
+        SEARCH=[*project.SMALL, "--config.search.epochs=5"],
+    )
     checkout, run = tmp_path / "content/darts-pt-jax", tmp_path / "drive/search"
     assert f"jax=={metadata.version('jax')}" in said(notebook, "install").split()
     assert f"sees {devices} x cpu\nWARNING: that is only the CPU" in said(notebook, "devices")

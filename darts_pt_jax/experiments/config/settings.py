@@ -169,7 +169,7 @@ def _options(arguments: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     except flags.Error as error:
         raise ConfigError(" ".join(str(error).split())) from error
     if values.help:
-        streams.write(f"{reference.help_text()}\n")
+        streams.write(f"{commands.as_called(reference.help_text())}\n")
         raise SystemExit(0)
     if values.version:
         streams.write(f"{commands.VERSION}\n")
