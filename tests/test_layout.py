@@ -13,7 +13,7 @@ PACKAGES = "benchmarks", "examples", "darts_pt_jax"
 FLOORS = """
 benchmarks examples
 experiments.main experiments.sweep experiments.report experiments.predict experiments.export experiments.prepare \
-    experiments.import_network experiments.nasbench201
+    experiments.import_network experiments.nasbench201 experiments.cite
 experiments.stages experiments.reporting experiments.launching experiments.analysis
 experiments.engine experiments.training
 configs

@@ -17,7 +17,7 @@ VERSION = f"darts-pt-jax {__version__}"
 """What --version prints."""
 
 COMMANDS = (
-    "main", "sweep", "report", "analysis", "predict", "export", "import_network", "nasbench201", "prepare",
+    "main", "sweep", "report", "analysis", "predict", "export", "import_network", "nasbench201", "prepare", "cite",
 )  # fmt: skip
 """The commands: `python -m experiments.NAME` in a checkout, `darts-pt-NAME` where the package is installed."""
 
