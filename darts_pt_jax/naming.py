@@ -1,6 +1,7 @@
 """What error messages advise: the name that was probably meant, and how to install what is missing."""
 
 import difflib
+import pathlib
 from collections.abc import Iterable
 
 SIMILAR = 0.75
@@ -21,5 +22,7 @@ def guess(word: str, words: Iterable[str], ignore_case: bool = False) -> str:
 
 
 def install(extra: str) -> str:
-    """The command, given in the folder of this project, that installs one of the extras in pyproject.toml."""
-    return f"pip install -e '.[{extra}]' -c requirements.lock"
+    """The command that installs one of the extras in pyproject.toml; that of a checkout is given in its folder."""
+    if (pathlib.Path(__file__).parents[1] / "pyproject.toml").is_file():
+        return f"pip install -e '.[{extra}]' -c requirements.lock"
+    return f"pip install 'darts-pt-jax[{extra}]'"

@@ -68,12 +68,12 @@ def test_its_scripts_run_the_quickstart_outside_a_checkout(wheel, tmp_path):
     subprocess.run([*pip, wheel], check=True)
     assert (packages / "darts_pt_jax").is_dir()
 
-    def script(name: str, *arguments: str) -> str:
+    def script(name: str, *arguments: str, code: int = 0) -> str:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         command = [str(programs / name), *arguments]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
 
     assert "darts-pt --config=configs/NAME.py" in script("darts-pt", "--help")
     said = script(
@@ -87,5 +87,7 @@ def test_its_scripts_run_the_quickstart_outside_a_checkout(wheel, tmp_path):
     assert str(run) in said and (tmp_path / run / "report.html").is_file()
     assert lines(tmp_path / run, "metrics.jsonl")[0]["epoch"] == 1
     assert (tmp_path / run / "genotype.txt").is_file()
+    refused = script("darts-pt", "--config=configs/quickstart.py", "--config.wandb=True", code=2)
+    assert refused == "error: wandb is True, but its package is missing: pip install 'darts-pt-jax[wandb]'\n"
     assert "usage: darts-pt-report" in script("darts-pt-report", "--help")
     assert script("darts-pt", "report", str(run)) == script("darts-pt-report", str(run))
