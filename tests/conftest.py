@@ -29,7 +29,6 @@ import numpy as np
 import pytest
 
 from darts_pt_jax import spaces
-from darts_pt_jax.experiments.analysis import subject
 from darts_pt_jax.experiments.config import plugins, schema
 from darts_pt_jax.experiments.config.key import table_named
 from darts_pt_jax.experiments.engine import execute
@@ -68,6 +67,8 @@ def one_training():
         one, attributes = made[inputs]
         assert all(attributes[name] is value for name, value in vars(one).items()), "it keeps no state"
         return one
+
+    from darts_pt_jax.experiments.analysis import subject  # with it comes scipy.stats, which most tests do without
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execute, "Training", training)
