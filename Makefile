@@ -22,6 +22,7 @@ test: setup
 
 test-all: test
 	$(BIN)/python -m pytest -m slow
+	DARTS_PT_OPTIMISED=1 $(BIN)/python -m pytest tests/test_determinism.py
 
 soak: setup
 	DARTS_PT_SOAK=1 $(BIN)/python -m pytest -rP tests/test_kills.py tests/test_resume.py tests/test_damage.py tests/test_soak.py tests/test_parsers.py tests/test_notebook.py tests/test_methods.py

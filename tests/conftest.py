@@ -9,9 +9,10 @@ from importlib import metadata
 
 # Tests compile many small programs and run each only a few times. Without optimisation, XLA's newer way to compile fusions
 # takes twice as long as its older one, which jaxlib 0.10 has still.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
-if metadata.version("jaxlib").startswith("0.10."):
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+if "DARTS_PT_OPTIMISED" not in os.environ:
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+    if metadata.version("jaxlib").startswith("0.10."):
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 # Tests leave the user's compilation cache alone. All workers and their commands share one folder, for programs that take
 # longer to compile than to load. A size limit makes jax lock the folder; otherwise it may read what another process is
