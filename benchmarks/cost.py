@@ -27,18 +27,18 @@ from darts_pt_jax import architecture, record
 from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data.images import DataError
+from darts_pt_jax.experiments.config import settings
+from darts_pt_jax.experiments.engine import execute, large_pages, machine
+from darts_pt_jax.experiments.engine.units import Unit
+from darts_pt_jax.experiments.errors import ConfigError
+from darts_pt_jax.experiments.stages import search, select
+from darts_pt_jax.experiments.training.steps import Epoch
+from darts_pt_jax.experiments.training.supernet import Training
 from darts_pt_jax.loops import Loop
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.selection.schedule import MEASURED
 from darts_pt_jax.selection.strategies import STRATEGIES, TOPOLOGIES
-from experiments.config import settings
-from experiments.engine import execute, large_pages, machine
-from experiments.engine.units import Unit
-from experiments.errors import ConfigError
-from experiments.stages import search, select
-from experiments.training.steps import Epoch
-from experiments.training.supernet import Training
 
 PHASES = {"epoch": "search", "tuning epoch": "tuning", "decision": "scoring"}
 """The phase of each type of unit."""

@@ -11,8 +11,8 @@ import json
 import resource
 import sys
 
-from experiments.config import plugins
-from experiments.engine.large_pages import use_large_pages
+from darts_pt_jax.experiments.config import plugins
+from darts_pt_jax.experiments.engine.large_pages import use_large_pages
 
 # The names of `programs.MEASUREMENTS`. That module cannot be imported yet: it imports jax, and this process may restart.
 WHAT = ("forward", "score", "score_reduce", "pipeline", "records", "collectives", "step")
@@ -45,7 +45,7 @@ def main():
     import jax  # not earlier: the process may restart
 
     from benchmarks import programs
-    from experiments.engine import machine
+    from darts_pt_jax.experiments.engine import machine
 
     jax.config.update("jax_num_cpu_devices", args.devices)  # they share the CPU's cores
     plugins.load(args.plugins or "")

@@ -18,24 +18,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.accelerator.hlo import Module
-from configs import common
 from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.architecture import Decisions
 from darts_pt_jax.bilevel import Batch, SearchState
 from darts_pt_jax.checkpoints import Checkpoints
+from darts_pt_jax.configs import common
 from darts_pt_jax.data import batches
 from darts_pt_jax.data.images import Images
 from darts_pt_jax.devices import Devices
+from darts_pt_jax.experiments.config.schema import Config, frozen
+from darts_pt_jax.experiments.engine import directory
+from darts_pt_jax.experiments.engine.scalars import TensorBoard
+from darts_pt_jax.experiments.engine.timing import covered
+from darts_pt_jax.experiments.training.steps import Epoch
+from darts_pt_jax.experiments.training.supernet import Training
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.record import JsonLines
 from darts_pt_jax.selection import scoring, strategies
 from darts_pt_jax.spaces import as_lists
-from experiments.config.schema import Config, frozen
-from experiments.engine import directory
-from experiments.engine.scalars import TensorBoard
-from experiments.engine.timing import covered
-from experiments.training.steps import Epoch
-from experiments.training.supernet import Training
 
 
 def make_config(args: argparse.Namespace, keys: Mapping[str, Any] = types.MappingProxyType({})) -> Config:

@@ -4,7 +4,7 @@
     for i in loop:
         loop.state, loop.total = step(i, loop.state, loop.total)
 
-`Loop` is the plain form. A run's loop (experiments/engine) continues where an earlier command stopped.
+`Loop` is the plain form. A run's loop (darts_pt_jax/experiments/engine) continues where an earlier command stopped.
 """
 
 from collections.abc import Iterator

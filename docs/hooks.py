@@ -138,7 +138,7 @@ def subcommands(said: str) -> list[str]:
 
 def help_of(name: str, *arguments: str) -> str:
     """What a command prints on --help."""
-    command = importlib.import_module(f"experiments.{'analysis.__main__' if name == 'analysis' else name}")
+    command = importlib.import_module(f"darts_pt_jax.experiments.{'analysis.__main__' if name == 'analysis' else name}")
     program = ["program"] * (name in ("main", "prepare"))
     with (
         mock.patch.dict(os.environ, COLUMNS="100"),

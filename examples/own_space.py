@@ -11,7 +11,7 @@ that later commands find it. Another selection from the same supernet:
 import flax.linen as nn
 import numpy as np
 
-from configs import quickstart
+from darts_pt_jax.configs import quickstart
 from darts_pt_jax.ops import OPERATIONS, Conv, Norm, Operation
 from darts_pt_jax.selection.direct import Choice
 from darts_pt_jax.selection.methods import METHODS, Method

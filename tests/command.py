@@ -11,10 +11,10 @@ import numpy as np
 from tensorboardX.proto.event_pb2 import Event
 
 from darts_pt_jax.checkpoints import Checkpoints
+from darts_pt_jax.experiments import main
 from darts_pt_jax.selection import strategies
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.racing import finalists
-from experiments import main
 
 TINY = {
     "space": "tiny",

@@ -1,6 +1,6 @@
 """The quickstart's config, with the tests' spaces in the table."""
 
-from configs.quickstart import get_config
+from darts_pt_jax.configs.quickstart import get_config
 from tests import tiny
 
 tiny.register()

@@ -28,10 +28,10 @@ import numpy as np
 import pytest
 
 from darts_pt_jax import spaces
-from experiments.analysis import subject
-from experiments.config import plugins, schema
-from experiments.config.key import table_named
-from experiments.engine import execute
+from darts_pt_jax.experiments.analysis import subject
+from darts_pt_jax.experiments.config import plugins, schema
+from darts_pt_jax.experiments.config.key import table_named
+from darts_pt_jax.experiments.engine import execute
 from tests import tiny
 
 tiny.register()

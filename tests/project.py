@@ -9,9 +9,9 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 
 PRELUDE = """
-from experiments.config import reference, schema, settings
-from experiments.engine import directory
-from experiments.errors import ConfigError
+from darts_pt_jax.experiments.config import reference, schema, settings
+from darts_pt_jax.experiments.engine import directory
+from darts_pt_jax.experiments.errors import ConfigError
 
 def parsed(*overrides):
     return settings.parse(["main", "--config=configs/quickstart.py", *overrides])

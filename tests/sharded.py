@@ -11,11 +11,11 @@ from benchmarks.programs import in_program
 from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.devices import Devices
+from darts_pt_jax.experiments import main
+from darts_pt_jax.experiments.engine.timing import Stopwatch
+from darts_pt_jax.experiments.training import supernet as training
+from darts_pt_jax.experiments.training.steps import _batch
 from darts_pt_jax.selection import perturbation, scoring, strategies
-from experiments import main
-from experiments.engine.timing import Stopwatch
-from experiments.training import supernet as training
-from experiments.training.steps import _batch
 from tests import test_training
 from tests.command import CELL, TINY, arguments, run
 from tests.test_retrain_settings import pictures, two_epochs  # noqa: F401

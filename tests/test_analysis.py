@@ -14,15 +14,25 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from darts_pt_jax import bilevel, ops, record
+from darts_pt_jax.experiments.analysis import (
+    ANALYSES,
+    alpha_gap,
+    collapse,
+    figures,
+    result,
+    strength,
+    swaps,
+    tables,
+    variance,
+)
+from darts_pt_jax.experiments.analysis import __main__ as analysis
+from darts_pt_jax.experiments.analysis.layered import Layer, LayeredNetwork
+from darts_pt_jax.experiments.config.schema import flatten
+from darts_pt_jax.experiments.reporting import measures
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop import published
 from darts_pt_jax.spaces import SPACES, SearchSpace, dag
 from darts_pt_jax.supernet import Supernet
-from experiments.analysis import ANALYSES, alpha_gap, collapse, figures, result, strength, swaps, tables, variance
-from experiments.analysis import __main__ as analysis
-from experiments.analysis.layered import Layer, LayeredNetwork
-from experiments.config.schema import flatten
-from experiments.reporting import measures
 from tests import tiny
 from tests.command import TINY, digests, lines, run, stopping_at
 
@@ -459,8 +469,8 @@ def test_selections_of_several_runs_have_a_folder_for_each_run(searched, tmp_pat
 
 
 def opened(workdir, tmp_path):
-    from experiments.analysis.subject import Subject
-    from experiments.engine.interrupts import Interrupts
+    from darts_pt_jax.experiments.analysis.subject import Subject
+    from darts_pt_jax.experiments.engine.interrupts import Interrupts
 
     return Subject(workdir, {}, tmp_path / "opened", Interrupts())
 
@@ -536,7 +546,7 @@ def test_a_start_that_the_search_did_not_validate_is_measured(tmp_path):
 
 @pytest.mark.xdist_group("analysis")
 def test_what_the_records_lack_is_said_before_any_work(searched, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("experiments.analysis.subject.Training", None)  # nothing is computed
+    monkeypatch.setattr("darts_pt_jax.experiments.analysis.subject.Training", None)  # nothing is computed
     for number, (name, lacking) in enumerate(
         [("alpha_gap", "valid_accuracy"), ("alpha_gap", "edge_weights"), ("cells", "edge_weights")]
     ):
@@ -556,7 +566,7 @@ def test_all_selections_are_checked_before_the_first_begins(searched, tmp_path, 
     reconfigured(workdir, {"select.none_is_candidate": False, "space": "s5"})
     space = dataclasses.replace(tiny.SPACE, name="s5", magnitude_ignores=())
     monkeypatch.setitem(SPACES, "s5", space)
-    monkeypatch.setattr("experiments.analysis.subject.execute.execute", None)
+    monkeypatch.setattr("darts_pt_jax.experiments.analysis.subject.execute.execute", None)
     assert analysis.main(["tuning", "--run", str(workdir), "--out", str(tmp_path / "out")]) == 2
     assert "select.none_is_candidate=False is for perturbation" in capsys.readouterr().err
 

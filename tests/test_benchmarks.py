@@ -8,10 +8,10 @@ import pytest
 
 from benchmarks import cost, measure
 from benchmarks.measure import Row
-from experiments.config import settings
-from experiments.engine import execute as runs
-from experiments.stages import search, select
-from experiments.training.supernet import Training
+from darts_pt_jax.experiments.config import settings
+from darts_pt_jax.experiments.engine import execute as runs
+from darts_pt_jax.experiments.stages import search, select
+from darts_pt_jax.experiments.training.supernet import Training
 from tests.command import TINY, arguments, lines, run
 
 SIZES = ["--channels=2", "--cells=1", "--size=8", "--batch=4", "--runs=1"]

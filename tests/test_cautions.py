@@ -2,9 +2,9 @@
 
 import pytest
 
+from darts_pt_jax.experiments.reporting import cautions
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import certainty
-from experiments.reporting import cautions
 from tests.command import CELL, run
 
 NONE = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import darts_pt_jax
-from experiments import export, predict
+from darts_pt_jax.experiments import export, predict
 from tests.project import ROOT
 
 COMMANDS = (
@@ -33,7 +33,7 @@ def test_these_are_all_commands():
 def test_every_command_says_its_version(name, capsys):
     program = ["program"] * (name in ("main", "prepare"))
     with pytest.raises(SystemExit) as done:
-        importlib.import_module(f"experiments.{name}").main([*program, "--version"])
+        importlib.import_module(f"darts_pt_jax.experiments.{name}").main([*program, "--version"])
     assert not done.value.code and capsys.readouterr().out == f"darts-pt-jax {darts_pt_jax.__version__}\n"
 
 

@@ -4,9 +4,9 @@ import pathlib
 
 import pytest
 
-from configs import common
-from experiments import main
-from experiments.config import rules, schema, settings
+from darts_pt_jax.configs import common
+from darts_pt_jax.experiments import main
+from darts_pt_jax.experiments.config import rules, schema, settings
 from tests.test_own_data import pictures_in
 
 NAMES = sorted(p.stem for p in pathlib.Path("configs").glob("*.py") if p.stem not in ("__init__", "common"))
@@ -20,7 +20,7 @@ ARGUMENTS = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_is_valid_and_says_its_command(name, tmp_path):
-    module = importlib.import_module(f"configs.{name}")
+    module = importlib.import_module(f"darts_pt_jax.configs.{name}")
     configs, allowed = [], ARGUMENTS.get(name, ())
     if name == "own_data":
         allowed = [(str(pictures_in(tmp_path)),), module.PRESETS]
@@ -76,7 +76,7 @@ def test_a_config_starts_from_the_defaults_of_all_keys():
 def test_a_wrong_config_file_is_one_short_line(line, message, tmp_path, capsys):
     file = tmp_path / "mine.py"
     file.write_text(
-        f"from configs import common\ndef get_config():\n    config = common.get_config()\n    {line}\n    return config\n"
+        f"from darts_pt_jax.configs import common\ndef get_config():\n    config = common.get_config()\n    {line}\n    return config\n"
     )
     assert main.main(["main", f"--config={file}", f"--workdir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err

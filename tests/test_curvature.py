@@ -8,8 +8,8 @@ from jax.flatten_util import ravel_pytree
 
 from darts_pt_jax import bilevel, curvature
 from darts_pt_jax.bilevel import Batch
-from experiments.stages import search
-from experiments.training.supernet import Training
+from darts_pt_jax.experiments.stages import search
+from darts_pt_jax.experiments.training.supernet import Training
 from tests import tiny
 from tests.command import REPORTED, TINY, lines, run, same_results
 

@@ -6,15 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from configs import quickstart
+from darts_pt_jax.configs import quickstart
 from darts_pt_jax.data import batches, sources
 from darts_pt_jax.data.images import DataError, Images
 from darts_pt_jax.devices import Devices
-from experiments.config.schema import frozen
-from experiments.config.settings import parse
-from experiments.engine.execute import load_images
-from experiments.errors import ConfigError
-from experiments.training import supernet as training
+from darts_pt_jax.experiments.config.schema import frozen
+from darts_pt_jax.experiments.config.settings import parse
+from darts_pt_jax.experiments.engine.execute import load_images
+from darts_pt_jax.experiments.errors import ConfigError
+from darts_pt_jax.experiments.training import supernet as training
 from tests import tiny
 
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from experiments.engine import screen
+from darts_pt_jax.experiments.engine import screen
 from tests.command import CELL, command, run, same_results, same_state
 
 

@@ -13,16 +13,16 @@ import pytest
 
 from darts_pt_jax import ops
 from darts_pt_jax.data import sources
+from darts_pt_jax.experiments import main, sweep
+from darts_pt_jax.experiments.analysis import ANALYSES
+from darts_pt_jax.experiments.analysis import __main__ as analysis
+from darts_pt_jax.experiments.engine.interrupts import Interrupts
+from darts_pt_jax.experiments.launching import launchers, scheduling
+from darts_pt_jax.experiments.launching.base import Run
+from darts_pt_jax.experiments.reporting import page, records
+from darts_pt_jax.experiments.reporting.records import RunRecords
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.spaces import SPACES
-from experiments import main, sweep
-from experiments.analysis import ANALYSES
-from experiments.analysis import __main__ as analysis
-from experiments.engine.interrupts import Interrupts
-from experiments.launching import launchers, scheduling
-from experiments.launching.base import Run
-from experiments.reporting import page, records
-from experiments.reporting.records import RunRecords
 from tests import project
 from tests.command import lines
 from tests.conftest import kept_tables
@@ -158,7 +158,7 @@ def test_a_data_source(searched, tmp_path):
 
 
 def test_a_chart(searched, place):
-    from experiments import report
+    from darts_pt_jax.experiments import report
 
     command = [str(searched), plugins(place, *OF_RUN, "Chart")]
     assert report.main(command) == 0
@@ -197,7 +197,7 @@ def test_a_launcher(place, tmp_path):
 USES = """
 import contextlib, types
 from darts_pt_jax import bilevel
-from experiments.training.supernet import Training
+from darts_pt_jax.experiments.training.supernet import Training
 
 usual, wide = parsed(), parsed("{option}")
 assert refused(parsed, "--config.search.alpha_scale=-1") == "search.alpha_scale is -1.0, expected at least 0"

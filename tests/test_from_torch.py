@@ -14,16 +14,16 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-import experiments.export
+import darts_pt_jax.experiments.export
 from darts_pt_jax import network
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data.images import DataError
+from darts_pt_jax.experiments import import_network, predict
 from darts_pt_jax.interop import export, from_torch, published, torch_checkpoints
 from darts_pt_jax.interop.torch_checkpoints import Checkpoint
 from darts_pt_jax.network import Network
 from darts_pt_jax.spaces import SPACES
 from darts_pt_jax.supernet import Supernet
-from experiments import import_network, predict
 from tests import tiny
 from tests.command import TINY, lines, run
 from tests.golden import checkpoints, make
@@ -366,7 +366,7 @@ def test_fixed_alphas_of_zero_need_none_in_the_file(file, tmp_path):
     ],
 )  # fmt: skip
 def test_a_file_that_does_not_fit_is_refused_before_any_work(file, changes, keys, message, tmp_path, capsys):
-    from experiments import main
+    from darts_pt_jax.experiments import main
     from tests.command import arguments
 
     plan = ["--plan"] * keys.pop("plan", False)
@@ -411,12 +411,12 @@ def test_a_network_with_numbers_that_are_not_finite_is_not_used(cases, monkeypat
     arrays[name][0] = np.nan
     safetensors.numpy.save_file(arrays, file)
     refused = f"network.safetensors: {name} has numbers that are not finite"
-    for command, *more in ((predict.main, "a.png"), (experiments.export.main,)):
+    for command, *more in ((predict.main, "a.png"), (darts_pt_jax.experiments.export.main,)):
         assert command([str(tmp_path / "net"), *more]) == 2
         assert refused in capsys.readouterr().err
     file.write_bytes(whole)
     description.write_text(description.read_text().replace("[0.25]", "[NaN]"))
-    assert experiments.export.main([str(tmp_path / "net")]) == 2
+    assert darts_pt_jax.experiments.export.main([str(tmp_path / "net")]) == 2
     assert "std (nan,), expected finite numbers" in capsys.readouterr().err
 
 

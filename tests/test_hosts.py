@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from experiments import main
+from darts_pt_jax.experiments import main
 from tests.command import CELL, RESULTS, TINY, arguments, command, same_state
 
 KEYS = {**CELL, "stages": "search,select", "search.epochs": 4, "eval.every": 4, "select.interval": 0}

@@ -12,10 +12,10 @@ import tomllib
 
 import pytest
 
-from experiments import sweep
-from experiments.engine.interrupts import Interrupts
-from experiments.launching import launchers, scheduling
-from experiments.launching.base import Run
+from darts_pt_jax.experiments import sweep
+from darts_pt_jax.experiments.engine.interrupts import Interrupts
+from darts_pt_jax.experiments.launching import launchers, scheduling
+from darts_pt_jax.experiments.launching.base import Run
 from tests import fake_slurm
 
 ENGINES = {"local": [], "slurm": ["cluster=local"], "ray": ["num_cpus=1"]}
@@ -104,9 +104,9 @@ def driver(name, given, runs, workdir):
     program = f"""
 import pathlib, sys
 from pathlib import PosixPath
-from experiments.engine.interrupts import exit_code
-from experiments.launching import launchers, scheduling
-from experiments.launching.base import Run
+from darts_pt_jax.experiments.engine.interrupts import exit_code
+from darts_pt_jax.experiments.launching import launchers, scheduling
+from darts_pt_jax.experiments.launching.base import Run
 
 def say(text): print(text, flush=True)
 

@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from experiments.engine import exclusive, locks
-from experiments.errors import RunError
+from darts_pt_jax.experiments.engine import exclusive, locks
+from darts_pt_jax.experiments.errors import RunError
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import jax
 import platformdirs
 import pytest
 
-from experiments.config.schema import Config
-from experiments.engine import machine
+from darts_pt_jax.experiments.config.schema import Config
+from darts_pt_jax.experiments.engine import machine
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,9 @@ def test_without_a_list_of_features_the_processor_decides(monkeypatch):
 PROGRAM = """
 import json, sys
 import jax
-from configs import quickstart
-from experiments.config.schema import frozen
-from experiments.engine import machine
+from darts_pt_jax.configs import quickstart
+from darts_pt_jax.experiments.config.schema import frozen
+from darts_pt_jax.experiments.engine import machine
 config = frozen(quickstart.get_config()).changed(json.loads(sys.argv[1]))
 machine.prepare(config)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -120,7 +120,7 @@ RESTARTED = """
 import json, os, sys
 before = os.environ.get("SEEN")
 os.environ["SEEN"] = str(os.getpid())
-from experiments.engine.large_pages import use_large_pages
+from darts_pt_jax.experiments.engine.large_pages import use_large_pages
 use_large_pages()
 print(json.dumps([before, os.getpid(), sys.argv, os.environ.get("GLIBC_TUNABLES")]))
 """

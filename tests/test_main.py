@@ -16,12 +16,12 @@ import pytest
 from darts_pt_jax import record
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.devices import Devices
+from darts_pt_jax.experiments import main
+from darts_pt_jax.experiments.config.versions import stamp
+from darts_pt_jax.experiments.engine import locks
+from darts_pt_jax.experiments.errors import ConfigError
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.spaces import SPACES, dag
-from experiments import main
-from experiments.config.versions import stamp
-from experiments.engine import locks
-from experiments.errors import ConfigError
 from tests.command import CELL, REPORTED, TINY, arguments, command, digests, lines, recomputed, run, same_results
 
 pytestmark = pytest.mark.usefixtures("one_training")
@@ -125,7 +125,7 @@ def test_a_second_process_on_the_same_directory_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_work_that_another_process_did_meanwhile_is_not_repeated(tmp_path, monkeypatch):
-    from experiments.engine import execute as module
+    from darts_pt_jax.experiments.engine import execute as module
 
     load = module.load_images
 
@@ -144,7 +144,7 @@ def test_work_that_another_process_did_meanwhile_is_not_repeated(tmp_path, monke
 def test_a_snapshot_of_an_aborted_start_with_another_config_is_not_kept(tmp_path, monkeypatch):
     keys = {**CELL, "search.epochs": 1, "stages": "search"}
     with monkeypatch.context() as patch:  # interrupted between the snapshot and the checkpoint of the only epoch
-        patch.setattr("experiments.engine.run.Run.say", lambda self, values: 1 / 0)
+        patch.setattr("darts_pt_jax.experiments.engine.run.Run.say", lambda self, values: 1 / 0)
         assert run(tmp_path / "run", keys, **{"search.learning_rate": 0.2}) == 1
     assert run(tmp_path / "run", keys) == 0 and run(tmp_path / "clean", keys) == 0
     kept, clean = (Checkpoints(tmp_path / name / "snapshots", read_only=True).arrays(1) for name in ("run", "clean"))
@@ -309,9 +309,9 @@ def test_out_of_memory_in_scoring_names_a_key_that_may_still_be_lowered(tmp_path
 
 def test_the_method_is_fixed_once_the_selection_has_begun(tmp_path, monkeypatch):
     """The unit `begin` resets the weights' momentum or keeps it, depending on the method."""
-    from experiments.config import schema, settings
-    from experiments.engine import directory, execute
-    from experiments.stages.pipeline import pipeline
+    from darts_pt_jax.experiments.config import schema, settings
+    from darts_pt_jax.experiments.engine import directory, execute
+    from darts_pt_jax.experiments.stages.pipeline import pipeline
 
     def progress(units, **keys):
         monkeypatch.setattr(directory, "position", lambda _: {**directory.beginning(), "units": units})
@@ -419,7 +419,7 @@ def test_nasbench201_on_cifar10_with_its_table(tmp_path):
 
 
 def test_other_devices_are_noted_with_a_warning(tmp_path, monkeypatch, capsys):
-    from experiments.engine import directory
+    from darts_pt_jax.experiments.engine import directory
 
     assert run(tmp_path / "run", CELL, stages="search") == 0
     assert "warning" not in capsys.readouterr().out

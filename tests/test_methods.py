@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from darts_pt_jax.checkpoints import Checkpoints
+from darts_pt_jax.experiments.config.schema import Config
+from darts_pt_jax.experiments.engine.screen import Screen
 from darts_pt_jax.samplers import SAMPLERS, make_sampler
 from darts_pt_jax.selection import sgas
 from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.selection.strategies import LEAVE_ONE_OUT, STRATEGIES
 from darts_pt_jax.spaces import SPACES, dag
 from darts_pt_jax.unrolled import ALPHA_GRADIENTS
-from experiments.config.schema import Config
-from experiments.engine.screen import Screen
 from tests.command import SOAK, TINY, lines, recomputed, run, stopping_at
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_training")]

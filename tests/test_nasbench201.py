@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from darts_pt_jax.experiments import nasbench201
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.nasbench201 import Table, TableError
 from darts_pt_jax.network import Network, multiply_adds, parameters
-from experiments import nasbench201
 
 
 @pytest.fixture(scope="module")

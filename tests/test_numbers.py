@@ -8,10 +8,10 @@ import pytest
 
 from darts_pt_jax import bilevel, ops, spaces
 from darts_pt_jax.checkpoints import Checkpoints
+from darts_pt_jax.experiments.training import loops
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.ops import Operation
 from darts_pt_jax.spaces import SearchSpace, dag
-from experiments.training import loops
 from tests.command import TINY, run
 
 HUGE = {**TINY, "search.alpha": "fixed", "select.method": "perturbation", "search.learning_rate": 1e25}

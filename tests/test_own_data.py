@@ -9,8 +9,8 @@ from PIL import Image
 
 from darts_pt_jax.data import folders, pictures, sources
 from darts_pt_jax.data.images import DataError
-from experiments import export, main, predict, sweep
-from experiments.config import settings
+from darts_pt_jax.experiments import export, main, predict, sweep
+from darts_pt_jax.experiments.config import settings
 from tests.test_data import medmnist
 
 

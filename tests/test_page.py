@@ -17,18 +17,18 @@ import threading
 import numpy as np
 import pytest
 
-from configs import common
 from darts_pt_jax import architecture, record
+from darts_pt_jax.configs import common
+from darts_pt_jax.experiments import report
+from darts_pt_jax.experiments.config import settings
+from darts_pt_jax.experiments.config.schema import flatten
+from darts_pt_jax.experiments.engine import locks
+from darts_pt_jax.experiments.reporting import cautions, decisions, matrix, measures, page, records, serving
+from darts_pt_jax.experiments.reporting.records import RunRecords
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import certainty, perturbation, schedule
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.spaces import SPACES
-from experiments import report
-from experiments.config import settings
-from experiments.config.schema import flatten
-from experiments.engine import locks
-from experiments.reporting import cautions, decisions, matrix, measures, page, records, serving
-from experiments.reporting.records import RunRecords
 from tests.command import REPORTED, TINY, digests, lines, run
 
 KEYS = {**TINY, **REPORTED, "data.size": 4, "supernet.channels": 2, "tensorboard": False}

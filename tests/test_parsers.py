@@ -22,6 +22,11 @@ from darts_pt_jax import network
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.data import nasbench201_files, sources
 from darts_pt_jax.data.images import DataError, from_arrays
+from darts_pt_jax.experiments import predict
+from darts_pt_jax.experiments.config.schema import KEYS
+from darts_pt_jax.experiments.config.settings import parse
+from darts_pt_jax.experiments.engine import directory
+from darts_pt_jax.experiments.errors import ConfigError, RunError
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop import published
 from darts_pt_jax.interop.export import TrainedNetwork
@@ -30,11 +35,6 @@ from darts_pt_jax.network import Network
 from darts_pt_jax.record import JsonLines, RecordError, sealed
 from darts_pt_jax.selection import schedule
 from darts_pt_jax.spaces import SPACES
-from experiments import predict
-from experiments.config.schema import KEYS
-from experiments.config.settings import parse
-from experiments.engine import directory
-from experiments.errors import ConfigError, RunError
 from tests.command import SOAK
 
 GIGABYTE = 2**20

@@ -12,7 +12,7 @@ from PIL import Image
 
 from darts_pt_jax.data import pictures, sources
 from darts_pt_jax.data.images import ARRAYS, DataError
-from experiments import predict
+from darts_pt_jax.experiments import predict
 
 
 def saved(folder, side, channels, count=12):

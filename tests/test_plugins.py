@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from darts_pt_jax import record
+from darts_pt_jax.experiments import main, sweep
+from darts_pt_jax.experiments.config import settings
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.spaces import SPACES
-from experiments import main, sweep
-from experiments.config import settings
 
 ROOT = pathlib.Path(__file__).parents[1]
 SPACE = """
@@ -152,7 +152,7 @@ def test_every_command_knows_the_plugins_of_a_run(custom, pictures, tmp_path):
 @pytest.mark.slow
 @pytest.mark.xdist_group("own")
 def test_the_command_on_the_page_makes_such_a_run(custom, tmp_path):
-    from experiments.reporting import records
+    from darts_pt_jax.experiments.reporting import records
 
     config = records.config_of(records.read_run(custom / "run"))
     command = records.command(records.RunRecords.read(custom / "run", config))

@@ -11,7 +11,7 @@ import scipy.io
 import tensorflow_datasets as tfds
 
 from darts_pt_jax.data import official, sources
-from experiments import prepare
+from darts_pt_jax.experiments import prepare
 from tests import test_tfds
 
 

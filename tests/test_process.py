@@ -77,7 +77,7 @@ def test_a_report_needs_no_home_directory():
 import os, pwd
 os.environ.pop("HOME", None)
 pwd.getpwuid = {}.__getitem__  # as for a user that the system does not know
-import experiments.stages.report
+import darts_pt_jax.experiments.stages.report
 """
     assert said([sys.executable, "-c", program])[0] == 0
 
@@ -93,21 +93,21 @@ def test_what_draws_needs_no_backend_of_a_notebook(arguments, tmp_path):
 def test_a_failed_command_waits_for_no_thread():
     program = """
 import threading
-from experiments import commands
+from darts_pt_jax.experiments import commands
 commands.start(lambda argv: threading.Thread(target=threading.Event().wait).start() or 1, [])
 """
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60).returncode == 1
 
 
 def test_a_current_folder_that_is_gone_is_named(tmp_path):
-    program = "from experiments import commands; commands.start(lambda argv: 0, [])"
+    program = "from darts_pt_jax.experiments import commands; commands.start(lambda argv: 0, [])"
     script = f'rmdir {tmp_path}; PYTHONPATH={ROOT} {sys.executable} -c "{program}"'
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "error: the current folder has been deleted: change to another\n")
 
 
 def test_a_closed_stream_takes_no_file(tmp_path):
-    program = "from experiments import streams; streams.prepare(); print(open('file', 'w').fileno() > 2)"
+    program = "from darts_pt_jax.experiments import streams; streams.prepare(); print(open('file', 'w').fileno() > 2)"
     script = f'PYTHONPATH={ROOT} {sys.executable} -c "{program}" <&- 2>&-'
     assert subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True).stdout == "True\n"
 
@@ -122,7 +122,7 @@ def test_another_package_of_the_name_configs_is_named(tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "__init__.py").touch()
     installed = "sys.meta_path = [one for one in sys.meta_path if 'editable' not in getattr(one, '__module__', '')]"
-    program = f"import sys; {installed}; from experiments import main; sys.exit(main.main(sys.argv))"
+    program = f"import sys; {installed}; from darts_pt_jax.experiments import main; sys.exit(main.main(sys.argv))"
     argv = [sys.executable, "-c", program, f"--config={ROOT}/configs/quickstart.py"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True)

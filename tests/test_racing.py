@@ -8,6 +8,11 @@ import types
 import numpy as np
 import pytest
 
+from darts_pt_jax.experiments.analysis import strategies as analysis_of_strategies
+from darts_pt_jax.experiments.config import rules, schema
+from darts_pt_jax.experiments.engine.loops import RunLoop, plain
+from darts_pt_jax.experiments.errors import ConfigError
+from darts_pt_jax.experiments.reporting import decisions, matrix
 from darts_pt_jax.loops import Loop
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.selection import certainty, perturbation, racing, scoring, strategies
@@ -15,11 +20,6 @@ from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.racing import Capital, Race, finalists, leavers
 from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.spaces import SPACES
-from experiments.analysis import strategies as analysis_of_strategies
-from experiments.config import rules, schema
-from experiments.engine.loops import RunLoop, plain
-from experiments.errors import ConfigError
-from experiments.reporting import decisions, matrix
 from tests.command import recomputed
 
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from darts_pt_jax import record
+from darts_pt_jax.experiments import report
+from darts_pt_jax.experiments.config import schema
+from darts_pt_jax.experiments.config.schema import Config
+from darts_pt_jax.experiments.reporting import comparison, decisions, matrix, measures, page, summary
+from darts_pt_jax.experiments.reporting.records import RunRecords
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.samplers import SAMPLERS
 from darts_pt_jax.selection import direct
 from darts_pt_jax.selection.criteria import CRITERIA, Criterion
 from darts_pt_jax.spaces import SPACES, SearchSpace, dag
-from experiments import report
-from experiments.config import schema
-from experiments.config.schema import Config
-from experiments.reporting import comparison, decisions, matrix, measures, page, summary
-from experiments.reporting.records import RunRecords
 
 WITHOUT_PARAMETERS = ("skip_connect", "avg_pool_3x3")
 RENAMED = SearchSpace(
@@ -65,14 +65,14 @@ def test_a_run_that_repeats_another_counts_once(finished, tmp_path, capsys):
 def test_reading_a_run_imports_neither_jax_nor_the_engine(finished):
     program = f"""
 import pathlib, sys
-import experiments.reporting.records as records
+import darts_pt_jax.experiments.reporting.records as records
 
 config = records.config_of(records.read_run(pathlib.Path({str(finished)!r})))
 found = records.RunRecords.read(pathlib.Path({str(finished)!r}), config)
 print(*(genotype.text("nasbench201") for genotype in found.architectures(config).values()))
 print(*records.command(found))
 found.phases()
-print([name for name in sys.modules if name == "jax" or name.startswith("experiments.engine")])
+print([name for name in sys.modules if name == "jax" or name.startswith("darts_pt_jax.experiments.engine")])
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     chosen, command, imported = said.splitlines()

@@ -19,12 +19,12 @@ from PIL import Image
 from darts_pt_jax import supervised
 from darts_pt_jax.data import batches, sources
 from darts_pt_jax.data.images import ARRAYS
+from darts_pt_jax.experiments import export, main, predict
+from darts_pt_jax.experiments.engine.screen import Screen
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop import published
 from darts_pt_jax.interop.export import TrainedNetwork, plugins_of
 from darts_pt_jax.network import DiscreteCell
-from experiments import export, main, predict
-from experiments.engine.screen import Screen
 from tests import tiny
 from tests.command import REPORTED, TINY, lines, run, same_results, stopping_at
 
@@ -179,7 +179,7 @@ def test_retraining_is_resumed_bit_for_bit(retrained, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_it_is_resumed_within_an_epoch_too(retrained, tmp_path, monkeypatch):
-    from experiments.training import network as training_network
+    from darts_pt_jax.experiments.training import network as training_network
 
     workdir, whole = tmp_path / "parts", training_network.Retraining.epoch
 

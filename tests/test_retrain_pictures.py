@@ -11,9 +11,9 @@ from darts_pt_jax.data.batches import Recipe
 from darts_pt_jax.data.folders import folder
 from darts_pt_jax.data.images import Images
 from darts_pt_jax.devices import Devices
+from darts_pt_jax.experiments import main, predict
+from darts_pt_jax.experiments.engine.screen import Screen
 from darts_pt_jax.interop.export import TrainedNetwork
-from experiments import main, predict
-from experiments.engine.screen import Screen
 from tests.command import stopping_at
 
 pytestmark = pytest.mark.slow

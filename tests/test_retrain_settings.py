@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from darts_pt_jax.data.images import Images
+from darts_pt_jax.experiments import main, predict, sweep
+from darts_pt_jax.experiments.config import settings
+from darts_pt_jax.experiments.stages import report
+from darts_pt_jax.experiments.training import network as retraining
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop import published
 from darts_pt_jax.loops import Loop
 from darts_pt_jax.supervised import SCHEDULES
-from experiments import main, predict, sweep
-from experiments.config import settings
-from experiments.stages import report
-from experiments.training import network as retraining
 from tests.command import REPORTED, TINY, command, lines, run
 
 ARCH = "|nor_conv_1x1~0|+|nor_conv_3x3~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"

@@ -112,7 +112,7 @@ def test_a_limit_within_a_run_keeps_the_last_checkpoint(whole, tmp_path, monkeyp
 
     If several writes fail, tensorstore may report the later ones to an event loop that orbax has closed.
     """
-    from experiments.engine import directory
+    from darts_pt_jax.experiments.engine import directory
 
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     look = directory.require_room

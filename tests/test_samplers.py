@@ -11,13 +11,13 @@ import pytest
 
 from darts_pt_jax import architecture, bilevel
 from darts_pt_jax.bilevel import Batch, Draw
+from darts_pt_jax.experiments.config.rules import check
+from darts_pt_jax.experiments.config.schema import Config
+from darts_pt_jax.experiments.errors import ConfigError
+from darts_pt_jax.experiments.training.steps import _perturbation
 from darts_pt_jax.samplers import SAMPLERS, make_sampler, sdarts
 from darts_pt_jax.samplers.regularisers import REGULARISERS
 from darts_pt_jax.spaces import SPACES
-from experiments.config.rules import check
-from experiments.config.schema import Config
-from experiments.errors import ConfigError
-from experiments.training.steps import _perturbation
 from tests import tiny
 
 EPSILON = 0.3

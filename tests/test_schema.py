@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from configs import common
+from darts_pt_jax.configs import common
+from darts_pt_jax.experiments.config import reference, schema, settings
+from darts_pt_jax.experiments.config.schema import KEYS, Config
+from darts_pt_jax.experiments.errors import ConfigError
 from darts_pt_jax.spaces import SPACES
-from experiments.config import reference, schema, settings
-from experiments.config.schema import KEYS, Config
-from experiments.errors import ConfigError
 from tests import project
 from tests.project import ROOT
 
@@ -66,7 +66,7 @@ def test_the_reference_page_is_current():
 def test_the_words_of_a_key_name_the_rows_of_its_table():
     """--help does not read tables, since that imports jax."""
     program = """
-from experiments.config.schema import KEYS
+from darts_pt_jax.experiments.config.schema import KEYS
 tabled = [key for key in KEYS.values() if key.rule.tables]
 print(len(tabled) > 5, [key.name for key in tabled if not all(str(name) in key.words for name in key.rule.names())])
 """  # in a process without the tests' spaces
@@ -112,7 +112,7 @@ def test_a_former_name_is_understood(tmp_path):
     assert settings.parse(argv).config.search.sampler == "sdarts_adv"
     file = tmp_path / "mine.py"
     file.write_text(
-        "from configs import common\ndef get_config():\n    config = common.get_config()\n"
+        "from darts_pt_jax.configs import common\ndef get_config():\n    config = common.get_config()\n"
         "    config.search.perturb = 'uniform'\n    return config\n"
     )
     assert parsed(config=file).search.sampler == "sdarts_rs"
@@ -129,7 +129,7 @@ def test_a_row_of_a_table_is_a_value_at_once(monkeypatch):
 
 ENTRY = 'warmth: float = key(0.5, NOT_NEGATIVE, "How warm the search is.")\n    '
 USES = """
-from experiments.reporting import comparison
+from darts_pt_jax.experiments.reporting import comparison
 
 usual, warm = parsed(), parsed("--config.search.warmth=2")
 assert (usual.config.search.warmth, warm.config.search.warmth) == (0.5, 2.0)
@@ -157,6 +157,6 @@ def test_a_new_key_is_one_entry(tmp_path):
 
 
 def test_the_schema_needs_no_jax():
-    program = "import sys; from experiments.config import schema; print(schema.Config().space, 'jax' in sys.modules)"
+    program = "import sys; from darts_pt_jax.experiments.config import schema; print(schema.Config().space, 'jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "darts False\n"

@@ -14,15 +14,15 @@ import types
 import pytest
 
 from darts_pt_jax import ops
+from darts_pt_jax.experiments import streams
+from darts_pt_jax.experiments.config.schema import Config
+from darts_pt_jax.experiments.engine import scalars as scalars_of
+from darts_pt_jax.experiments.engine import timing
+from darts_pt_jax.experiments.engine.interrupts import Interrupted, Interrupts
+from darts_pt_jax.experiments.engine.run import Unit
+from darts_pt_jax.experiments.engine.screen import Screen
+from darts_pt_jax.experiments.errors import RunError
 from darts_pt_jax.genotype import Genotype
-from experiments import streams
-from experiments.config.schema import Config
-from experiments.engine import scalars as scalars_of
-from experiments.engine import timing
-from experiments.engine.interrupts import Interrupted, Interrupts
-from experiments.engine.run import Unit
-from experiments.engine.screen import Screen
-from experiments.errors import RunError
 from tests.command import CELL, REPORTED, command, lines, run, scalars
 
 KEYS = {**CELL, **REPORTED, "search.alpha": "learned", "search.epochs": 1, "select.interval": 1}

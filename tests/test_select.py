@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from darts_pt_jax.checkpoints import Checkpoints
+from darts_pt_jax.experiments.engine.sources import read_supernet
+from darts_pt_jax.experiments.errors import ConfigError
 from darts_pt_jax.selection import certainty
 from darts_pt_jax.spaces import as_lists
-from experiments.engine.sources import read_supernet
-from experiments.errors import ConfigError
 from tests.command import CELL, REPORTED, TINY, digests, lines, recomputed, run, same_results
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_training")]
@@ -254,7 +254,7 @@ def arrays(workdir, folder, number=None):
 def test_selection_from_any_kept_epoch_of_an_unfinished_run_does_not_change_it(tmp_path, capsys):
     source, keys = tmp_path / "source", {**CELL, "search.epochs": 4, "checkpoint.snapshots": "(1,)"}
     with pytest.MonkeyPatch.context() as patch:  # interrupted during the fourth epoch
-        patch.setattr("experiments.stages.search.epoch", broken_off_after(3))
+        patch.setattr("darts_pt_jax.experiments.stages.search.epoch", broken_off_after(3))
         assert run(source, keys) == 1
     searched = lines(source, "metrics.jsonl")
     with (source / "metrics.jsonl").open("a") as file:
@@ -296,7 +296,7 @@ def test_selection_from_any_kept_epoch_of_an_unfinished_run_does_not_change_it(t
 
 
 def broken_off_after(epochs):
-    from experiments.stages import search
+    from darts_pt_jax.experiments.stages import search
 
     def epoch(run, state, number, whole=search.epoch):
         if number == epochs:

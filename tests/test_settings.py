@@ -5,10 +5,10 @@ import os
 import pytest
 
 from darts_pt_jax import naming, record
-from experiments import commands, main, sweep
-from experiments.config import schema, settings
-from experiments.config.versions import stamp
-from experiments.errors import ConfigError, RunError
+from darts_pt_jax.experiments import commands, main, sweep
+from darts_pt_jax.experiments.config import schema, settings
+from darts_pt_jax.experiments.config.versions import stamp
+from darts_pt_jax.experiments.errors import ConfigError, RunError
 from tests.project import ROOT
 
 
@@ -114,7 +114,7 @@ def test_a_damaged_run_is_named(tmp_path, capsys):
 
 
 def test_a_config_file_that_is_named_beside_a_run_has_to_agree_with_it(tmp_path):
-    from experiments.engine import directory
+    from darts_pt_jax.experiments.engine import directory
 
     kept = schema.flatten(a_run(tmp_path / "run", "search.epochs=3"))
     place = f"--workdir={tmp_path / 'run'}"

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from experiments.engine.run import Run
+from darts_pt_jax.experiments.engine.run import Run
 from tests.command import CELL, SOAK, lines, run
 
 ORDERS = 84 if SOAK else 8

@@ -12,10 +12,10 @@ import time
 
 import pytest
 
-from experiments import sweep
-from experiments.engine import locks
-from experiments.launching import local
-from experiments.reporting import table
+from darts_pt_jax.experiments import sweep
+from darts_pt_jax.experiments.engine import locks
+from darts_pt_jax.experiments.launching import local
+from darts_pt_jax.experiments.reporting import table
 
 KEYS = {
     "space": "cell", "data.examples": 130, "data.size": 4, "supernet.channels": 2,

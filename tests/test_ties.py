@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from darts_pt_jax import architecture
+from darts_pt_jax.experiments.reporting import cautions, decisions
 from darts_pt_jax.selection import certainty, perturbation
 from darts_pt_jax.selection.schedule import Target
 from darts_pt_jax.selection.strategies import least_harmful
 from darts_pt_jax.selection.ties import TIES, settled
 from darts_pt_jax.spaces import SPACES
-from experiments.reporting import cautions, decisions
 
 SPACE = SPACES["nasbench201"]  # none, skip_connect, nor_conv_1x1, nor_conv_3x3, avg_pool_3x3
 

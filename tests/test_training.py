@@ -7,16 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import quickstart
 from darts_pt_jax import architecture
+from darts_pt_jax.configs import quickstart
 from darts_pt_jax.data import sources
 from darts_pt_jax.devices import Devices
+from darts_pt_jax.experiments.config.schema import frozen
+from darts_pt_jax.experiments.engine.timing import Stopwatch
+from darts_pt_jax.experiments.training.supernet import Regime, Training
 from darts_pt_jax.loops import Loop
 from darts_pt_jax.samplers import SAMPLERS, Sampler
 from darts_pt_jax.selection import scoring, strategies
-from experiments.config.schema import frozen
-from experiments.engine.timing import Stopwatch
-from experiments.training.supernet import Regime, Training
 from tests.command import CELL, TINY, run
 
 

@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from darts_pt_jax import __version__, record
-from experiments import report
-from experiments.analysis import __main__ as analysis
-from experiments.config.versions import FORMAT
+from darts_pt_jax.experiments import report
+from darts_pt_jax.experiments.analysis import __main__ as analysis
+from darts_pt_jax.experiments.config.versions import FORMAT
 from tests.command import CELL, REPORTED, run
 
 pytestmark = pytest.mark.usefixtures("one_training")

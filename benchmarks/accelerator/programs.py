@@ -14,15 +14,15 @@ import jax
 import numpy as np
 
 from benchmarks.programs import make_config, random_images, some_decided
-from configs.common import RETRAIN_NASBENCH201
 from darts_pt_jax import architecture
+from darts_pt_jax.configs.common import RETRAIN_NASBENCH201
 from darts_pt_jax.devices import Devices, Program
+from darts_pt_jax.experiments.training.network import Retraining
+from darts_pt_jax.experiments.training.steps import Epoch
+from darts_pt_jax.experiments.training.supernet import Training
 from darts_pt_jax.loops import Loop
 from darts_pt_jax.metrics import Metrics
 from darts_pt_jax.spaces import SPACES
-from experiments.training.network import Retraining
-from experiments.training.steps import Epoch
-from experiments.training.supernet import Training
 
 STEP = ("batch", "alpha gradient", "alpha update", "weight gradient", "weight update")
 """The programs of a bilevel step, in the order in which it calls them first."""
