@@ -25,10 +25,10 @@ class Analysis:
       paper: its place in the paper.
       about: what it does, in a sentence.
       run: `run(subject, options)` gives the `result.Result` of one run.
-      prepare: `prepare(subjects, options)` checks, before any work, options that name something of one of several runs.
       draw: `draw(title, results)` gives the figures by file name, of the results of one or several runs.
       options: its own options by name, as argparse takes them.
       whole: whether `run` gets all run directories at once, in place of a subject.
+      prepare: `prepare(subjects, options)` checks, before any work, options that name something of one of several runs.
     """
 
     paper: str

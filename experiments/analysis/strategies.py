@@ -75,14 +75,14 @@ def run(subject: Subject, options: Options) -> Result:
     agreement = {one: {other: measures.agreement(choices[one], choices[other]) for other in choices} for one in choices}
     by_edge = {name: {f"{kind} {edge}": o for (kind, edge), o in of.items()} for name, of in choices.items()}
     context = {"agreement": agreement, "choices": by_edge} | ({"random": subject.random} if looked_up else {})
-    numbers = {"agreement_with_others": {name: with_others(name, agreement) for name in chosen}}
+    numbers = {"agreement_with_others": {name: _with_others(name, agreement) for name in chosen}}
     if looked_up:
         numbers["c10_test"] = {row["selection"]: row["c10_test"] for row in rows}
     drawn = {"choices": _draw_choices(subject.space, choices)}
     return Result(numbers, rows, _table(rows, numbers["agreement_with_others"]), drawn, context)
 
 
-def with_others(name: str, agreement: dict) -> float | None:
+def _with_others(name: str, agreement: dict) -> float | None:
     """The mean agreement of a selection with the others, in percent; None if there are no others."""
     others = [value for other, value in agreement[name].items() if other != name]
     return float(np.mean(others)) if others else None
