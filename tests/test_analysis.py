@@ -276,9 +276,10 @@ def analysed(name, workdir, out, *more):
     assert table == told
     drawn = list(out.glob("*.svg"))
     assert drawn and all(figure.with_suffix(".png").stat().st_size > 1000 for figure in drawn)
-    one = result.Result(found["numbers"], found["rows"], "")
+    assert (out / "summary.md").read_text().startswith(f"# {name}: ")
+    one = result.Result(found["numbers"], found["rows"], "", context=found["context"])
     ANALYSES[name].draw("of two runs", [one, one])
-    return found["numbers"], found["rows"]
+    return found["context"] | found["numbers"], found["rows"]
 
 
 @pytest.mark.xdist_group("analysis")
@@ -363,6 +364,8 @@ def test_collapse_compares_searches_of_any_settings(benched, tmp_path, capsys):
         collapse.skip_edges(space, m["edge_weights"])[0] for m in lines(workdir, "metrics.jsonl") if m["stage"] == "search"
     ]  # fmt: skip
     assert (tmp_path / "out" / "collapse.svg").exists()
+    settings = [(one["seeds"], one["collapsed"], one["from_step"]) for one in found["numbers"]["settings"]]
+    assert settings[1] == (1, 1, {"mean": 2 * steps, "smallest": 2 * steps, "largest": 2 * steps})
     shutil.copytree(workdir, tmp_path / "one")
     reconfigured(tmp_path / "one", {"search.schedule_epochs": 9})
     content = reconfigured(other, {"search.schedule_epochs": 9, "search.epochs": 5})
@@ -384,15 +387,20 @@ def test_collapse_compares_searches_of_any_settings(benched, tmp_path, capsys):
 def test_numbers_of_several_runs_are_summarised_by_name():
     one, other = ({"a": {"b": value}, "same": 2, "text": "t", "yes": True} for value in (1.0, 4.0))
     assert result.over_runs([one, {**other, "only here": 1}]) == {
-        "a.b": {"mean": 2.5, "sd": pytest.approx(4.5**0.5), "smallest": 1.0, "largest": 4.0},
-        "same": {"mean": 2, "sd": 0, "smallest": 2, "largest": 2},
+        "a.b": {"mean": 2.5, "sd": pytest.approx(4.5**0.5), "smallest": 1.0, "largest": 4.0, "runs": 2},
+        "same": {"mean": 2, "sd": 0, "smallest": 2, "largest": 2, "runs": 2},
+        "only here": {"mean": 1, "sd": None, "smallest": 1, "largest": 1, "runs": 1},
     }
+    both = result.joined({"a": result.Result(one, [], "says"), "b": result.Result(other, [], "| a |\n| table |")})
+    assert both.says.startswith("a: says\n\nb:\n\n| a |\n| table |\n\n|  | mean | smallest | largest | seeds |")
+    assert both.says.splitlines()[-2:] == ["| a.b | 2.5 | 1 | 4 | 2 |", "| same | 2 | 2 | 2 | 2 |"]
 
 
 def test_a_curve_is_the_mean_with_a_band_over_the_runs():
     _, (axes,) = figures.panels("", [("x", "y")])
     line = figures.curve(axes, [[(1, 10), (2, 20)], [], [(2, 40), (1, 30), (3, 5)]], label="mean")
     assert line.get_xydata().tolist() == [[1, 20], [2, 30]], "a run has no 3, another has no point"
+    assert line.get_label() == "mean (2 of 3 seeds)"
     (band,) = axes.collections
     assert {(1, 10), (1, 30), (2, 20), (2, 40)} == set(map(tuple, band.get_paths()[0].vertices[:-1].tolist()))
     _, (axes,) = figures.panels("", [("x", "y")])
@@ -434,8 +442,12 @@ def test_runs_that_differ_in_their_seeds_are_analysed_together(searched, tmp_pat
     for one, other in zip(*by_run.values(), strict=True):
         assert (other["epoch"], other["gap"]) == (one["epoch"], one["gap"])
         assert other["valid_accuracy"] == one["valid_accuracy"] + 10
-    assert found["numbers"]["over_runs"]["epochs"] == {"mean": 2, "sd": 0, "smallest": 2, "largest": 2}
-    assert found["numbers"]["by_run"]["second"]["epochs"] == 2
+    gap = by_run["second"][-1]["gap"]
+    assert found["numbers"]["over_runs"]["last_gap"] == {
+        "mean": gap, "sd": 0, "smallest": gap, "largest": gap, "runs": 2,
+    }  # fmt: skip
+    assert found["numbers"]["by_run"]["second"]["last_gap"] == gap and found["context"]["second"] == {"epochs": 2}
+    assert f"| last_gap | {gap:.4g} | {gap:.4g} | {gap:.4g} | 2 |" in (out / "summary.md").read_text().splitlines()
     assert (out / "alpha_gap.svg").exists()
     for other, place, message in (
         (
@@ -589,6 +601,43 @@ def test_accuracies_come_from_the_table(benched, tmp_path, capsys):
 
 
 @pytest.mark.xdist_group("analysis-bench")
+def test_a_trajectory_shows_finished_selections(benched, tmp_path, capsys, monkeypatch):
+    workdir, table, accuracies = benched
+    made = {"stages": "select", "init_from": workdir, "select.method": "random"}
+    for name, epoch in {"first": 1, "last": 2}.items():
+        assert run(tmp_path / name, {**SEARCH, "space": "nasbench201", **made, "init_epoch": epoch}) == 0
+    monkeypatch.setattr("darts_pt_jax.experiments.analysis.subject.execute.execute", None)  # nothing is selected
+    asked = "trajectory", workdir, tmp_path / "out", "--table", table, "--selected"
+    _, rows = analysed(*asked, tmp_path / "first", tmp_path / "last")
+    assert [(row["selection"], row["epoch"]) for row in rows] == [
+        ("magnitude", 1), ("magnitude", 2), ("random", 1), ("random", 2),
+    ]  # fmt: skip
+    assert rows[3]["genotype"] == (tmp_path / "last" / "genotype.txt").read_text().strip()
+    numbers, rows = analysed(*asked)
+    assert {row["selection"] for row in rows} == {"magnitude"}
+    assert numbers["at_the_end_of_the_search"] == {"magnitude": accuracies[rows[-1]["genotype"]]}
+    shutil.copytree(tmp_path / "last", tmp_path / "other")
+    reconfigured(tmp_path / "other", {"select.seed": 3, "select.images": 32})
+    _, rows = analysed(*asked, tmp_path / "last", tmp_path / "other")
+    assert [row["selection"] for row in rows[2:]] == ["random, select.images=64", "random, select.images=32"]
+
+    def refused(*selected):
+        argv = [*map(str, asked[3:]), *map(str, selected)]
+        assert analysis.main(["trajectory", "--run", str(workdir), "--out", str(tmp_path / "no"), *argv]) == 2
+        return capsys.readouterr().err
+
+    capsys.readouterr()
+    shutil.copytree(tmp_path / "last", tmp_path / "again")
+    assert f"again: the same selection as {tmp_path / 'last'}" in refused(tmp_path / "last", tmp_path / "again")
+    metrics = lines(tmp_path / "again", "metrics.jsonl")
+    metrics[0]["train_loss"] += 1
+    (tmp_path / "again" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
+    assert "again: its supernet is of no --run" in refused(tmp_path / "again")
+    (tmp_path / "again" / "genotype.json").unlink()
+    assert "again: it has not selected from a supernet" in refused(tmp_path / "again")
+
+
+@pytest.mark.xdist_group("analysis-bench")
 def test_strategies_side_by_side(benched, tmp_path, capsys):
     workdir, table, accuracies = benched
     names = "leave_one_out-acc", "keep_one-acc", "first_order-loss"
@@ -618,8 +667,8 @@ def test_variance_and_shuffle(benched, tmp_path):
     by_network = {name: [r for r in rows if r["network"] == name] for name in ("VGG", "ResNet", "supernet")}
     assert all(len(group) == 3 for group in by_network.values())
     after = [r["test_accuracy"] for r in by_network["supernet"]][1:]
-    assert numbers["networks"]["supernet"]["after"] == pytest.approx(np.mean(after))
-    assert numbers["networks"]["supernet"]["after_sd"] == pytest.approx(np.std(after, ddof=1))
+    assert numbers["supernet"]["after"] == pytest.approx(np.mean(after))
+    assert numbers["supernet"]["after_sd"] == pytest.approx(np.std(after, ddof=1))
     assert by_network["VGG"][1]["swapped"] == [[0, 1]] * 3
 
 

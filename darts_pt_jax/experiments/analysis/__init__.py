@@ -7,6 +7,7 @@ from darts_pt_jax.experiments.analysis import (
     alpha_gap,
     collapse,
     curvature,
+    selected,
     selections,
     shuffle,
     strategies,
@@ -27,6 +28,7 @@ class Analysis:
       draw: `draw(title, results)` gives the figures by file name, of the results of one or several runs.
       options: its own options by name, as argparse takes them.
       whole: whether `run` gets all run directories at once, in place of a subject.
+      prepare: `prepare(subjects, options)` checks, before any work, options that name something of one of several runs.
     """
 
     paper: str
@@ -35,6 +37,7 @@ class Analysis:
     draw: Callable = lambda title, results: {}
     options: dict[str, dict] = dataclasses.field(default_factory=dict)
     whole: bool = False
+    prepare: Callable = lambda subjects, options: None
 
 
 ANALYSES = {
@@ -51,7 +54,7 @@ ANALYSES = {
     ),
     "trajectory": Analysis(
         "Figures 4, 8", "Both selections over the epochs of a search, looked up.",
-        selections.trajectory, selections.draw_trajectory,
+        selections.trajectory, selections.draw_trajectory, {"selected": selected.OPTION}, prepare=selected.find,
     ),
     "collapse": Analysis(
         "Figure 4", "Edges on which skip_connect has the largest alpha, over the steps of any searches.",

@@ -2,9 +2,10 @@
 
     python -m experiments.analysis NAME --run RUN_DIR [RUN_DIR ...] [--out DIR]
 
-Leaves numbers.json, rows.csv, and figures as SVG and PNG in DIR (default: RUN_DIR-analysis/NAME). Several runs differ in
-their seeds only (tables and collapse take any), and need --out. Measurements that take long are kept, and the same command
-again continues, also with more runs. `python -m experiments.analysis NAME --help` lists the options of an analysis.
+Leaves summary.md, numbers.json, rows.csv, and figures as SVG and PNG in DIR (default: RUN_DIR-analysis/NAME). Several runs
+differ in their seeds only (tables and collapse take any), and need --out; figures then show mean and range. Measurements
+that take long are kept, and the same command again continues, also with more runs. `python -m experiments.analysis NAME
+--help` lists the options of an analysis.
 
 Exit codes: 0 done, 1 failed, 2 a setting or a file is wrong, 130 interrupted (Ctrl-C), 143 terminated.
 """
@@ -60,13 +61,15 @@ def _carry_out(argv: Sequence[str], stop: Interrupts) -> int:
             keys = {"data.path": asked.data, "report.nasbench201": asked.table}
             subjects = opened(runs, {key: value for key, value in keys.items() if value}, out, stop)
             machine.prepare(subjects[0].config)
+            chosen.prepare(subjects, asked)
         out.mkdir(parents=True, exist_ok=True)
         with locks.locked(out / "lock"):
             title = title_of(subjects)
             results = _carried_out(chosen, subjects, asked) if subjects else {"": chosen.run(runs, asked)}
             result = joined(results) if len(results) > 1 else next(iter(results.values()))
             drawn = {**result.figures, **chosen.draw(title, list(results.values()))}
-            _write(out, {"analysis": asked.name, "paper": chosen.paper, "runs": asked.run}, result, drawn)
+            about = {"analysis": asked.name, "paper": chosen.paper, "runs": asked.run}
+            _write(out, about, title, result, drawn)
     except (RunError, RecordError, FloatingPointError, OSError) as error:
         return commands.fail(error, 1)
     except ValueError as error:  # ConfigError, DataError, TableError
@@ -120,7 +123,7 @@ def _arguments(argv: Sequence[str], analyses: dict) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _write(out: pathlib.Path, about: dict, result, drawn: dict):
+def _write(out: pathlib.Path, about: dict, title: str, result, drawn: dict):
     from darts_pt_jax import draw, record
 
     rows = io.StringIO()
@@ -131,7 +134,9 @@ def _write(out: pathlib.Path, about: dict, result, drawn: dict):
     record.write_text(out / "rows.csv", rows.getvalue())
     for name, figure in drawn.items():
         draw.save(figure, out / name)
-    numbers = {**about, "numbers": result.numbers, "rows": result.rows}
+    heading = f"{about['analysis']}: {title}" if title else about["analysis"]
+    record.write_text(out / "summary.md", f"# {heading}\n\n{result.says}\n")
+    numbers = {**about, "context": result.context, "numbers": result.numbers, "rows": result.rows}
     record.write_text(out / "numbers.json", json.dumps(numbers, indent=1) + "\n")
 
 

@@ -47,13 +47,13 @@ def run(subject: Subject, options: Options) -> Result:
     if rows[0]["gap"] is None:
         raise ConfigError(f"--run {subject.directory}: no edge of {space.name} has skip_connect and a convolution")
     gaps, accuracies = ([row[name] for row in rows] for name in ("gap", "valid_accuracy"))
-    numbers = {"epochs": len(rows), **correlation(gaps, accuracies)}
+    numbers = {"first_gap": gaps[0], "last_gap": gaps[-1], **correlation(gaps, accuracies)}
     said = "not defined" if numbers["spearman"] is None else f"{numbers['spearman']:.2f}"
     says = (
         f"gap {gaps[0]:.4f} after epoch {rows[0]['epoch']}, {gaps[-1]:.4f} after epoch {rows[-1]['epoch']}; "
         f"rank correlation with the supernet's accuracy over {len(rows)} epochs: {said}"
     )
-    return Result(numbers, rows, says)
+    return Result(numbers, rows, says, context={"epochs": len(rows)})
 
 
 def draw(title: str, runs: Sequence[Result]) -> dict[str, Figure]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -28,6 +29,11 @@ from darts_pt_jax.experiments.training.checks import weight_images
 from darts_pt_jax.spaces import SPACES, SearchSpace
 
 SKIP = "skip_connect"
+MARKS = {
+    True: ({"fillstyle": "full"}, "a seed: skip_connect on all edges from here on"),
+    False: ({"fillstyle": "none"}, "a seed: the search ended without"),
+}
+"""Style and label of a mark, by whether the seed collapsed."""
 
 
 def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
@@ -42,38 +48,84 @@ def run(workdirs: Sequence[pathlib.Path], options: Options) -> Result:
         rows += [{"run": workdir.name, **search, **point} for point in points]
         ends.append({"run": workdir.name, **search, "collapsed_at_step": collapsed(points), **points[-1]})
     *keys, _ = next(iter(searches.values()))
+    settings = _settings(keys, ends)
     lines = table_head("run", *keys, "seed", "skip_connect on all edges from step", "edges at the end", "steps")
     for end in ends:
         found = "never" if end["collapsed_at_step"] is None else end["collapsed_at_step"]
-        settings = (str(end[key]) for key in keys)
         edges = f"{end['skip_edges']} of {end['edges']}"
-        lines.append(table_row(end["run"], *settings, end["seed"], found, edges, end["step"]))
-    return Result({"keys": keys, "runs": ends}, rows, "\n".join(lines))
+        lines.append(table_row(end["run"], *(end[key] for key in keys), end["seed"], found, edges, end["step"]))
+    lines += ["", *table_head(*keys, "seeds", "collapsed", "from step, mean", "smallest", "largest", "steps")]
+    for one in settings:
+        steps = one["from_step"]
+        found = [f"{steps['mean']:,.0f}", steps["smallest"], steps["largest"]] if steps else [""] * 3
+        searched = " to ".join(str(step) for step in dict.fromkeys((min(one["steps"]), max(one["steps"]))))
+        lines.append(table_row(*(one[key] for key in keys), one["seeds"], one["collapsed"], *found, searched))
+    return Result({"keys": keys, "settings": settings, "runs": ends}, rows, "\n".join(lines))
+
+
+def _settings(keys: Sequence[str], ends: Sequence[dict]) -> list[dict]:
+    """How many seeds of each setting have collapsed, and from which step on: mean and range over those."""
+    of_setting: dict[tuple[str, ...], list[dict]] = {}
+    for end in ends:
+        of_setting.setdefault(tuple(str(end[key]) for key in keys), []).append(end)
+    found = []
+    for of_seeds in of_setting.values():
+        steps = [end["collapsed_at_step"] for end in of_seeds if end["collapsed_at_step"] is not None]
+        over_seeds = {"mean": float(np.mean(steps)), "smallest": min(steps), "largest": max(steps)} if steps else None
+        found.append({
+            **{key: of_seeds[0][key] for key in keys}, "seeds": len(of_seeds), "collapsed": len(steps),
+            "from_step": over_seeds, "steps": [end["step"] for end in of_seeds],
+        })  # fmt: skip
+    return found
 
 
 def draw(_: str, results: Sequence[Result]) -> dict[str, Figure]:
-    """A band for each setting: the share of edges with skip_connect, mean over seeds, up to the shortest search."""
+    """A band for each setting: the share of edges with skip_connect, mean over seeds, up to the shortest search.
+
+    A mark for each seed on its band: where skip_connect has taken all edges for good, or where the search ended before.
+    """
     (result,) = results
-    keys, bands = result.numbers["keys"], {}
+    keys, bands, ends = result.numbers["keys"], {}, {}
     for row in result.rows:
-        runs = bands.setdefault(", ".join(str(row[key]) for key in keys), {})
+        runs = bands.setdefault(_name(keys, row), {})
         runs.setdefault(row["seed"], {})[row["step"]] = row["skip_edges"] / row["edges"]
-    title = "share of the edges on which skip_connect has the largest alpha"
+    for end in result.numbers["runs"]:
+        ends.setdefault(_name(keys, end), []).append(end)
+    title = "share of the edges on which skip_connect has the largest alpha, mean over seeds"
     if keys:
         title += "\n" + textwrap.fill(f"rows: {', '.join(keys)}", 90)
     figure, (axes,) = figures.panels(title, [("steps of the search", "")], height=1.4 + 0.25 * len(bands))
     colours = matplotlib.colormaps["Blues"]
-    for place, runs in enumerate(bands.values()):
+    for place, (name, runs) in enumerate(bands.items()):
         start = 0
         for step in sorted(set.intersection(*map(set, runs.values()))):
             share = np.mean([of_run[step] for of_run in runs.values()])
             axes.barh(place, step - start, left=start, color=colours(float(share)), height=0.8)
             start = step
+        _mark(axes, place, ends[name])
     axes.set_yticks(range(len(bands)), list(bands))
+    axes.set_xlim(left=0)
     axes.invert_yaxis()
     bar = figure.colorbar(ScalarMappable(cmap=colours), ax=axes, format=PercentFormatter(1, 0))
     bar.ax.tick_params(labelsize=7)
+    for style, label in MARKS.values():
+        axes.plot([], [], "o", color=figures.COLOURS[1], markersize=5, label=label, **style)
+    figures.legend(figure, axes)
     return {"collapse": figure}
+
+
+def _mark(axes: Axes, place: int, ends: Sequence[dict]):
+    """Marks where each seed of a setting collapsed, or ended; seeds lie beside each other."""
+    for end, offset in zip(ends, np.linspace(-0.3, 0.3, len(ends) + 2)[1:-1], strict=True):
+        step = end["collapsed_at_step"]
+        style, _ = MARKS[step is not None]
+        at = end["step"] if step is None else step
+        axes.plot(at, place + offset, "o", color=figures.COLOURS[1], markersize=5, clip_on=False, **style)
+
+
+def _name(keys: Sequence[str], row: dict) -> str:
+    """What the figure calls a setting."""
+    return ", ".join(str(row[key]) for key in keys)
 
 
 def _searches(opened: Mapping[pathlib.Path, dict], configs: Mapping[pathlib.Path, Config]) -> dict[pathlib.Path, dict]:

@@ -42,11 +42,11 @@ def run(subject: Subject, options: Options) -> Result:
     known = [(row["epoch"], row["eigenvalue"]) for row in rows if row["eigenvalue"] is not None]
     if not known:
         raise ConfigError(f"--run {subject.directory}: Lanczos' method converged at no epoch: raise curvature.images")
-    numbers = {"images": images, "not_converged": len(rows) - len(known)}
+    numbers = {"first": known[0][1], "last": known[-1][1], "not_converged": len(rows) - len(known)}
     numbers |= {"with_epoch": correlation(*map(list, zip(*known, strict=True)))}
     one = "; a search with curvature.every, or with checkpoint.snapshots, has more" * (len(known) == 1)
     says = f"{known[0][1]:.4g} after epoch {known[0][0]}, {known[-1][1]:.4g} after epoch {known[-1][0]}{one}"
-    return Result(numbers, rows, says)
+    return Result(numbers, rows, says, context={"images": images})
 
 
 def draw(title: str, runs: Sequence[Result]) -> dict[str, Figure]:

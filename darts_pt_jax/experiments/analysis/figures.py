@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from darts_pt_jax.draw import COLOURS, GREY, LIGHT
 
-__all__ = ["COLOURS", "GREY", "LIGHT", "curve", "few_ticks", "panels", "point", "whole_numbers"]
+__all__ = ["COLOURS", "GREY", "LIGHT", "colour", "curve", "few_ticks", "legend", "panels", "point", "whole_numbers"]
 
 
 def panels(title: str, labels: Sequence[tuple[str, str]], height: float = 3.6) -> tuple[Figure, list[Axes]]:
@@ -38,6 +38,18 @@ def panels(title: str, labels: Sequence[tuple[str, str]], height: float = 3.6) -
     return figure, axes[: len(labels)]
 
 
+def colour(place: int) -> str:
+    """The colour of the curve at a place, from 0; they repeat."""
+    return COLOURS[place % len(COLOURS)]
+
+
+def legend(figure: Figure, axes: Axes):
+    """Puts a legend of what `axes` shows below all panels."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = min(len(labels), 2 + len(figure.axes))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=7)
+
+
 Points = Sequence[tuple[float, float]]
 """Pairs (x, y) of one run."""
 
@@ -45,8 +57,8 @@ Points = Sequence[tuple[float, float]]
 def curve(axes: Axes, runs: Sequence[Points], style: str = ".-", **how) -> Line2D:
     """Draws the mean over the runs, and the range from the smallest to the largest value.
 
-    It leaves out an x that some run lacks; runs without any point do not count. If a run has an x several times, its
-    n-th point there belongs to the n-th of the other runs.
+    It leaves out an x that some run lacks. Runs without any point do not count; the label then says how many have some.
+    If a run has an x several times, its n-th point there belongs to the n-th of the other runs.
 
     Args:
       axes: where.
@@ -58,6 +70,8 @@ def curve(axes: Axes, runs: Sequence[Points], style: str = ".-", **how) -> Line2
       The line, for a legend.
     """
     found = [_numbered(points) for points in runs if points]
+    if "label" in how and len(found) < len(runs):
+        how["label"] += f" ({len(found)} of {len(runs)} seeds)"
     places = sorted(set.intersection(*map(set, found)))
     values = np.array([[one[place] for place in places] for one in found])
     at, mean = [x for x, _ in places], values.mean(0)
@@ -84,7 +98,9 @@ def point(axes: Axes, points: Points, style: str = "o", **how) -> tuple[float, f
     mean = np.mean(points, 0)
     bars = np.abs(np.stack([np.min(points, 0), np.max(points, 0)]) - mean) if len(points) > 1 else None
     x_bar, y_bar = (None, None) if bars is None else (bars[:, :1], bars[:, 1:])
-    axes.errorbar(*mean, y_bar, x_bar, style, markersize=4, elinewidth=0.8, **how)
+    _, _, drawn = axes.errorbar(*mean, y_bar, x_bar, style, markersize=4, elinewidth=0.8, **how)
+    for bar in drawn:
+        bar.set_alpha(0.5)
     return float(mean[0]), float(mean[1])
 
 

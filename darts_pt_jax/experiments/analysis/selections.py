@@ -6,6 +6,7 @@ Each has a run directory within that of the analysis, such as `perturbation-epoc
 import pathlib
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from darts_pt_jax import draw, nasbench201, record
@@ -24,35 +25,62 @@ assert tuple(METRICS) == nasbench201.SUMMARY
 
 
 def trajectory(subject: Subject, options: Options) -> Result:
-    """Perturbation from each supernet kept, magnitude after each epoch if alphas learn, in the table (Figures 4, 8)."""
-    medians, rows = subject.medians, []
+    """Magnitude after each epoch if alphas learn, and perturbation from each supernet kept, in the table (Figures 4, 8)."""
+    rows = []
     for line in subject.recorded("edge_weights") if learns_alphas(subject.config) else ():
         by_magnitude = magnitude_genotype(subject.space, line["edge_weights"])
         rows.append({"epoch": line["epoch"], "selection": "magnitude", **subject.looked_up(by_magnitude)})
-    for epoch in subject.kept:
-        place = subject.carry_out(subject.selection(f"perturbation-epoch{epoch}", epoch, select__method="perturbation"))
-        rows.append({"epoch": epoch, "selection": "perturbation", **subject.looked_up(read_genotype(place))})
+    if options.selected is None:
+        for epoch in subject.kept:
+            selection = subject.selection(f"perturbation-epoch{epoch}", epoch, select__method="perturbation")
+            genotype = read_genotype(subject.carry_out(selection))
+            rows.append({"epoch": epoch, "selection": "perturbation", **subject.looked_up(genotype)})
+    else:
+        for name, one in options.selected[subject.directory]:
+            rows.append({"epoch": one.epoch, "selection": name, **subject.looked_up(read_genotype(one.directory))})
     end = end_of_search(subject.metrics)["epoch"]
     last = {row["selection"]: row["c10_test"] for row in rows if row["epoch"] == end}
-    numbers = {"at_the_end_of_the_search": last, "median": medians}
-    if len(last) == 2:
-        numbers["perturbation_less_magnitude"] = last["perturbation"] - last["magnitude"]
+    numbers = {"at_the_end_of_the_search": last}
+    if "magnitude" in last:
+        ahead = {f"{name}_less_magnitude": last[name] - last["magnitude"] for name in last if name != "magnitude"}
+        numbers |= ahead
     says = ", ".join(f"by {selection} {value:.2f} %" for selection, value in last.items())
-    return Result(numbers, rows, f"at the end of the search, on CIFAR-10's test set: {says}")
+    says = f"at the end of the search, on CIFAR-10's test set: {says}"
+    return Result(numbers, rows, says, context={"random": subject.random})
 
 
 def draw_trajectory(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
-    """The accuracies in the table over the epochs, by selection; a panel for each data set."""
-    figure, axes = figures.panels(title, [("epoch", f"{name}, test accuracy, %") for name in METRICS.values()])
-    for one, name in zip(axes, METRICS, strict=True):
-        for colour, selection in zip(figures.COLOURS, ("magnitude", "perturbation"), strict=False):
-            points = [[(row["epoch"], row[name]) for row in _of(run, selection)] for run in runs]
+    """The accuracies in the table over the epochs, by selection: a panel for each data set, and CIFAR-10 alone."""
+    drawn = {"trajectory": list(METRICS), "trajectory-cifar10": ["c10_test"]}
+    return {name: _draw_trajectory(title, metrics, runs) for name, metrics in drawn.items()}
+
+
+def _draw_trajectory(title: str, metrics: Sequence[str], runs: Sequence[Result]) -> Figure:
+    figure, axes = _panels(title, "epoch", metrics)
+    names = dict.fromkeys(["magnitude", "perturbation", *(row["selection"] for run in runs for row in run.rows)])
+    for one, metric in zip(axes, metrics, strict=True):
+        for place, name in enumerate(names):
+            points = [[(row["epoch"], row[metric]) for row in _of(run, name)] for run in runs]
             if any(points):
-                figures.curve(one, points, color=colour, label=f"by {selection}")
-        one.axhline(runs[0].numbers["median"][name], color=figures.LIGHT, linewidth=0.8, label="median of all")
+                figures.curve(one, points, color=figures.colour(place), label=f"by {name}")
+        _draw_random(one, runs[0].context["random"][metric])
         figures.whole_numbers(one)
-    axes[0].legend(frameon=False, fontsize=6.5)
-    return {"trajectory": figure}
+    figures.legend(figure, axes[0])
+    return figure
+
+
+def _panels(title: str, x: str, metrics: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """A panel for each metric of the table."""
+    figure, axes = figures.panels(title, [(x, "test accuracy, %")] * len(metrics))
+    for one, metric in zip(axes, metrics, strict=True):
+        one.set_title(METRICS[metric], fontsize=8)
+    return figure, axes
+
+
+def _draw_random(axes: Axes, random: dict[str, float]):
+    """A random choice from the table: its median, and the middle half."""
+    axes.axhspan(random["percentile 25"], random["percentile 75"], color=figures.LIGHT, alpha=0.3, linewidth=0)
+    axes.axhline(random["median"], color=figures.GREY, linewidth=0.8, label="all architectures: median, middle half")
 
 
 def _of(run: Result, selection: str) -> list[dict]:
@@ -135,25 +163,26 @@ def interval(subject: Subject, options: Options) -> Result:
     asked = options.intervals.split(",")
     if not all(text.isdecimal() for text in asked) or len(set(asked)) < len(asked):
         raise ConfigError(f"--intervals is {options.intervals!r}, expected different whole numbers such as 0,1,2,5")
-    medians, rows = subject.medians, []
+    rows = []
     for epochs in map(int, asked):
         keys = {"select__method": "perturbation", "select__interval": epochs}
         place = subject.carry_out(subject.selection(f"interval{epochs}", **keys))
         rows.append({"interval": epochs, **subject.looked_up(read_genotype(place))})
     lines = table_head("epochs of tuning", *METRICS.values())
     lines += [table_row(row["interval"], *(f"{row[name]:.2f}" for name in METRICS)) for row in rows]
-    accuracies = {str(row["interval"]): row["c10_test"] for row in rows}
-    return Result({"median": medians, "c10_test_by_epochs": accuracies}, rows, "\n".join(lines))
+    numbers = {"c10_test_by_epochs": {str(row["interval"]): row["c10_test"] for row in rows}}
+    return Result(numbers, rows, "\n".join(lines), context={"random": subject.random})
 
 
 def draw_interval(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
     """The accuracies in the table over the epochs of tuning; a panel for each data set."""
-    figure, axes = figures.panels(title, [("epochs of tuning", f"{name}, %") for name in METRICS.values()])
+    figure, axes = _panels(title, "epochs of tuning", list(METRICS))
     for one, name in zip(axes, METRICS, strict=True):
         points = [[(row["interval"], row[name]) for row in run.rows] for run in runs]
-        figures.curve(one, points, "o-", color=figures.COLOURS[0])
-        one.axhline(runs[0].numbers["median"][name], color=figures.LIGHT, linewidth=0.8)
+        figures.curve(one, points, "o-", color=figures.COLOURS[0], label="by perturbation")
+        _draw_random(one, runs[0].context["random"][name])
         figures.whole_numbers(one)
+    figures.legend(figure, axes[0])
     return {"interval": figure}
 
 

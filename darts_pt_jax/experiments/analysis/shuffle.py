@@ -52,32 +52,38 @@ def run(subject: Subject, options: Options) -> Result:
     for name, test in {**tests, "supernet": functools.partial(_supernet, subject, options.draws)}.items():
         found = measured(name, test)
         rows += [{"network": name, "swapped": swapped, "test_accuracy": value} for swapped, value in found]
-    numbers, lines = {**asked, "test_images": _steps(subject) * subject.config.search.batch_size, "networks": {}}, []
+    context = {**asked, "test_images": _steps(subject) * subject.config.search.batch_size, "paper": {}}
+    numbers, lines = {}, []
     for name, of_paper in PAPER.items():
         before, *after = [row["test_accuracy"] for row in rows if row["network"] == name]
         mean, deviation = spread(after)
         found = {"before": before, "after": mean, "after_sd": deviation}
-        numbers["networks"][name] = {**found, "paper": dict(zip(found, of_paper, strict=True))}
+        numbers[name], context["paper"][name] = found, dict(zip(found, of_paper, strict=True))
         sd = "" if deviation is None else f" ± {deviation:.2f}"
         in_paper = of_paper[0], f"{of_paper[1]} ± {of_paper[2]}"
         lines.append(table_row(name, f"{before:.2f}", f"{mean:.2f}{sd}", *in_paper))
     head = table_head("", "test accuracy, %", f"after {options.draws} swaps", "paper, before", "paper, after")
-    return Result(numbers, rows, "\n".join([*head, *lines]))
+    return Result(numbers, rows, "\n".join([*head, *lines]), context=context)
 
 
 def draw(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
-    """The accuracies of each network before and after, every swap of every run."""
-    epochs = runs[0].numbers["epochs"]
+    """The accuracies of each network before and after, every swap of every run; of several runs also the mean and range."""
+    epochs = runs[0].context["epochs"]
     figure, (axes,) = figures.panels(f"{title}; plain networks: {epochs} epochs", [("", "test accuracy, %")])
     for i, name in enumerate(PAPER):
         values = [[row["test_accuracy"] for row in run.rows if row["network"] == name] for run in runs]
-        before, after = [one[0] for one in values], [value for one in values for value in one[1:]]
-        labels = (None, None) if i else ("before", "after a swap")
-        axes.plot([i - 0.1] * len(before), before, "o", color=figures.COLOURS[0], label=labels[0])
-        axes.plot([i + 0.1] * len(after), after, "x", color=figures.COLOURS[1], label=labels[1])
+        after = [value for one in values for value in one[1:]]
+        labels = [None] * 3 if i else ["before", "after a swap", "after swaps, means of the seeds"]
+        figures.point(axes, [(i - 0.1, one[0]) for one in values], color=figures.COLOURS[0], label=labels[0])
+        axes.plot(
+            [i + 0.1] * len(after), after, "x", color=figures.COLOURS[1], label=labels[1], alpha=0.6, markersize=4
+        )
+        if len(runs) > 1:
+            means = [(i + 0.2, np.mean(one[1:])) for one in values]
+            figures.point(axes, means, "s", color=figures.COLOURS[1], label=labels[2])
     axes.set_xticks(range(len(PAPER)), list(PAPER))
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=7)
+    figures.legend(figure, axes)
     return {"shuffle": figure}
 
 

@@ -74,18 +74,28 @@ def run(subject: Subject, options: Options) -> Result:
         rows.append({"selection": name, "images": int(images), "seconds": round(seconds - compiling, 2), **about})
     agreement = {one: {other: measures.agreement(choices[one], choices[other]) for other in choices} for one in choices}
     by_edge = {name: {f"{kind} {edge}": o for (kind, edge), o in of.items()} for name, of in choices.items()}
-    numbers = {"agreement": agreement, "choices": by_edge} | ({"median": subject.medians} if looked_up else {})
-    return Result(numbers, rows, _table(rows, agreement), {"choices": _draw_choices(subject.space, choices)})
+    context = {"agreement": agreement, "choices": by_edge} | ({"random": subject.random} if looked_up else {})
+    numbers = {"agreement_with_others": {name: _with_others(name, agreement) for name in chosen}}
+    if looked_up:
+        numbers["c10_test"] = {row["selection"]: row["c10_test"] for row in rows}
+    drawn = {"choices": _draw_choices(subject.space, choices)}
+    return Result(numbers, rows, _table(rows, numbers["agreement_with_others"]), drawn, context)
+
+
+def _with_others(name: str, agreement: dict) -> float | None:
+    """The mean agreement of a selection with the others, in percent; None if there are no others."""
+    others = [value for other, value in agreement[name].items() if other != name]
+    return float(np.mean(others)) if others else None
 
 
 def _table(rows: Sequence[dict], agreement: dict) -> str:
-    """A row for each selection; its agreement is the mean over the others."""
+    """A row for each selection; `agreement` is its mean over the others."""
     accuracies = {name: says for name, says in METRICS.items() if name in rows[0]}
     head = table_head("selection", "images", "seconds", "agreement, %", *(f"{says}, %" for says in accuracies.values()))
     lines = []
     for row in rows:
-        others = [value for other, value in agreement[row["selection"]].items() if other != row["selection"]]
-        mean = f"{np.mean(others):.0f}" if others else ""
+        mean = agreement[row["selection"]]
+        mean = "" if mean is None else f"{mean:.0f}"
         found = (f"{row[name]:.2f}" for name in accuracies)
         lines.append(table_row(row["selection"], f"{row['images']:,}", f"{row['seconds']:.1f}", mean, *found))
     return "\n".join([*head, *lines])
@@ -110,8 +120,8 @@ def _draw_choices(space: SearchSpace, choices: dict) -> Figure:
 
 def draw(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
     """The share of edges on which two selections agree; of several runs the mean."""
-    matrices = [[list(row.values()) for row in run.numbers["agreement"].values()] for run in runs]
-    names, mean = list(runs[0].numbers["agreement"]), np.mean(matrices, 0)
+    matrices = [[list(row.values()) for row in run.context["agreement"].values()] for run in runs]
+    names, mean = list(runs[0].context["agreement"]), np.mean(matrices, 0)
     side = 1.5 + 0.38 * len(names)
     figure = Figure((max(side, 3.5), side), dpi=150, layout="constrained")
     figure.suptitle(f"{title}; edges with the same operation, %", fontsize=8, color=figures.GREY)

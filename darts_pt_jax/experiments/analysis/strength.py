@@ -67,7 +67,7 @@ def run(subject: Subject, options: Options) -> Result:
     says = f"the operation with the largest weight is the strongest on {agree} of {count} edges"
     if summary["mean_spearman"] is not None:
         says += f"; rank correlation within an edge {summary['mean_spearman']:.2f} on average"
-    return Result({"epochs": options.epochs, **summary}, rows, says)
+    return Result(summary, rows, says, context={"epochs": options.epochs})
 
 
 def draw(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
@@ -77,7 +77,7 @@ def draw(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
         points = places.setdefault((row["kind"], row["edge"]), {}).setdefault(row["operation"], [])
         points.append((row["weight"], row["accuracy"]))
     labels = [("weight of the operation", "accuracy after discretising, %")] * len(places)
-    figure, axes = figures.panels(f"{title}; {runs[0].numbers['epochs']} epochs of tuning", labels)
+    figure, axes = figures.panels(f"{title}; epochs of tuning: {runs[0].context['epochs']}", labels)
     for one, ((kind, edge), operations) in zip(axes, places.items(), strict=True):
         one.set_title(f"{kind} edge {edge}", fontsize=8)
         for name, points in operations.items():

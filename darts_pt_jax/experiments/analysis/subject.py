@@ -75,7 +75,9 @@ def title_of(subjects: Sequence["Subject"]) -> str:
     if not subjects:
         return ""
     seeds = ", ".join(str(subject.seed) for subject in subjects)
-    return f"{subjects[0].about}, seed{'s' if len(subjects) > 1 else ''} {seeds}"
+    if len(subjects) == 1:
+        return f"{subjects[0].about}, seed {seeds}"
+    return f"{subjects[0].about}; mean and range of seeds {seeds}"
 
 
 class _Checked(Loop):
@@ -271,9 +273,9 @@ class Subject:
         return nasbench201.Table(self.config.report.nasbench201)
 
     @functools.cached_property
-    def medians(self) -> dict[str, float]:
-        """The medians of all architectures in the table, by metric."""
-        return {name: self.table.random_choice(name)["median"] for name in nasbench201.SUMMARY}
+    def random(self) -> dict[str, dict[str, float]]:
+        """What a random choice from the table gives (`random_choice`), by metric."""
+        return {name: self.table.random_choice(name) for name in nasbench201.SUMMARY}
 
     def looked_up(self, genotype: Genotype) -> dict:
         """An architecture as text, with its accuracies and its rank in the table."""

@@ -54,9 +54,11 @@ def run(subject: Subject, options: Options) -> Result:
         rows += [{"cell": i, "kind": kind, **row} for row in of_cell]
     defined = [row for row in rows if row["alpha_difference"] is not None]
     numbers = {
-        "images": options.images, "edges": len(rows), "without_optimal_alphas": len(rows) - len(defined),
+        "edges": len(rows), "without_optimal_alphas": len(rows) - len(defined),
         "optimal_prefers_skip": sum(row["optimal_skip"] > 0.5 for row in rows),
         "learned_prefers_skip": sum(row["learned_skip"] > 0.5 for row in rows),
+        "mean_optimal_skip": float(np.mean([row["optimal_skip"] for row in rows])),
+        "mean_learned_skip": float(np.mean([row["learned_skip"] for row in rows])),
         "optimal_against_learned": correlation([r["optimal_skip"] for r in rows], [r["learned_skip"] for r in rows]),
     }  # fmt: skip
     said = numbers["optimal_against_learned"]["spearman"]
@@ -65,25 +67,29 @@ def run(subject: Subject, options: Options) -> Result:
         f"learned weight on {numbers['learned_prefers_skip']}; {numbers['without_optimal_alphas']} have no optimal alphas; "
         f"rank correlation {'not defined' if said is None else f'{said:.2f}'}"
     )
-    return Result(numbers, rows, says)
+    return Result(numbers, rows, says, context={"images": options.images})
 
 
 def draw(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
-    """Learned against optimal weights of skip_connect, every edge of every run.
+    """Learned against optimal weights of skip_connect, a point for each edge; of several runs the mean and the range.
 
-    A kind of cell has a colour; a cross is an edge without optimal alphas.
+    A kind of cell has a colour; a cross is an edge that in some run has no optimal alphas.
     """
-    rows = [row for run in runs for row in run.rows]
-    kinds = dict.fromkeys(row["kind"] for row in rows)
+    of_edge: dict[tuple, list[dict]] = {}
+    for row in (row for run in runs for row in run.rows):
+        of_edge.setdefault((row["kind"], row["cell"], row["edge"]), []).append(row)
+    kinds = list(dict.fromkeys(kind for kind, *_ in of_edge))
     labels = "optimal weight of skip_connect", "learned weight of skip_connect"
     figure, (axes,) = figures.panels(title, [labels])
-    for colour, kind in zip(figures.COLOURS, kinds, strict=False):
-        for exists, marker, words in ((True, "o", "optimal alphas"), (False, "x", "no optimal alphas")):
-            part = [r for r in rows if r["kind"] == kind and (r["alpha_difference"] is not None) == exists]
-            points = [r["optimal_skip"] for r in part], [r["learned_skip"] for r in part]
-            axes.plot(*points, marker, color=colour, markersize=4, label=f"{kind}, {words}")
+    for (kind, *_), rows in of_edge.items():
+        exists = all(row["alpha_difference"] is not None for row in rows)
+        marker, words = ("o", "optimal alphas") if exists else ("x", "no optimal alphas")
+        points = [(row["optimal_skip"], row["learned_skip"]) for row in rows]
+        figures.point(axes, points, marker, color=figures.colour(kinds.index(kind)), label=f"{kind}, {words}")
     axes.plot((0, 1), (0, 1), color=figures.LIGHT, linewidth=0.8, zorder=0)
-    axes.legend(frameon=False, fontsize=6.5)
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    axes.legend(once.values(), once.keys(), frameon=False, fontsize=6.5)
     return {"variance": figure}
 
 
