@@ -1,5 +1,7 @@
 """The stage select: every method and option, from the supernet of one search."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -122,6 +124,23 @@ def test_the_surest_and_the_most_important_edges_are_decided_first(selected):
         edges, right = d["importance"]["edges"], d["importance"]["correct"]
         assert set(edges) == left[d["kind"]] and d["edge"] == edges[right.index(min(right))]
         left[d["kind"]].remove(d["edge"])
+
+
+@share_a_search
+@pytest.mark.parametrize(
+    ("key", "value", "largest"),
+    [("order", "certain", 1610), ("method", "magnitude_tuned", 1600), ("method", "random", 1610)],
+)
+def test_a_limit_is_kept_and_told(selected, tmp_path, capsys, key, value, largest):
+    keys = {f"select.{key}": value, "select.max_parameters": largest}  # 1,598 are possible
+    decisions, _, report = selected(**keys, stages="select,report")
+    (network, *_) = json.loads((tmp_path / "0" / "networks.json").read_text())
+    assert network["parameters"] <= largest
+    limited, changed = map(certainty.limited, decisions), list(filter(None, map(certainty.limit_words, decisions)))
+    text = f"={largest} ruled out choices in {sum(map(bool, limited))} of 22 decisions, and changed {len(changed)}"
+    assert text in report and text in (tmp_path / "0" / "report.html").read_text() and changed
+    assert sorted(d["edge"] for d in decisions if d["type"] == "operation") == sorted([*range(9)] * 2)
+    assert value == "random" or changed[0] in capsys.readouterr().out
 
 
 @share_a_search

@@ -1,6 +1,7 @@
 """Rules across keys. The rule of a single key is in keys.py."""
 
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 from darts_pt_jax import nasbench201, ops
@@ -13,7 +14,7 @@ from darts_pt_jax.selection import schedule, sgas
 from darts_pt_jax.selection.methods import METHODS
 from darts_pt_jax.selection.strategies import STRATEGIES
 from darts_pt_jax.spaces import SPACES, SearchSpace
-from experiments.config.schema import KEYS, Config, seed_of, value
+from experiments.config.schema import KEYS, Config, limits, not_default, seed_of, value
 from experiments.errors import ConfigError
 
 
@@ -164,6 +165,7 @@ def _check_select(config: Config, space: SearchSpace):
     if method.greedy:
         _check_sgas(config, space)
     _check_race(config)
+    _check_limits(config)
     if (last := seed_of(config, "select") + select.orders - 1) >= 2**32:
         raise ConfigError(
             f"select.orders is {select.orders}, which leads to the seed {last}, expected at most {2**32 - 1}"
@@ -198,6 +200,51 @@ def unscored(config: Config) -> dict[str, Any]:
     return race | order
 
 
+def _by_masks(config: Config) -> bool:
+    """Whether any choice compares masks: of an operation, or of the inputs of a node."""
+    method, space = METHODS[config.select.method], SPACES[config.space]
+    inputs = not method.greedy and any(map(space.choosable_nodes, space.cells))
+    return method.scores and (STRATEGIES[config.select.strategy].masks is not None or inputs)
+
+
+def _one_by_one(config: Config) -> bool:
+    """Whether decisions are taken one by one, in an order of its own."""
+    method = METHODS[config.select.method]
+    return not method.selector and not method.greedy
+
+
+def _scores_or_measures(config: Config, but: str) -> bool:
+    """Whether the method scores masks, or measures other values than `but`."""
+    method = METHODS[config.select.method]
+    return method.scores or method.values not in ("", but)
+
+
+HEEDED: tuple[tuple[tuple[str, ...], Callable[[Config], bool]], ...] = (
+    (("strategy", "criterion"), lambda config: METHODS[config.select.method].scores),
+    (("ties", "mask_batch"), _by_masks),
+    (("topology",), lambda config: METHODS[config.select.method].scores and _one_by_one(config)),
+    (("order", "pairing", "tune_lr_factor"), _one_by_one),
+    (("interval", "restrict_every"), lambda config: not METHODS[config.select.method].selector),
+    (("bn", "augment"), lambda config: _scores_or_measures(config, "fisher")),
+    (("images",), lambda config: _scores_or_measures(config, "shapley")),
+    (("permutations",), lambda config: METHODS[config.select.method].values == "shapley"),
+)
+"""Keys of the section select, and where they do anything. Rules above refuse others."""
+
+
+def unheeded(config: Config) -> str:
+    """A sentence on the keys that are not at their defaults, but do nothing in this selection; "" without such keys."""
+    given = not_default(config)
+    found = [
+        f"{key}={given[key]!r}"
+        for names, acts in HEEDED
+        for key in (f"select.{name}" for name in names)
+        if key in given and not acts(config)
+    ]
+    how = f"select.method={config.select.method}, select.strategy={config.select.strategy}"
+    return f"these keys do nothing with {how}: {', '.join(found)}" if found else ""
+
+
 def _check_race(config: Config):
     select = config.select
     if not select.race:
@@ -216,6 +263,20 @@ def _check_race(config: Config):
             raise ConfigError(
                 f"select.race is for select.{name}={only!r}, got {getattr(select, name)!r} ({why}): set one of them"
             )
+
+
+def _check_limits(config: Config):
+    select, given = config.select, list(limits(config))
+    if not given:
+        return
+    if select.race:
+        raise ConfigError(
+            f"{given[0]} may take what a race has dropped: set select.race=0, or {' and '.join(given)} to 0"
+        )
+    if not METHODS[select.method].keeps_budgets:
+        raise ConfigError(
+            f"{given[0]} is set, but the selector of select.method={select.method!r} has no argument budget: set it to 0"
+        )
 
 
 def _check_sgas(config: Config, space: SearchSpace):

@@ -21,6 +21,7 @@ from darts_pt_jax.checkpoints import Checkpoints, size_of
 from darts_pt_jax.data.images import DataError, Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
+from darts_pt_jax.selection.budgets import Budget
 from experiments.config import schema
 from experiments.config.schema import seed_of
 from experiments.config.settings import Settings
@@ -49,11 +50,14 @@ class Run:
 
     def __init__(
         self, settings: Settings, images: Images | Stream, devices: Devices, training: Training | None,
-        source: Source | TorchSource | None, screen: Screen, stop: Interrupts,
+        source: Source | TorchSource | None, budget: Budget | None, screen: Screen, stop: Interrupts,
     ):  # fmt: skip
-        """A run of `settings`; `training` is None if the config names an architecture, `source` if nothing is taken over."""
+        """A run of `settings`; `training` is None if the config names an architecture, `source` if nothing is taken over.
+
+        `budget` holds the limits of the selection, if there are any.
+        """
         self.config, self.directory, self._images, self._devices = settings.config, settings.workdir, images, devices
-        self.training, self.source = training, source
+        self.training, self.source, self.budget = training, source, budget
         self._whole, self._excluded = training, None
         self.metrics = record.JsonLines(self.directory / "metrics.jsonl")
         self.decisions = record.JsonLines(self.directory / "decisions.jsonl")

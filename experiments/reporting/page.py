@@ -58,6 +58,7 @@ def build(config: Config, found: RunRecords) -> str:
         augmented=config.select.augment,
         criterion=criterion,
         raced=decisions.raced(found.decisions),
+        limited=decisions.limited(schema.limits(config), found.decisions),
         rule=_rule(config, found),
         strategy=STRATEGIES[config.select.strategy],
         scored=any(decision.contests for decision in taken if decision.record["type"] == "operation"),

@@ -59,6 +59,8 @@ def _details(config: Config, records: RunRecords, genotypes: Mapping[str, Genoty
     lines = ["## Operations", "", *_operations(space, genotypes), ""]
     if METHODS[config.select.method].scores:
         lines += [_agreement(config, records), ""]
+    if limited := decisions.limited(schema.limits(config), records.decisions):
+        lines += [limited, ""]
     for method, genotype in genotypes.items():
         lines += [f"By {method}:", "", "```", genotype.text(space.notation), "```", ""]
     return "\n".join(lines)
@@ -138,6 +140,8 @@ def _lead(decision: Mapping) -> str:
     """By how much the operation of a decision was ahead, in words."""
     if drawn(decision):
         return "chosen at random"
+    if len(decision["eligible"]) == 1:
+        return "no other may be chosen"
     if "criterion" not in decision:
         return f"{decision['margin']:.4g} in {direct.values_of(decision)[0]}"
     criterion = CRITERIA[decision["criterion"]]
