@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from darts_pt_jax.checkpoints import Checkpoints
+from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import certainty
 from darts_pt_jax.spaces import as_lists
 from experiments.engine.sources import read_supernet
@@ -57,9 +58,14 @@ def test_the_supernet_of_a_run_is_read_in_python(searched, tmp_path):
 
 
 @share_a_search
-def test_magnitude_and_random_select_from_the_same_search(selected, searched):
-    decisions, _, report = selected(**{"select.method": "magnitude", "stages": "select,report"})
+def test_magnitude_and_random_select_from_the_same_search(selected, searched, tmp_path):
+    decisions, _, report = selected(**{"select.method": "magnitude", "select.top": 3, "stages": "select,report"})
     assert len(decisions) == 22 and "By magnitude" in report
+    three = [(tmp_path / "0" / f"genotype{n}.json").read_text() for n in ("", "_top2", "_top3")]
+    told = json.loads((tmp_path / "0" / "alternatives.json").read_text())
+    assert len({Genotype.from_json(text) for text in three}) == 3 and told[0]["behind"] <= told[1]["behind"]
+    page = (tmp_path / "0" / "report.html").read_text()
+    assert all("; ".join(one["changes"]) in text for one in told for text in (report, page))
     weights = lines(searched, "metrics.jsonl")[-1]["edge_weights"]
     for d in decisions:
         if d["type"] == "operation":

@@ -166,6 +166,10 @@ def _check_select(config: Config, space: SearchSpace):
         _check_sgas(config, space)
     _check_race(config)
     _check_limits(config)
+    if select.top > 1 and method.at_random:
+        raise ConfigError(f"select.top is {select.top}, but choices by {method.name!r} have no margins: set it to 1")
+    if select.top > 1 and select.orders > 1:
+        raise ConfigError(f"select.top is {select.top} and select.orders {select.orders}: set one of them to 1")
     if (last := seed_of(config, "select") + select.orders - 1) >= 2**32:
         raise ConfigError(
             f"select.orders is {select.orders}, which leads to the seed {last}, expected at most {2**32 - 1}"

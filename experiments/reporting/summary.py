@@ -48,6 +48,9 @@ def _summary(config: Config, records: RunRecords, genotypes: Mapping[str, Genoty
     lines += ["```", first.text(space.notation), "```", ""]
     if select.orders > 1:
         lines += ["## Orders", "", *_orders(space, records.decisions, select.orders), ""]
+    if found := measures.alternatives(records):
+        head, rows = found
+        lines += ["## Alternatives", "", *table_head(*head), *(table_row(*row) for row in rows), ""]
     lines += _networks(records)
     if space.notation == "nasbench201":
         lines += _benchmark(config.report.nasbench201, genotypes)

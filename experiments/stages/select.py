@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -11,7 +12,19 @@ import numpy as np
 from darts_pt_jax import architecture
 from darts_pt_jax.architecture import EdgeWeights
 from darts_pt_jax.bilevel import SearchState
-from darts_pt_jax.selection import certainty, direct, fisher, perturbation, schedule, scoring, sgas, shapley, slopes
+from darts_pt_jax.genotype import genotype_of
+from darts_pt_jax.selection import (
+    alternatives,
+    certainty,
+    direct,
+    fisher,
+    perturbation,
+    schedule,
+    scoring,
+    sgas,
+    shapley,
+    slopes,
+)
 from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.selection.direct import Choice
 from darts_pt_jax.selection.methods import METHODS, Method
@@ -409,6 +422,25 @@ def write_genotype(run: Run, state: SearchState, order: int) -> SearchState:
     name = genotype_name(order)
     run.write(f"{name}.json", genotype.to_json() + "\n")
     run.write(f"{name}.txt", genotype.text(run.training.space.notation) + "\n")
+    _write_alternatives(run, decisions)
     for caution in (*cautions.of_decisions(decisions), *cautions.of_architecture(genotype)):
         run.warn(caution)
     return state
+
+
+def _write_alternatives(run: Run, decisions: Sequence[Mapping]):
+    """Writes the architectures next to the choice, `select.top` less 1 of them, and what they change."""
+    count = run.config.select.top - 1
+    if not count:
+        return
+    space, fits = SPACES[run.config.space], {"fits": run.budget.fits} if run.budget else {}
+    lines = []
+    for rank, one in enumerate(alternatives.alternatives(space, decisions, count, **fits), 2):
+        genotype = genotype_of(space, one.operations, one.kept)
+        run.write(f"genotype_top{rank}.json", genotype.to_json() + "\n")
+        lines.append(
+            {"rank": rank, "behind": one.behind, "changes": one.changes, "genotype": genotype.text(space.notation)}
+        )
+    run.write("alternatives.json", json.dumps(lines, indent=1) + "\n")
+    if len(lines) < count:
+        run.warn(f"select.top is {count + 1}, but there are only {len(lines)} alternatives to the choice")
