@@ -137,7 +137,7 @@ def test_the_surest_and_the_most_important_edges_are_decided_first(selected):
     ("key", "value", "largest"),
     [("order", "certain", 1610), ("method", "magnitude_tuned", 1600), ("method", "random", 1610)],
 )
-def test_a_limit_is_kept_and_told(selected, tmp_path, capsys, key, value, largest):
+def test_a_limit_is_kept_and_told(selected, searched, tmp_path, capsys, key, value, largest):
     keys = {f"select.{key}": value, "select.max_parameters": largest}  # 1,598 are possible
     decisions, _, report = selected(**keys, stages="select,report")
     (network, *_) = json.loads((tmp_path / "0" / "networks.json").read_text())
@@ -147,6 +147,9 @@ def test_a_limit_is_kept_and_told(selected, tmp_path, capsys, key, value, larges
     assert text in report and text in (tmp_path / "0" / "report.html").read_text() and changed
     assert sorted(d["edge"] for d in decisions if d["type"] == "operation") == sorted([*range(9)] * 2)
     assert value == "random" or changed[0] in capsys.readouterr().out
+    again = {"init_from": searched, "select.interval": 0, **keys, "stages": "retrain", "retrain.channels": 8}
+    assert run(tmp_path / "0", SEARCHED, **again) == 2
+    assert "retrain.channels was 4 and is 8" in capsys.readouterr().err, "the limit is of another network"
 
 
 @share_a_search

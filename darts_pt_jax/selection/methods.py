@@ -41,9 +41,9 @@ class Method:
 
     def barred(self, space: SearchSpace, none_is_candidate: bool) -> tuple[str, ...]:
         """The operations of a space that it never chooses."""
-        if self.scores or self.greedy:
-            return ("none",) if self.greedy or not none_is_candidate else ()
-        return space.magnitude_ignores
+        if self.greedy or (self.scores and not none_is_candidate):
+            return ("none",)
+        return () if self.scores else space.magnitude_ignores
 
     @property
     def keeps_budgets(self) -> bool:

@@ -198,10 +198,11 @@ def _check_select(config: Config, space: SearchSpace):
 
 
 def unscored(config: Config) -> dict[str, Any]:
-    """The keys of a config that only scores can obey, with values that suit a selection without scores."""
+    """The keys of a config that a selection without scores may not obey, with values that suit any."""
     race = {"select.race": 0.0} if config.select.race else {}
     order = {"select.order": "random"} if config.select.order in schedule.MEASURED else {}
-    return race | order
+    top = {"select.top": 1} if config.select.top > 1 else {}
+    return race | order | top
 
 
 def _by_masks(config: Config) -> bool:
