@@ -143,7 +143,7 @@ def _lead(decision: Mapping) -> str:
     """By how much the operation of a decision was ahead, in words."""
     if drawn(decision):
         return "chosen at random"
-    if len(decision["eligible"]) == 1:
+    if len(decision.get("eligible", ())) == 1:  # of operations
         return "no other may be chosen"
     if "criterion" not in decision:
         return f"{decision['margin']:.4g} in {direct.values_of(decision)[0]}"
