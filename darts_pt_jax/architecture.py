@@ -8,9 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from darts_pt_jax.genotype import Genotype, genotype_of
-from darts_pt_jax.spaces import SearchSpace
-
-UNDECIDED = -1
+from darts_pt_jax.spaces import UNDECIDED, SearchSpace
 
 Alphas = dict[str, jax.Array]
 """float32 [E, O] by cell kind; entries without a candidate are never used. A sampler may add columns."""
@@ -40,6 +38,10 @@ class Decisions(flax.struct.PyTreeNode):
         row = self.kept[kind].at[np.asarray(edges, int)].set(False)
         return self.replace(kept={**self.kept, kind: row})
 
+    def on_host(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """`operations` and `kept` as NumPy arrays."""
+        return jax.device_get((self.operations, self.kept))
+
     def open(self, kind: str) -> jax.Array:
         """bool [E]: the edges that are neither decided nor removed."""
         return (self.operations[kind] == UNDECIDED) & self.kept[kind]
@@ -66,7 +68,7 @@ class Decisions(flax.struct.PyTreeNode):
 
     def candidates(self, space: SearchSpace) -> dict[str, np.ndarray]:
         """bool [E, O] by cell kind: the candidates that can still have a weight, for `SearchSpace.restricted`."""
-        operations, kept = jax.device_get((self.operations, self.kept))
+        operations, kept = self.on_host()
         left = {}
         for kind, graph in space.cells.items():
             chosen = operations[kind][:, None]
@@ -80,7 +82,7 @@ class Decisions(flax.struct.PyTreeNode):
         Raises:
           ValueError: an edge that is kept is undecided.
         """
-        operations, kept = jax.device_get((self.operations, self.kept))
+        operations, kept = self.on_host()
         for kind in space.cells:
             open_edges = np.flatnonzero(self.open(kind))
             if open_edges.size:

@@ -9,15 +9,16 @@ import functools
 import statistics
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from darts_pt_jax import counting, kernels, ops
 from darts_pt_jax.genotype import Genotype, Node
-from darts_pt_jax.spaces import RESIDUAL_BLOCK, darts_layout, nasbench201_layout
+from darts_pt_jax.spaces import RESIDUAL_BLOCK, SearchSpace, darts_layout, nasbench201_layout
 
 FORMS = ("cifar", "imagenet", "nasbench201")
 
@@ -212,6 +213,65 @@ def size(net: Network, image_shape: Sequence[int]) -> tuple[int, int]:
     program = functools.partial(net.clone(auxiliary=False).init_with_output, rngs, train=False)
     products, (_, variables) = counting.multiply_adds(program, (1, *image_shape))
     return parameters(variables["params"]), products
+
+
+class Costs(NamedTuple):
+    """What the networks of a space cost, in parameters and multiply-adds as `size` counts them.
+
+    The cost of a network is `fixed` plus the entries of the operations on the edges that it keeps: the stem,
+    preprocessing and the head depend on no choice.
+
+    Attributes:
+      fixed: int [2], of everything but the operations.
+      operations: int [E, O, 2] by cell kind, of an edge's candidate in all cells of the kind; 0 where there is none.
+    """
+
+    fixed: np.ndarray
+    operations: dict[str, np.ndarray]
+
+
+def costs(net: Network, space: SearchSpace, image_shape: Sequence[int]) -> Costs:
+    """The costs of the networks of a space for images [H, W, C]; `net` is one of them."""
+    cells = []
+
+    def look(call, args, kwargs, context):
+        y = call(*args, **kwargs)
+        if isinstance(context.module, DiscreteCell) and context.method_name == "__call__":
+            (*_, newer), *_ = args
+            cells.append((context.module, newer.shape[1:3], y.shape[1:3]))
+        return y
+
+    with nn.intercept_methods(look):
+        whole = np.array(size(net, image_shape))
+    operations = {kind: np.zeros((*graph.candidate_mask.shape, 2), int) for kind, graph in space.cells.items()}
+    for cell, before, after in cells:
+        kind = REDUCTION if cell.reduction else "normal"
+        for e, edge in enumerate(space.cells[kind].edges):
+            shape, stride = (before, 2) if cell.reduction and edge.source < cell.inputs else (after, 1)
+            for o, name in edge.operations:
+                operations[kind][e, o] += _operation_size(ops.OPERATIONS[name], cell.channels, stride, shape)
+    return Costs(whole - _of_operations(net.genotype, space, operations), operations)
+
+
+def _of_operations(genotype: Genotype, space: SearchSpace, operations: dict[str, np.ndarray]) -> np.ndarray:
+    """The costs [2] of the operations of an architecture."""
+    total = np.zeros(2, int)
+    for kind, graph in space.cells.items():
+        for e, edge in enumerate(graph.edges):
+            for name, source in genotype.cells[kind][edge.target - graph.inputs]:
+                if source == edge.source:
+                    total += operations[kind][e, edge.candidates.index(name)]
+    return total
+
+
+@functools.cache
+def _operation_size(make: ops.MakeOperation, channels: int, stride: int, shape: tuple[int, int]) -> tuple[int, int]:
+    """Parameters and multiply-adds of an operation on an image of a shape [H, W], as `size` counts them."""
+    operation = make(channels, stride, affine=True, pool_norm=False)
+    rngs = dict.fromkeys(("params", "noise"), jax.random.key(0))
+    program = functools.partial(operation.init_with_output, rngs, batch_statistics=False)
+    products, (_, variables) = counting.multiply_adds(program, (1, *shape, channels))
+    return parameters(variables.get("params", {})), products
 
 
 def latency(net: Network, image_shape: Sequence[int], calls: int = 30) -> float:

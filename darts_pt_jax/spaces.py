@@ -12,6 +12,9 @@ import numpy as np
 RESIDUAL_BLOCK = "residual_block"
 """A position of the macro skeleton that holds a fixed down-sampling residual block instead of a searched cell."""
 
+UNDECIDED = -1
+"""In the place of an operation's position: none is chosen yet."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Edge:

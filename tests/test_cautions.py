@@ -1,7 +1,10 @@
 """What a run warns of: ties, architectures without parameters, cells that none cuts, supernets just cut down."""
 
+import re
+
 import pytest
 
+from darts_pt_jax.experiments.config import rules, schema
 from darts_pt_jax.experiments.reporting import cautions
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import certainty
@@ -67,6 +70,28 @@ def test_a_cell_is_cut_if_no_path_leads_through_it(text, cut):
     assert cautions.is_cut(Genotype.from_text(text), "normal") == cut
     assert (
         any("none cuts the normal cell" in said for said in cautions.of_architecture(Genotype.from_text(text))) == cut
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "unheeded"),
+    [
+        ({"method": "magnitude", "ties": "loss", "criterion": "loss", "interval": 1}, "criterion ties interval"),
+        ({"method": "fisher", "criterion": "loss", "bn": "running", "images": 64}, "criterion bn"),
+        ({"method": "shapley", "permutations": 3, "bn": "running", "images": 64}, "images"),
+        ({"method": "magnitude_tuned", "topology": "single_ranking", "order": "fixed"}, "topology"),
+        ({"method": "perturbation", "topology": "single_ranking", "ties": "loss", "permutations": 3}, "permutations"),
+        ({"strategy": "first_order", "criterion": "loss", "ties": "loss"}, ""),  # of the inputs of nodes
+        ({"space": "nasbench201", "strategy": "first_order", "criterion": "loss", "ties": "loss"}, "ties"),
+        ({"method": "sgas_perturbation", "pairing": "single", "ties": "loss"}, "pairing"),
+        ({"method": "random"}, ""),
+    ],
+)
+def test_keys_that_do_nothing_in_a_selection_are_named(keys, unheeded):
+    space = {"space": keys.pop("space", "darts_none")}
+    said = rules.unheeded(schema.from_flat(space | {f"select.{key}": value for key, value in keys.items()}))
+    assert sorted(re.findall(r"select\.(\w+)=(?!perturbation|leave)", said.partition(": ")[2])) == sorted(
+        unheeded.split()
     )
 
 

@@ -14,7 +14,11 @@ import pytest
 from darts_pt_jax import record
 from darts_pt_jax.experiments import main, sweep
 from darts_pt_jax.experiments.config import settings
+from darts_pt_jax.experiments.errors import ConfigError
+from darts_pt_jax.experiments.stages.pipeline import pipeline
 from darts_pt_jax.genotype import Genotype
+from darts_pt_jax.selection import direct
+from darts_pt_jax.selection.methods import METHODS, Method
 from darts_pt_jax.spaces import SPACES
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -28,6 +32,17 @@ SPACES["{name}"] = dataclasses.replace(SPACES["s1"], name="{name}")
 
 def parsed(*overrides, config="configs/quickstart.py"):
     return settings.parse(["main", f"--config={config}", *(f"--config.{override}" for override in overrides)]).config
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_method_whose_values_nothing_measures_is_refused(monkeypatch):
+    METHODS["own"] = Method("own", "by values of one's own", selector=direct.magnitude, values="own_values")
+    config = parsed("select.method=own")
+    with pytest.raises(ConfigError, match=r"'own' .*'own_values', which are no row of selection\.direct\.VALUES"):
+        pipeline(config)
+    monkeypatch.setitem(direct.VALUES, "own_values", "own value")
+    with pytest.raises(ConfigError, match=r"no row of stages\.select\.MEASURED: add it where the method is defined"):
+        pipeline(config)
 
 
 @pytest.mark.usefixtures("tables")

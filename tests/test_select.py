@@ -1,5 +1,7 @@
 """The stage select: every method and option, from the supernet of one search."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from darts_pt_jax.checkpoints import Checkpoints
 from darts_pt_jax.experiments.engine.sources import read_supernet
 from darts_pt_jax.experiments.errors import ConfigError
+from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.selection import certainty
 from darts_pt_jax.spaces import as_lists
 from tests.command import CELL, REPORTED, TINY, digests, lines, recomputed, run, same_results
@@ -55,9 +58,14 @@ def test_the_supernet_of_a_run_is_read_in_python(searched, tmp_path):
 
 
 @share_a_search
-def test_magnitude_and_random_select_from_the_same_search(selected, searched):
-    decisions, _, report = selected(**{"select.method": "magnitude", "stages": "select,report"})
+def test_magnitude_and_random_select_from_the_same_search(selected, searched, tmp_path):
+    decisions, _, report = selected(**{"select.method": "magnitude", "select.top": 3, "stages": "select,report"})
     assert len(decisions) == 22 and "By magnitude" in report
+    three = [(tmp_path / "0" / f"genotype{n}.json").read_text() for n in ("", "_top2", "_top3")]
+    told = json.loads((tmp_path / "0" / "alternatives.json").read_text())
+    assert len({Genotype.from_json(text) for text in three}) == 3 and told[0]["behind"] <= told[1]["behind"]
+    page = (tmp_path / "0" / "report.html").read_text()
+    assert all("; ".join(one["changes"]) in text for one in told for text in (report, page))
     weights = lines(searched, "metrics.jsonl")[-1]["edge_weights"]
     for d in decisions:
         if d["type"] == "operation":
@@ -122,6 +130,26 @@ def test_the_surest_and_the_most_important_edges_are_decided_first(selected):
         edges, right = d["importance"]["edges"], d["importance"]["correct"]
         assert set(edges) == left[d["kind"]] and d["edge"] == edges[right.index(min(right))]
         left[d["kind"]].remove(d["edge"])
+
+
+@share_a_search
+@pytest.mark.parametrize(
+    ("key", "value", "largest"),
+    [("order", "certain", 1610), ("method", "magnitude_tuned", 1600), ("method", "random", 1610)],
+)
+def test_a_limit_is_kept_and_told(selected, searched, tmp_path, capsys, key, value, largest):
+    keys = {f"select.{key}": value, "select.max_parameters": largest}  # 1,598 are possible
+    decisions, _, report = selected(**keys, stages="select,report")
+    (network, *_) = json.loads((tmp_path / "0" / "networks.json").read_text())
+    assert network["parameters"] <= largest
+    limited, changed = map(certainty.limited, decisions), list(filter(None, map(certainty.limit_words, decisions)))
+    text = f"={largest} ruled out choices in {sum(map(bool, limited))} of 22 decisions, and changed {len(changed)}"
+    assert text in report and text in (tmp_path / "0" / "report.html").read_text() and changed
+    assert sorted(d["edge"] for d in decisions if d["type"] == "operation") == sorted([*range(9)] * 2)
+    assert value == "random" or changed[0] in capsys.readouterr().out
+    again = {"init_from": searched, "select.interval": 0, **keys, "stages": "retrain", "retrain.channels": 8}
+    assert run(tmp_path / "0", SEARCHED, **again) == 2
+    assert "retrain.channels was 4 and is 8" in capsys.readouterr().err, "the limit is of another network"
 
 
 @share_a_search

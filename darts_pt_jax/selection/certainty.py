@@ -81,6 +81,27 @@ def tie_words(record: Mapping) -> str:
     return f"a tie, by {', '.join(sorted(rules))}" if rules else "a tie" if is_tie(record) else ""
 
 
+def limited(record: Mapping) -> list[Mapping]:
+    """The choices of a recorded decision, itself or its passes, in which a limit ruled something out."""
+    return [one for one in (record, *record.get("passes", ())) if "ruled_out" in one]
+
+
+def limit_words(record: Mapping) -> str:
+    """Says what a recorded decision would have been without a limit; "" if the same.
+
+    Of a pass over the inputs of a node, it names the edge that would have been dropped.
+    """
+    words = []
+    for one in limited(record):
+        freely = one["without_limit"]
+        if "removed" in one and freely != one["removed"]:
+            words.append(f"a limit keeps edge {freely}")
+        elif "removed" not in one and freely != one["choice"]:
+            named = freely if record["type"] == "operation" else f"edges {', '.join(map(str, freely))}"
+            words.append(f"a limit rules out {named}")
+    return "; ".join(words)
+
+
 def seen_by(scores: Mapping, position: int) -> tuple[int, Mapping]:
     """How many images a mask was scored on, and the unmasked supernet's values on these."""
     if "raced" not in scores:

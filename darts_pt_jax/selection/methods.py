@@ -1,16 +1,18 @@
 """Selection methods as values: how to select an architecture from a supernet."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
-
-import numpy as np
 
 from darts_pt_jax.selection import direct
 from darts_pt_jax.selection.direct import Choice
 from darts_pt_jax.spaces import SearchSpace
 
-Selector = Callable[[SearchSpace, Mapping[str, np.ndarray], np.random.RandomState], Choice]
-"""`selector(space, edge_weights, rng)` takes all decisions at once, from edge weights [E, O] by cell kind."""
+Selector = Callable[..., Choice]
+"""`selector(space, edge_weights, rng)` takes all decisions at once, from edge weights [E, O] by cell kind.
+
+If it has an argument `budget` too (`budgets.Budget`), its method takes select.max_parameters and the like.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,17 @@ class Method:
     values: str = ""
     greedy: bool = False
     draws: bool = True
+
+    def barred(self, space: SearchSpace, none_is_candidate: bool) -> tuple[str, ...]:
+        """The operations of a space that it never chooses."""
+        if self.greedy or (self.scores and not none_is_candidate):
+            return ("none",)
+        return () if self.scores else space.magnitude_ignores
+
+    @property
+    def keeps_budgets(self) -> bool:
+        """Whether it can stay within limits on the discrete network."""
+        return self.selector is None or "budget" in inspect.signature(self.selector).parameters
 
     @property
     def at_random(self) -> bool:

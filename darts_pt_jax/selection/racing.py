@@ -128,6 +128,7 @@ class Race:
 
 
 def finalists(scores: Mapping, positions: Collection[int]) -> list[int]:
-    """Those of `positions` that a recorded scoring has scored on all its images; all of them if it was no race."""
+    """Those of `positions` that could win a recorded scoring: no limit rules them out, and no race has dropped them."""
     seen = scores["raced"]["images"] if "raced" in scores else None
-    return [i for i in positions if seen is None or seen[i] == scores["images"]]
+    left = [i for i in positions if i not in scores.get("ruled_out", ())]
+    return [i for i in left if seen is None or seen[i] == scores["images"]]

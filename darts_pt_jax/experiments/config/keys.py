@@ -210,6 +210,15 @@ class Select:
         0.0, SHARE, "Racing: removals leave a scoring early, and with this probability (such as 0.95) all choices of the run "
         "are those of full scoring; 0: off. For select.criterion=acc; see docs/guides/certainty.md.",
     )  # fmt: skip
+    top: int = _select(
+        1, POSITIVE, "Number of complete architectures to write: the choice, and those that differ from it in the decisions of "
+        "least margin; see docs/guides/choose_selection.md.",
+    )  # fmt: skip
+    max_parameters: int = _select(
+        0, NOT_NEGATIVE, "Largest number of parameters of the discrete network that retrain.* describes; 0: no limit. See "
+        "docs/guides/budgets.md.",
+    )  # fmt: skip
+    max_multiply_adds: int = _select(0, NOT_NEGATIVE, "Largest number of its multiply-adds for an image; 0: no limit.")
     bn: str = _select(
         "batch",
         one_of("batch", "running"),

@@ -1,11 +1,12 @@
 """Rules across keys. The rule of a single key is in keys.py."""
 
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 from darts_pt_jax import nasbench201, ops
 from darts_pt_jax.data import sources
-from darts_pt_jax.experiments.config.schema import KEYS, Config, seed_of, value
+from darts_pt_jax.experiments.config.schema import KEYS, Config, limits, not_default, seed_of, value
 from darts_pt_jax.experiments.errors import ConfigError
 from darts_pt_jax.genotype import example
 from darts_pt_jax.interop import published
@@ -164,6 +165,11 @@ def _check_select(config: Config, space: SearchSpace):
     if method.greedy:
         _check_sgas(config, space)
     _check_race(config)
+    _check_limits(config)
+    if select.top > 1 and method.at_random:
+        raise ConfigError(f"select.top is {select.top}, but choices by {method.name!r} have no margins: set it to 1")
+    if select.top > 1 and select.orders > 1:
+        raise ConfigError(f"select.top is {select.top} and select.orders {select.orders}: set one of them to 1")
     if (last := seed_of(config, "select") + select.orders - 1) >= 2**32:
         raise ConfigError(
             f"select.orders is {select.orders}, which leads to the seed {last}, expected at most {2**32 - 1}"
@@ -192,10 +198,56 @@ def _check_select(config: Config, space: SearchSpace):
 
 
 def unscored(config: Config) -> dict[str, Any]:
-    """The keys of a config that only scores can obey, with values that suit a selection without scores."""
+    """The keys of a config that a selection without scores may not obey, with values that suit any."""
     race = {"select.race": 0.0} if config.select.race else {}
     order = {"select.order": "random"} if config.select.order in schedule.MEASURED else {}
-    return race | order
+    top = {"select.top": 1} if config.select.top > 1 else {}
+    return race | order | top
+
+
+def _by_masks(config: Config) -> bool:
+    """Whether any choice compares masks: of an operation, or of the inputs of a node."""
+    method, space = METHODS[config.select.method], SPACES[config.space]
+    inputs = not method.greedy and any(map(space.choosable_nodes, space.cells))
+    return method.scores and (STRATEGIES[config.select.strategy].masks is not None or inputs)
+
+
+def _one_by_one(config: Config) -> bool:
+    """Whether decisions are taken one by one, in an order of its own."""
+    method = METHODS[config.select.method]
+    return not method.selector and not method.greedy
+
+
+def _scores_or_measures(config: Config, but: str) -> bool:
+    """Whether the method scores masks, or measures other values than `but`."""
+    method = METHODS[config.select.method]
+    return method.scores or method.values not in ("", but)
+
+
+HEEDED: tuple[tuple[tuple[str, ...], Callable[[Config], bool]], ...] = (
+    (("strategy", "criterion"), lambda config: METHODS[config.select.method].scores),
+    (("ties", "mask_batch"), _by_masks),
+    (("topology",), lambda config: METHODS[config.select.method].scores and _one_by_one(config)),
+    (("order", "pairing", "tune_lr_factor"), _one_by_one),
+    (("interval", "restrict_every"), lambda config: not METHODS[config.select.method].selector),
+    (("bn", "augment"), lambda config: _scores_or_measures(config, "fisher")),
+    (("images",), lambda config: _scores_or_measures(config, "shapley")),
+    (("permutations",), lambda config: METHODS[config.select.method].values == "shapley"),
+)
+"""Keys of the section select, and where they do anything. Rules above refuse others."""
+
+
+def unheeded(config: Config) -> str:
+    """A sentence on the keys that are not at their defaults, but do nothing in this selection; "" without such keys."""
+    given = not_default(config)
+    found = [
+        f"{key}={given[key]!r}"
+        for names, acts in HEEDED
+        for key in (f"select.{name}" for name in names)
+        if key in given and not acts(config)
+    ]
+    how = f"select.method={config.select.method}, select.strategy={config.select.strategy}"
+    return f"these keys do nothing with {how}: {', '.join(found)}" if found else ""
 
 
 def _check_race(config: Config):
@@ -216,6 +268,20 @@ def _check_race(config: Config):
             raise ConfigError(
                 f"select.race is for select.{name}={only!r}, got {getattr(select, name)!r} ({why}): set one of them"
             )
+
+
+def _check_limits(config: Config):
+    select, given = config.select, list(limits(config))
+    if not given:
+        return
+    if select.race:
+        raise ConfigError(
+            f"{given[0]} may take what a race has dropped: set select.race=0, or {' and '.join(given)} to 0"
+        )
+    if not METHODS[select.method].keeps_budgets:
+        raise ConfigError(
+            f"{given[0]} is set, but the selector of select.method={select.method!r} has no argument budget: set it to 0"
+        )
 
 
 def _check_sgas(config: Config, space: SearchSpace):

@@ -111,6 +111,15 @@ def seed_of(config: Config, stage: str) -> int:
     return config.seed if own == -1 else own
 
 
+LIMITS = {"select.max_parameters": "parameters", "select.max_multiply_adds": "multiply-adds for an image"}
+"""The keys that limit the discrete network, and what they limit."""
+
+
+def limits(config: Config) -> dict[str, int]:
+    """The keys that set a limit, with their values."""
+    return {key: value(config, key) for key in LIMITS if value(config, key)}
+
+
 def free_keys(not_begun: Collection[str] = ()) -> frozenset[str]:
     """Keys that may change between two commands on one run directory; all of the stages that have not begun."""
     return frozenset(name for name, key in KEYS.items() if key.free or key.stage in not_begun)

@@ -9,7 +9,7 @@ from darts_pt_jax.data import sources
 from darts_pt_jax.data.images import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
-from darts_pt_jax.experiments.config import schema
+from darts_pt_jax.experiments.config import rules, schema
 from darts_pt_jax.experiments.config.schema import Config
 from darts_pt_jax.experiments.config.settings import Settings
 from darts_pt_jax.experiments.config.versions import refuse_earlier
@@ -23,10 +23,12 @@ from darts_pt_jax.experiments.engine.torch_source import TorchSource
 from darts_pt_jax.experiments.engine.units import Unit
 from darts_pt_jax.experiments.errors import ConfigError
 from darts_pt_jax.experiments.training import network
+from darts_pt_jax.experiments.training.budgets import LIMITED, budget_of
 from darts_pt_jax.experiments.training.checks import devices_of
 from darts_pt_jax.experiments.training.network import chosen, written_genotype
 from darts_pt_jax.experiments.training.supernet import Training
 from darts_pt_jax.genotype import example
+from darts_pt_jax.selection.budgets import Budget
 from darts_pt_jax.spaces import SPACES
 
 
@@ -50,6 +52,8 @@ def execute(
     screen = Screen(None if hosts.first() else io.StringIO(), stop)
     if warning := machine.prepare(settings.config):
         screen.say(warning)
+    if "select" in settings.stages and (text := rules.unheeded(settings.config)):
+        screen.say(text)
     locks.refuse_if_locked(settings.workdir / "lock")
     before, done = hosts.of_first(progress(settings, pipeline))
     worked = done < goal(settings, pipeline, done)
@@ -62,7 +66,7 @@ def execute(
 def _work(settings: Settings, pipeline: dict[str, list[Unit]], before: dict | None, screen: Screen, stop: Interrupts):
     """Carries out the units that are left to this command."""
     workdir, source = settings.workdir, Source.named(settings, before)
-    images, devices, training = _prepared(settings, source, screen)
+    images, devices, training, budget = _prepared(settings, source, screen)
     hosts.meet("ready")
     with record.writing(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
@@ -72,7 +76,7 @@ def _work(settings: Settings, pipeline: dict[str, list[Unit]], before: dict | No
         if warning := directory.bind(settings, before, source and source.data_sha256, images, devices):
             screen.say(warning)
         hosts.meet("bound")
-        with contextlib.closing(Run(settings, images, devices, training, source, screen, stop)) as run:
+        with contextlib.closing(Run(settings, images, devices, training, source, budget, screen, stop)) as run:
             del training  # so that only the run holds it
             units = [unit for stage in pipeline.values() for unit in stage]
             with one_line("start", lambda: "lower supernet.channels or supernet.cells"):
@@ -85,7 +89,7 @@ def _work(settings: Settings, pipeline: dict[str, list[Unit]], before: dict | No
 
 def _prepared(
     settings: Settings, source: Source | TorchSource | None, screen: Screen
-) -> tuple[Images | Stream, Devices, Training | None]:
+) -> tuple[Images | Stream, Devices, Training | None, Budget | None]:
     """Loads the images, and builds the supernet unless the config names an architecture; checks that all fit."""
     config = settings.config
     if config.data.download and sources.find(config.data.source).downloads:
@@ -95,12 +99,13 @@ def _prepared(
         images = _loaded(config)
         if "retrain" in settings.stages:
             check_retraining(settings, images, devices)
+        budget = budget_of(config, images.image_shape, images.classes)
         training = None if config.genotype else Training(config, images, devices)
         if source and training:
             source.check(training)
     for note in (*images.notes, *(source.notes if source else ())):
         screen.say(note)
-    return images, devices, training
+    return images, devices, training, budget
 
 
 def _finish(settings: Settings, report: Callable[[Settings], str | None], screen: Screen, worked: bool):
@@ -129,16 +134,18 @@ def progress(settings: Settings, pipeline: dict[str, list[Unit]]) -> tuple[dict 
         return None, 0
     units = [(unit.stage, unit.type) for stage in pipeline.values() for unit in stage]
     free, retraining = set(schema.free_keys()), units.index(("retrain", "epoch"))
-    if ("select", "begin") in units:
-        first = 1 + units.index(("select", "begin"))
-        if done + begun <= first:
-            free |= schema.free_keys(["select"])
-        if done + begun >= first:  # the unit `begin` has prepared the optimiser's state for this method
-            free -= {"select.method"}
     if done + begun <= retraining:
         free |= schema.free_keys(["retrain"])
     elif settings.config.genotype:
         _refuse_another_architecture(settings)
+    if ("select", "begin") in units:
+        first = 1 + units.index(("select", "begin"))
+        if done + begun <= first:
+            free |= schema.free_keys(["select"])
+        elif schema.limits(settings.config):
+            free -= LIMITED
+        if done + begun >= first:  # the unit `begin` has prepared the optimiser's state for this method
+            free -= {"select.method"}
     directory.refuse_changes(settings, before["config"], free)
     if done < goal(settings, pipeline, done) and (done, begun) != (retraining, False):
         refuse_earlier(before, settings.workdir)

@@ -38,6 +38,7 @@ from darts_pt_jax.experiments.errors import RunError
 from darts_pt_jax.experiments.training.loops import not_finite
 from darts_pt_jax.experiments.training.network import Retraining, chosen, written_genotype
 from darts_pt_jax.experiments.training.supernet import Regime, Training
+from darts_pt_jax.selection.budgets import Budget
 
 
 class Run:
@@ -49,11 +50,14 @@ class Run:
 
     def __init__(
         self, settings: Settings, images: Images | Stream, devices: Devices, training: Training | None,
-        source: Source | TorchSource | None, screen: Screen, stop: Interrupts,
+        source: Source | TorchSource | None, budget: Budget | None, screen: Screen, stop: Interrupts,
     ):  # fmt: skip
-        """A run of `settings`; `training` is None if the config names an architecture, `source` if nothing is taken over."""
+        """A run of `settings`; `training` is None if the config names an architecture, `source` if nothing is taken over.
+
+        `budget` holds the limits of the selection, if there are any.
+        """
         self.config, self.directory, self._images, self._devices = settings.config, settings.workdir, images, devices
-        self.training, self.source = training, source
+        self.training, self.source, self.budget = training, source, budget
         self._whole, self._excluded = training, None
         self.metrics = record.JsonLines(self.directory / "metrics.jsonl")
         self.decisions = record.JsonLines(self.directory / "decisions.jsonl")

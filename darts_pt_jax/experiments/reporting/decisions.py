@@ -72,6 +72,11 @@ class Decision:
         return direct.values_of(self.record)[0]
 
     @property
+    def limit(self) -> str:
+        """What would have been chosen without a limit; "" if the same."""
+        return certainty.limit_words(self.record)
+
+    @property
     def doubt(self) -> str:
         """A word for how far the images support it: `Verdict.says` of its least sure scoring, or "a tie"; or ""."""
         if certainty.is_tie(self.record):
@@ -144,6 +149,15 @@ def raced(decisions: Sequence[Mapping]) -> str:
     )
 
 
+def limited(limits: Mapping[str, int], decisions: Sequence[Mapping]) -> str:
+    """A sentence on what limits did, by their keys and values; "" without limits."""
+    if not limits:
+        return ""
+    within = " and ".join(f"{key}={limit}" for key, limit in limits.items())
+    ruled, changed = (sum(map(bool, map(of, decisions))) for of in (certainty.limited, certainty.limit_words))
+    return f"{within} ruled out choices in {ruled} of {len(decisions)} decisions, and changed {changed} of them."
+
+
 def ends(graph: CellGraph, edge) -> str:
     """From where to where an edge leads."""
     return f"{graph.state_name(edge.source)} to {graph.state_name(edge.target)}"
@@ -213,7 +227,10 @@ def _removals(record: Mapping, contest: Contest, names: Sequence[str], where: st
             row += [_value(criterion, scores[criterion.record][i]), _cost_text(criterion, scores, i)]
         if "raced" in scores:
             row.append(f"{scores['raced']['images'][i]:,}")
-        rows.append([*row, "runner-up" if i == contest.runner_up else role if role != "other" else ""])
+        says = "" if role == "other" else role
+        if i in scores.get("ruled_out", ()):
+            says = "ruled out by a limit"
+        rows.append([*row, "runner-up" if i == contest.runner_up else says])
         cost, error = _cost(decisive, scores, i)
         points.append({strategy.tried: name, decisive.harm: cost, "role": role, **_interval(cost, error)})
 
@@ -268,11 +285,15 @@ def _weights(graph: CellGraph, record: Mapping, where: str) -> Chart:
     else:
         keys, eligible, chosen = record["edges"], range(len(record["edges"])), record["choice"]
     others = ["other" if i in eligible else "may not be chosen" for i in range(len(keys))]
+    limited = record.get("ruled_out", []) if record["type"] == "operation" else []
     roles = ["kept" if key in chosen else other for key, other in zip(keys, others, strict=True)]
     candidates = list(zip(_names(graph, record, record), values, roles, strict=False))
     points = [{"candidate": name, title: value, "role": role} for name, value, role in candidates]
     digits = ".4f" if title == "weight" else ".4g"
-    rows = [(name, format(value, digits), "" if role == "other" else role) for name, value, role in candidates]
+    rows = []
+    for i, (name, value, role) in enumerate(candidates):
+        says = "ruled out by a limit" if i in limited else "" if role == "other" else role
+        rows.append((name, format(value, digits), says))
     marks = [role if role == "kept" else "" for role in roles]
     says = f"{where}: {title}"
     table = Table(says, ("candidate", title, ""), rows, marks)

@@ -74,6 +74,16 @@ def benchmark(path: str, genotypes: Mapping[str, Genotype]) -> tuple[list[str], 
     return ["architecture", *names, f"rank of {len(table):,}"], rows
 
 
+def alternatives(records: RunRecords) -> tuple[tuple[str, ...], list[tuple[str, ...]]] | None:
+    """The architectures next to the choice, as head and rows of a table; None if the run wrote none."""
+    rows = [
+        (f"{one['rank']}", f"{one['behind']:.4g}", "; ".join(one["changes"]), f"genotype_top{one['rank']}.json")
+        for one in records.alternatives
+    ]
+    head = "rank", "behind the choice by", "differs in", "file"
+    return (head, rows) if rows else None
+
+
 def networks(records: RunRecords) -> tuple[list[str], list[list[str]], str] | None:
     """Head and rows of a table with the size and latency of each discrete network, and a note; None if not measured."""
     found = records.networks

@@ -37,7 +37,7 @@ def build(config: Config, found: RunRecords) -> str:
     scorings = [contest.scores for decision in taken for contest in decision.contests]
     criterion = CRITERIA[config.select.criterion]
     matrices = matrix.matrices(space, [decision for decision in taken if decision.record["order"] == 1])
-    networks = measures.networks(found)
+    networks, beside = measures.networks(found), measures.alternatives(found)
     return render.render(
         "run.html.j2",
         title=_title(config, found),
@@ -45,6 +45,7 @@ def build(config: Config, found: RunRecords) -> str:
         cautions=cautions.of_run(found.decisions, found.metrics, found.genotypes),
         architectures=_architectures(config, names, found.decisions),
         networks=networks and (Table("Discrete network of each architecture", *networks[:2]), networks[2]),
+        alternatives=beside and Table("Alternatives: the runner-up in the decisions of least margin", *beside),
         decisions=taken,
         matrices=matrices,
         marks=VERDICTS,
@@ -58,6 +59,7 @@ def build(config: Config, found: RunRecords) -> str:
         augmented=config.select.augment,
         criterion=criterion,
         raced=decisions.raced(found.decisions),
+        limited=decisions.limited(schema.limits(config), found.decisions),
         rule=_rule(config, found),
         strategy=STRATEGIES[config.select.strategy],
         scored=any(decision.contests for decision in taken if decision.record["type"] == "operation"),

@@ -30,6 +30,7 @@ class RunRecords:
       run: the content of run.json.
       retrained: the content of retrained.json, or None.
       networks: the content of networks.json: what stage `report` has measured of each architecture; or nothing.
+      alternatives: the content of alternatives.json: the architectures next to the choice; or nothing.
     """
 
     metrics: list[dict]
@@ -39,6 +40,7 @@ class RunRecords:
     run: dict
     retrained: dict | None
     networks: list[dict] = dataclasses.field(default_factory=list)
+    alternatives: list[dict] = dataclasses.field(default_factory=list)
 
     @classmethod
     def read(cls, workdir: pathlib.Path, config: Config, finished: bool = True) -> "RunRecords":
@@ -57,10 +59,10 @@ class RunRecords:
         orders = range(1 if config.genotype else config.select.orders)
         there = [n for n in orders if finished or (workdir / f"{genotype_name(n)}.json").exists()]
         genotypes = [read_genotype(workdir, order) for order in there]
-        files = {name: workdir / f"{name}.json" for name in ("retrained", "networks")}
+        files = {name: workdir / f"{name}.json" for name in ("retrained", "networks", "alternatives")}
         found = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
-        retrained, networks = found.get("retrained"), found.get("networks", [])
-        return cls(**lines, genotypes=genotypes, run=read_run(workdir), retrained=retrained, networks=networks)
+        found = {"retrained": None, **found}
+        return cls(**lines, genotypes=genotypes, run=read_run(workdir), **found)
 
     def stage(self, stage: str) -> list[dict]:
         """The lines of metrics.jsonl that a stage wrote."""

@@ -48,6 +48,9 @@ def _summary(config: Config, records: RunRecords, genotypes: Mapping[str, Genoty
     lines += ["```", first.text(space.notation), "```", ""]
     if select.orders > 1:
         lines += ["## Orders", "", *_orders(space, records.decisions, select.orders), ""]
+    if found := measures.alternatives(records):
+        head, rows = found
+        lines += ["## Alternatives", "", *table_head(*head), *(table_row(*row) for row in rows), ""]
     lines += _networks(records)
     if space.notation == "nasbench201":
         lines += _benchmark(config.report.nasbench201, genotypes)
@@ -59,6 +62,8 @@ def _details(config: Config, records: RunRecords, genotypes: Mapping[str, Genoty
     lines = ["## Operations", "", *_operations(space, genotypes), ""]
     if METHODS[config.select.method].scores:
         lines += [_agreement(config, records), ""]
+    if limited := decisions.limited(schema.limits(config), records.decisions):
+        lines += [limited, ""]
     for method, genotype in genotypes.items():
         lines += [f"By {method}:", "", "```", genotype.text(space.notation), "```", ""]
     return "\n".join(lines)
@@ -138,6 +143,8 @@ def _lead(decision: Mapping) -> str:
     """By how much the operation of a decision was ahead, in words."""
     if drawn(decision):
         return "chosen at random"
+    if len(decision.get("eligible", ())) == 1:  # of operations
+        return "no other may be chosen"
     if "criterion" not in decision:
         return f"{decision['margin']:.4g} in {direct.values_of(decision)[0]}"
     criterion = CRITERIA[decision["criterion"]]

@@ -16,6 +16,7 @@ from darts_pt_jax.experiments.engine.execute import check_retraining, goal, load
 from darts_pt_jax.experiments.engine.sources import Source
 from darts_pt_jax.experiments.engine.torch_source import TorchSource
 from darts_pt_jax.experiments.engine.units import Unit
+from darts_pt_jax.experiments.training.budgets import budget_of
 from darts_pt_jax.experiments.training.checks import devices_of
 from darts_pt_jax.experiments.training.network import Retraining, chosen
 from darts_pt_jax.experiments.training.supernet import Training
@@ -39,6 +40,7 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
     print(f"done already   {done} of {goal(settings, pipeline, done)} units of work")
     if "retrain" in settings.stages:
         check_retraining(settings, images, devices)
+    budget_of(config, images.image_shape, images.classes)  # refuses limits that no network keeps
     if not config.genotype:
         _show_supernet(settings, pipeline, Source.named(settings, before), Training(config, images, devices))
     if "retrain" in settings.stages:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -14,13 +15,27 @@ from darts_pt_jax.bilevel import SearchState
 from darts_pt_jax.experiments.config.schema import Config, seed_of
 from darts_pt_jax.experiments.engine.run import Run
 from darts_pt_jax.experiments.engine.units import Unit
+from darts_pt_jax.experiments.errors import ConfigError
 from darts_pt_jax.experiments.reporting import cautions
 from darts_pt_jax.experiments.reporting.lines import end_of_search, genotype_name
 from darts_pt_jax.experiments.stages.search import mixtures, regime
 from darts_pt_jax.experiments.training.loops import Diverged
 from darts_pt_jax.experiments.training.supernet import Regime
-from darts_pt_jax.selection import certainty, direct, fisher, perturbation, schedule, scoring, sgas, shapley, slopes
+from darts_pt_jax.genotype import genotype_of
+from darts_pt_jax.selection import (
+    alternatives,
+    certainty,
+    direct,
+    fisher,
+    perturbation,
+    schedule,
+    scoring,
+    sgas,
+    shapley,
+    slopes,
+)
 from darts_pt_jax.selection.criteria import CRITERIA
+from darts_pt_jax.selection.direct import Choice
 from darts_pt_jax.selection.methods import METHODS, Method
 from darts_pt_jax.selection.racing import Race
 from darts_pt_jax.selection.schedule import Target
@@ -42,6 +57,7 @@ def _selection(config: Config, order: int) -> list[Unit]:
     start = Unit("select", "begin", suffix, functools.partial(begin, order=order), brief=True)
     end = Unit("select", "genotype", suffix, functools.partial(write_genotype, order=order), brief=True)
     if METHODS[select.method].selector:
+        _check_measured(METHODS[select.method])
         decide_all = functools.partial(decide_at_once, order=order)
         brief = not METHODS[select.method].values
         return [start, Unit("select", select.method, suffix, decide_all, brief=brief), end]
@@ -65,6 +81,16 @@ def _selection(config: Config, order: int) -> list[Unit]:
             tuned += 1
             middle.append(Unit("select", "tuning epoch", count(tuned, epochs), do))
     return [start, *middle, end]
+
+
+def _check_measured(method: Method):
+    """Refuses a plugin's method whose values nothing measures or names."""
+    for name, table in {"selection.direct.VALUES": direct.VALUES, "stages.select.MEASURED": MEASURED}.items():
+        if method.values and method.values not in table:
+            raise ConfigError(
+                f"select.method={method.name!r} decides by the values {method.values!r}, which are no row of {name}: add "
+                "it where the method is defined"
+            )
 
 
 def _points(config: Config, order: int) -> tuple[list[list[Target]], int]:
@@ -163,7 +189,7 @@ def _fixed(run: Run, state: SearchState, decision: dict) -> SearchState:
         chosen = f"edge {decision['edge']} -> {decision['choice']}"
     else:
         chosen = f"node {decision['node']} keeps edges {', '.join(map(str, decision['choice']))}"
-    for remark in filter(None, (_doubt(decision), certainty.race_words(decision))):
+    for remark in filter(None, (_doubt(decision), certainty.race_words(decision), certainty.limit_words(decision))):
         chosen += f" ({remark})"
     accuracy = perturbation.baseline_accuracy(decision)
     run.say(({} if accuracy is None else {"baseline": accuracy}) | {decision["kind"]: chosen})
@@ -185,7 +211,17 @@ def _surest(run: Run, state: SearchState, key: jax.Array, target: Target) -> lis
         (contest,) = certainty.contests(record)
         found.append((contest.sureness, record))
     clear = [record for sureness, record in found if sureness >= certainty.WITHIN_NOISE]
-    return clear or [record for _, record in sorted(found, key=lambda each: -each[0])[:1]]
+    return _that_fit(run, state, clear) or [record for _, record in sorted(found, key=lambda each: -each[0])[:1]]
+
+
+def _that_fit(run: Run, state: SearchState, records: Sequence[dict]) -> list[dict]:
+    """Those of some decisions that limits let be taken together; the others wait."""
+    taken, decisions = [], state.decisions
+    for record in records:
+        after = decisions.apply(record)
+        if run.budget is None or run.budget.fits(*after.on_host()):
+            taken, decisions = [*taken, record], after
+    return taken
 
 
 def _most_important(run: Run, state: SearchState, key: jax.Array, target: Target) -> dict:
@@ -199,13 +235,10 @@ def _most_important(run: Run, state: SearchState, key: jax.Array, target: Target
     return {**decision, "importance": {"edges": edges, criterion.record: scores[criterion.record]}}
 
 
-def _by_scores(run: Run, state: SearchState, key: jax.Array, target: Target, barred: Sequence[str] = ()) -> dict:
-    """Decides by what the supernet loses under masks, or by slopes; never chooses a `barred` operation.
-
-    `key` draws images, crops and noise.
-    """
-    select = run.config.select
-    barred = barred if select.none_is_candidate else ("none",)
+def _by_scores(run: Run, state: SearchState, key: jax.Array, target: Target) -> dict:
+    """Decides by what the supernet loses under masks, or by slopes; `key` draws images, crops and noise."""
+    select, space = run.config.select, run.training.space
+    barred = METHODS[select.method].barred(space, select.none_is_candidate)
     passes = itertools.count()
 
     def score(masks: np.ndarray) -> dict:
@@ -213,9 +246,10 @@ def _by_scores(run: Run, state: SearchState, key: jax.Array, target: Target, bar
         return _score(run, state, target.kind, pass_key, masks, _race(run, target, len(masks), barred))
 
     return perturbation.decide(
-        score, run.training.space, target, CRITERIA[select.criterion], TOPOLOGIES[select.topology],
-        barred, STRATEGIES[select.strategy], TIES[select.ties], state.decisions,
+        score, space, target, CRITERIA[select.criterion], TOPOLOGIES[select.topology], barred,
+        STRATEGIES[select.strategy], TIES[select.ties], state.decisions,
         functools.partial(_slopes, run, state, target.kind, key),
+        perturbation.ruled_out(run.budget, state.decisions, target),
     )  # fmt: skip
 
 
@@ -294,13 +328,14 @@ def _by_magnitude(run: Run, state: SearchState, target: Target) -> dict:
     It ranks a node's inputs by the weight that their operation had at its decision, since alphas of decided edges stay.
     """
     space, kind = run.training.space, target.kind
-    weights = _mean_weights(run, state, kind)
+    weights, ruled_out = _mean_weights(run, state, kind), perturbation.ruled_out(run.budget, state.decisions, target)
     if target.type == "operation":
-        return direct.operation_record(space, kind, target.number, weights)
+        return direct.operation_record(space, kind, target.number, weights, ruled_out=ruled_out)
     chosen = jax.device_get(state.decisions.operations[kind])
     strength = np.take_along_axis(weights, chosen[:, None], 1)[:, 0]
-    keep = direct.strongest(space, space.cells[kind].incoming(target.number), strength)
-    return direct.topology_record(space, kind, target.number, strength, keep)
+    edges = space.cells[kind].incoming(target.number)
+    freely, keep = (direct.strongest(space, edges, strength, without) for without in ((), ruled_out))
+    return direct.topology_record(space, kind, target.number, strength, keep, ruled_out=ruled_out, freely=freely)
 
 
 def _greedily(run: Run, state: SearchState, key: jax.Array, target: Target, method: Method) -> dict:
@@ -312,11 +347,17 @@ def _greedily(run: Run, state: SearchState, key: jax.Array, target: Target, meth
     epochs = [m for m in lines if m["stage"] == "select" or m["epoch"] <= searched]
     history = [from_lists(m["edge_weights"], space)[kind] for m in epochs[:-1]]
     factors = sgas.criterion(space.cells[kind], weights, history, run.config.sgas.criterion)
-    edge = sgas.next_edge(state.decisions, kind, factors["score"])
+    closed = run.budget.closed(*state.decisions.on_host(), kind) if run.budget else np.zeros(len(weights), bool)
+    edge = sgas.next_edge(state.decisions, kind, np.where(closed, -np.inf, factors["score"]))
+    target = Target("operation", kind, edge)
     if method.scores:
-        decision = _by_scores(run, state, key, Target("operation", kind, edge), ("none",))
+        decision = _by_scores(run, state, key, target)
     else:
-        decision = direct.operation_record(space, kind, edge, weights, barred=("none",))
+        barred = method.barred(space, run.config.select.none_is_candidate)
+        ruled_out = perturbation.ruled_out(run.budget, state.decisions, target)
+        decision = direct.operation_record(space, kind, edge, weights, barred=barred, ruled_out=ruled_out)
+    if closed.any():
+        decision["closed"] = np.flatnonzero(closed).tolist()
     pruned = sgas.pruned(space, state.decisions.apply(decision), kind, edge)
     return {**decision, **{name: values.tolist() for name, values in factors.items()}, "pruned": pruned}
 
@@ -333,9 +374,15 @@ def decide_at_once(run: Run, state: SearchState, order: int) -> SearchState:
         weights, images = MEASURED[values](run, state, order)
     else:
         weights = jax.device_get(_weights(run, state))
-    rng = np.random.RandomState(seed_of(run.config, "select") + order)
-    choice = METHODS[name].selector(training.space, weights, rng)
-    for number, record in enumerate(direct.records(training.space, weights, choice, values or "edge_weights")):
+
+    def select(**limited) -> Choice:
+        rng = np.random.RandomState(seed_of(run.config, "select") + order)
+        return METHODS[name].selector(training.space, weights, rng, **limited)
+
+    freely = select()
+    choice = select(budget=run.budget) if run.budget else freely
+    decisions = direct.records(training.space, weights, choice, values or "edge_weights", run.budget, freely)
+    for number, record in enumerate(decisions):
         run.record_decision(order=order + 1, decision=number + 1, method=name, **images, **record)
     return state.replace(decisions=architecture.chosen(*choice))
 
@@ -375,6 +422,25 @@ def write_genotype(run: Run, state: SearchState, order: int) -> SearchState:
     name = genotype_name(order)
     run.write(f"{name}.json", genotype.to_json() + "\n")
     run.write(f"{name}.txt", genotype.text(run.training.space.notation) + "\n")
+    _write_alternatives(run, decisions)
     for caution in (*cautions.of_decisions(decisions), *cautions.of_architecture(genotype)):
         run.warn(caution)
     return state
+
+
+def _write_alternatives(run: Run, decisions: Sequence[Mapping]):
+    """Writes the architectures next to the choice, `select.top` less 1 of them, and what they change."""
+    count = run.config.select.top - 1
+    if not count:
+        return
+    space, fits = SPACES[run.config.space], {"fits": run.budget.fits} if run.budget else {}
+    lines = []
+    for rank, one in enumerate(alternatives.alternatives(space, decisions, count, **fits), 2):
+        genotype = genotype_of(space, one.operations, one.kept)
+        run.write(f"genotype_top{rank}.json", genotype.to_json() + "\n")
+        lines.append(
+            {"rank": rank, "behind": one.behind, "changes": one.changes, "genotype": genotype.text(space.notation)}
+        )
+    run.write("alternatives.json", json.dumps(lines, indent=1) + "\n")
+    if len(lines) < count:
+        run.warn(f"select.top is {count + 1}, but there are only {len(lines)} alternatives to the choice")
