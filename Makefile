@@ -37,4 +37,5 @@ lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --no-emit-index-url --upgrade -o requirements.lock
 
 dist: setup
+	rm -rf build  # a wheel takes what an earlier one left there
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

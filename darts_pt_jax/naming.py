@@ -1,8 +1,13 @@
-"""What error messages advise: the name that was probably meant, and how to install what is missing."""
+"""What error messages advise: the name that was probably meant, and how to install or call what is missing."""
 
 import difflib
 import pathlib
 from collections.abc import Iterable
+
+_ROOT = pathlib.Path(__file__).parents[1]
+
+CHECKOUT = _ROOT if (_ROOT / "pyproject.toml").is_file() else None
+"""The folder of the checkout that this package is in; None if the package is installed."""
 
 SIMILAR = 0.75
 """The least similarity (difflib's ratio) of a name that is suggested."""
@@ -23,6 +28,4 @@ def guess(word: str, words: Iterable[str], ignore_case: bool = False) -> str:
 
 def install(extra: str) -> str:
     """The command that installs one of the extras in pyproject.toml; that of a checkout is given in its folder."""
-    if (pathlib.Path(__file__).parents[1] / "pyproject.toml").is_file():
-        return f"pip install -e '.[{extra}]' -c requirements.lock"
-    return f"pip install 'darts-pt-jax[{extra}]'"
+    return f"pip install -e '.[{extra}]' -c requirements.lock" if CHECKOUT else f"pip install 'darts-pt-jax[{extra}]'"

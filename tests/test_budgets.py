@@ -120,18 +120,20 @@ def test_choices_at_once_stay_within_a_limit(selector, space):
         if share == 1:
             assert records == list(direct.records(space, weights, freely)) and cost_of(costs, freely) == (cost,)
             continue
-        changed = [r for r in records if "without_limit" in r and r["without_limit"] != r["choice"]]
-        assert changed
+        changed = [r for r in records if "without_limit" in r]
+        assert changed and all(r["without_limit"] != r["choice"] for r in changed)
         for record in records:
             ruled_out = record.get("ruled_out", [])
             if record["type"] == "topology":
                 assert record["choice"] not in ruled_out
+                used = weights[record["kind"]][record["edges"], choice.operations[record["kind"]][record["edges"]]]
+                assert selector is direct.random or record["strength"] == used.tolist(), "of the operations chosen"
             else:
                 assert record["choice_index"] in record["eligible"]
                 assert not set(record["eligible"]) & set(ruled_out)
-        if selector is direct.magnitude:
-            first = next(r for r in changed if r["type"] == "operation")
-            assert first["candidates"].index(first["without_limit"]) in first["ruled_out"]
+        for record in changed:
+            free = record["without_limit"]
+            assert (record["candidates"].index(free) if record["type"] == "operation" else free) in record["ruled_out"]
 
 
 def made_up_scores(rng, masks):

@@ -24,6 +24,9 @@ def test_these_are_all_commands():
     files = [*FOLDER.glob("*.py"), *FOLDER.glob("*/__main__.py")]
     written = {file for file in files if 'if __name__ == "__main__"' in file.read_text()}
     assert {file.parent.name if file.stem == "__main__" else file.stem for file in written} == set(COMMANDS)
+    starters = {file.stem: file.read_text() for file in (ROOT / "experiments").glob("[!_]*.py")}
+    assert starters.keys() == set(COMMANDS)
+    assert all(f'run_module("darts_pt_jax.experiments.{name}", run_name' in text for name, text in starters.items())
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     names = {"darts-pt", *(f"darts-pt-{name.replace('_', '-')}" for name in COMMANDS[1:])}
     assert scripts == dict.fromkeys(names, "darts_pt_jax.experiments.commands:program")

@@ -371,7 +371,7 @@ def test_only_the_page_s_own_script_may_run(whole, tmp_path, browser):
 @shared
 def test_it_is_served_on_loopback_alone_and_nothing_else_is(whole):
     process = subprocess.Popen(
-        [sys.executable, "-c", "from tests import conftest\nfrom experiments import report\nimport sys\n"
+        [sys.executable, "-c", "from tests import conftest\nfrom darts_pt_jax.experiments import report\nimport sys\n"
          "sys.exit(report.main(sys.argv[1:]))", str(whole), "--serve"],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip

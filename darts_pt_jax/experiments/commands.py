@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from darts_pt_jax import __version__
 from darts_pt_jax.experiments import streams
+from darts_pt_jax.naming import CHECKOUT
 
 VERSION = f"darts-pt-jax {__version__}"
 """What --version prints."""
@@ -22,29 +23,29 @@ COMMANDS = (
 """The commands: `python -m experiments.NAME` in a checkout, `darts-pt-NAME` where the package is installed."""
 
 _SCRIPT = "darts-pt"
-_running = pathlib.Path(sys.argv[0]).stem
-_by_script = _running.startswith(_SCRIPT)
 
 
 def program():
     """Every console script: darts-pt-NAME or darts-pt NAME carries out that command, darts-pt without a name `main`."""
-    name = _running.removeprefix(_SCRIPT).lstrip("-") or "main"
-    if name == "main" and sys.argv[1:2] and sys.argv[1] in map(_dashed, COMMANDS):
-        name = sys.argv.pop(1)
-    runpy.run_module(f"{__package__}.{name.replace('-', '_')}", run_name="__main__", alter_sys=True)
-
-
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")
+    name = pathlib.Path(sys.argv[0]).stem.removeprefix(f"{_SCRIPT}-").replace("-", "_")
+    if name not in COMMANDS:
+        name = "main"
+        if sys.argv[1:2] and (asked := sys.argv[1].replace("-", "_")) in COMMANDS:
+            name, sys.argv[1:] = asked, sys.argv[2:]
+    sys.path.append("")  # as python -m looks for a user's modules, but last
+    runpy.run_module(f"{__package__}.{name}", run_name="__main__", alter_sys=True)
 
 
 def as_called(text: str) -> str:
-    """The text with console scripts in place of `python -m experiments.NAME`, if one of them is running."""
+    """The text as it is in a checkout; elsewhere with console scripts in place of `python -m experiments.NAME`."""
 
     def script(match: re.Match) -> str:
-        return _SCRIPT if match[1] == "main" else f"{_SCRIPT}-{_dashed(match[1])}"
+        return _SCRIPT if match[1] == "main" else f"{_SCRIPT}-{match[1].replace('_', '-')}"
 
-    return re.sub(r"python -m experiments\.(\w+)", script, text) if _by_script else text
+    return text if CHECKOUT else _CALL.sub(script, text)
+
+
+_CALL = re.compile(rf"(?<![\w.])(?:python -m )?experiments\.({'|'.join(COMMANDS)})\b")
 
 
 def start(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> NoReturn:

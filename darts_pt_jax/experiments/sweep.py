@@ -181,7 +181,7 @@ def _launching(args: argparse.Namespace) -> tuple[str, dict[str, Any], int]:
 def _arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = commands.parser("sweep", __doc__, allow_abbrev=False)
     add = parser.add_argument
-    taken = "as experiments.main takes it; default: that of the sweep in --workdir"
+    taken = f"as {commands.as_called('experiments.main')} takes it; default: that of the sweep in --workdir"
     add("--config", metavar="FILE[:ARGUMENT]|RUN_DIR", help=taken)
     add("--seeds", default="0-3", metavar="N|N-N,...", help="of the runs, each a number or a range (default: 0-3)")
     add("--workdir", help="default: runs/CONFIG-sweep")

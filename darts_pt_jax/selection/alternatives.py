@@ -26,7 +26,7 @@ class Change(NamedTuple):
     """A decision with its runner-up.
 
     Attributes:
-      margin: by how much the runner-up is behind, in the unit of the decision.
+      margin: by how much the runner-up is behind, in the unit of the decision; 0 where a limit or a plugin took a weaker one.
       record: the record as it would be, for `applied`.
       words: the change, such as "normal edge 3: skip_connect".
     """
@@ -60,7 +60,7 @@ def changed(record: Mapping) -> Change | None:
             return None
         name = record["candidates"][other]
         new = {**record, "choice": name, "choice_index": other}
-        return Change(record["margin"], new, f"{record['kind']} edge {record['edge']}: {name}")
+        return Change(max(record["margin"], 0.0), new, f"{record['kind']} edge {record['edge']}: {name}")
     if contests:
         last = record["passes"][-1]
         out, back = contests[-1].runner_up, last["removed"]
@@ -71,7 +71,7 @@ def changed(record: Mapping) -> Change | None:
         strength = dict(zip(record["edges"], direct.values_of(record)[1], strict=True))
         out = min(record["choice"], key=strength.__getitem__)
         back = max((e for e in record["edges"] if e not in record["choice"]), key=strength.__getitem__)
-        margin = max(record["margin"], 0.0)  # a limit may keep a weaker input
+        margin = max(record["margin"], 0.0)
     keep = sorted({*record["choice"], back} - {out})
     words = f"{record['kind']} node {record['node']}: edges {', '.join(map(str, keep))}"
     return Change(margin, {**record, "choice": keep}, words)

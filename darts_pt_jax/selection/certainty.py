@@ -93,7 +93,9 @@ def limit_words(record: Mapping) -> str:
     """
     words = []
     for one in limited(record):
-        freely = one["without_limit"]
+        freely = one.get("without_limit")
+        if freely is None:
+            continue
         if "removed" in one and freely != one["removed"]:
             words.append(f"a limit keeps edge {freely}")
         elif "removed" not in one and freely != one["choice"]:

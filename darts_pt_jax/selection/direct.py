@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -121,15 +121,17 @@ def records(
     """
     taken = Choice(*nothing_decided(space))
     for kind, graph in space.cells.items():
+        left = eligible_weights(space, kind, weights[kind])
         for edge in range(len(graph.edges)):
             chosen = int(choice.operations[kind][edge])
             ruled_out = budget.ruled_out(*taken, kind, edge) if budget else ()
+            left[edge, list(ruled_out)] = -np.inf
             free = None if freely is None else int(freely.operations[kind][edge])
             yield operation_record(
                 space, kind, edge, weights[kind], chosen, name=name, ruled_out=ruled_out, freely=free
             )
             taken.operations[kind][edge] = chosen
-        strength = eligible_weights(space, kind, weights[kind]).max(-1)
+        strength = left.max(-1)
         for state in space.choosable_nodes(kind):
             edges = graph.incoming(state)
             keep, free_keep = ([e for e in edges if one.kept[kind][e]] for one in (choice, freely or choice))
@@ -161,7 +163,9 @@ def operation_record(
     freely = int(allowed.argmax()) if freely is None else freely
     allowed[list(ruled_out)] = -np.inf
     choice = int(allowed.argmax()) if choice is None else choice
-    limited = {"ruled_out": list(ruled_out), "without_limit": candidates[freely]} if ruled_out else {}
+    limited: dict[str, Any] = {"ruled_out": list(ruled_out)} if ruled_out else {}
+    if freely in ruled_out:
+        limited["without_limit"] = candidates[freely]
     return {
         "type": "operation", "kind": kind, "edge": edge, "candidates": candidates,
         "eligible": np.flatnonzero(np.isfinite(allowed)).tolist(),
@@ -182,7 +186,9 @@ def topology_record(
     graph = space.cells[kind]
     edges = graph.incoming(state)
     dropped = [e for e in edges if e not in keep]
-    limited = {"ruled_out": list(ruled_out), "without_limit": list(freely)} if ruled_out else {}
+    limited: dict[str, Any] = {"ruled_out": list(ruled_out)} if ruled_out else {}
+    if list(freely) in limited.get("ruled_out", ()):
+        limited["without_limit"] = list(freely)
     return {
         "type": "topology", "kind": kind, "node": state - graph.inputs, "edges": list(edges),
         name: strength[list(edges)].tolist(), **limited, "choice": list(keep),

@@ -213,6 +213,7 @@ class Select:
     top: int = _select(
         1, POSITIVE, "Number of complete architectures to write: the choice, and those that differ from it in the decisions of "
         "least margin; see docs/guides/choose_selection.md.",
+        affects="records",
     )  # fmt: skip
     max_parameters: int = _select(
         0, NOT_NEGATIVE, "Largest number of parameters of the discrete network that retrain.* describes; 0: no limit. See "

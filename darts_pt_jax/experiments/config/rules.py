@@ -168,6 +168,11 @@ def _check_select(config: Config, space: SearchSpace):
     _check_limits(config)
     if select.top > 1 and method.at_random:
         raise ConfigError(f"select.top is {select.top}, but choices by {method.name!r} have no margins: set it to 1")
+    if select.top > 1 and select.race:
+        raise ConfigError(
+            f"select.top is {select.top} and select.race {select.race}: margins of races count different numbers of images: "
+            "set top to 1 or race to 0"
+        )
     if select.top > 1 and select.orders > 1:
         raise ConfigError(f"select.top is {select.top} and select.orders {select.orders}: set one of them to 1")
     if (last := seed_of(config, "select") + select.orders - 1) >= 2**32:
@@ -201,8 +206,7 @@ def unscored(config: Config) -> dict[str, Any]:
     """The keys of a config that a selection without scores may not obey, with values that suit any."""
     race = {"select.race": 0.0} if config.select.race else {}
     order = {"select.order": "random"} if config.select.order in schedule.MEASURED else {}
-    top = {"select.top": 1} if config.select.top > 1 else {}
-    return race | order | top
+    return race | order
 
 
 def _by_masks(config: Config) -> bool:

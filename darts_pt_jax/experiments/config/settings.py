@@ -263,7 +263,7 @@ def _with_plugins(config: Config, file: str | None, workdir: pathlib.Path) -> Co
     Raises:
       ConfigError: one is missing or fails.
     """
-    own = plugins.of_config(file.partition(":")[0]) if file else ""
+    own = plugins.of_config(_found(file.partition(":")[0])) if file else ""
     named = plugins.joined(config.plugins, own) or _plugins_of(workdir)
     if not named and config.init_from:
         named = _plugins_of(pathlib.Path(config.init_from))

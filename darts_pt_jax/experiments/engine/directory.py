@@ -18,6 +18,7 @@ from darts_pt_jax.experiments.config.schema import Config, flatten, from_flat
 from darts_pt_jax.experiments.config.settings import Settings
 from darts_pt_jax.experiments.config.versions import refuse_newer, stamp
 from darts_pt_jax.experiments.errors import ConfigError, RunError
+from darts_pt_jax.naming import CHECKOUT
 
 
 def stored(directory: pathlib.Path) -> dict | None:
@@ -127,12 +128,11 @@ def _versions() -> dict[str, str]:
 
 def _commit() -> dict[str, str]:
     """The commit of the checkout that this is, "-dirty" if files differ from it; nothing if it is none."""
-    checkout = pathlib.Path(__file__).parents[2]
-    if not (checkout / ".git").exists():
+    if CHECKOUT is None or not (CHECKOUT / ".git").exists():
         return {}
     command = "git --no-optional-locks describe --always --dirty --abbrev=12 --exclude=*".split()
     try:
-        said = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True, timeout=10).stdout
+        said = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=10).stdout
     except (OSError, subprocess.SubprocessError):
         return {}
     return {"commit": said.strip()}

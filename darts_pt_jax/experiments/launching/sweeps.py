@@ -90,6 +90,8 @@ def selection_commands(
             keys = {"init_from": place, "stages": stages, "select.method": method}
             if method in METHODS and not METHODS[method].scores:
                 keys |= rules.unscored(first.config)
+            if method in METHODS and METHODS[method].at_random and first.config.select.top > 1:
+                keys["select.top"] = 1  # choices at random have no margins
             options = [f"--config.{key}={value}" for key, value in keys.items()]
             try:
                 command = settings.parse(["sweep", *with_seed, f"--workdir={place}-{method}", *options])

@@ -38,19 +38,19 @@ SELECTION = {
 
 
 def of_run(config: Config) -> str:
-    """BibTeX of what a run with this config uses. A line that begins with % names what a plugin has added."""
+    """BibTeX of what a run with this config uses. A line that begins with % names what is not known here: a plugin or data."""
     entries = _entries()
     return "\n\n".join(entries.get(name, f"% {name}") for name in dict.fromkeys(_names(config))) + "\n"
 
 
 def _names(config: Config) -> Iterator[str]:
-    """The names of the entries, in order; for a plugin's row, what to say of it."""
+    """The names of the entries, in order; for a value without one, what to say of it."""
     yield from ALWAYS
     searched = not config.genotype
     used = SPACE | (SEARCH | SELECTION if searched else {}) | DATA
     for key, entries in used.items():
         chosen = schema.value(config, key)
-        name = entries.get(chosen, f"{key}={chosen} is of a plugin: cite its authors")
+        name = entries.get(chosen, f"{key}={chosen}: cite its authors")
         if name:
             yield name
     if searched and config.select.race:

@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 
 from darts_pt_jax import record, spaces
+from darts_pt_jax.experiments import commands
 from darts_pt_jax.experiments.config import plugins, schema
 from darts_pt_jax.experiments.config.schema import Config
 from darts_pt_jax.experiments.config.stored import read_run
@@ -136,7 +137,7 @@ def command(records: RunRecords) -> list[str]:
     config = config.changed({"stages": ",".join(stage for stage in schema.STAGES if stage in begun)})
     values = {key: schema.value(config, key) for key in schema.not_default(config)}
     options = [f"--config.{key}={value}" for key, value in values.items()]
-    return ["python", "-m", "experiments.main", "--config=configs/common.py", *options]
+    return [*commands.as_called("python -m experiments.main").split(), "--config=configs/common.py", *options]
 
 
 def magnitude_genotype(space: SearchSpace, edge_weights: dict) -> Genotype:

@@ -210,8 +210,11 @@ def _surest(run: Run, state: SearchState, key: jax.Array, target: Target) -> lis
         record = _by_scores(run, state, jax.random.fold_in(key, edge), Target("operation", target.kind, edge))
         (contest,) = certainty.contests(record)
         found.append((contest.sureness, record))
-    clear = [record for sureness, record in found if sureness >= certainty.WITHIN_NOISE]
-    return _that_fit(run, state, clear) or [record for _, record in sorted(found, key=lambda each: -each[0])[:1]]
+    by_sureness = sorted(found, key=lambda each: -each[0])
+    clear = [
+        record for sureness, record in (by_sureness if run.budget else found) if sureness >= certainty.WITHIN_NOISE
+    ]
+    return _that_fit(run, state, clear) or [record for _, record in by_sureness[:1]]
 
 
 def _that_fit(run: Run, state: SearchState, records: Sequence[dict]) -> list[dict]:
