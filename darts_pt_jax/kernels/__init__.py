@@ -16,6 +16,7 @@ from darts_pt_jax.kernels.mixing import mixture, mixture_plain
 from darts_pt_jax.kernels.normalisation import normalise, normalise_plain
 from darts_pt_jax.kernels.pooling import max_pool, max_pool_plain
 from darts_pt_jax.kernels.sharing import meeting_point, share
+from darts_pt_jax.kernels.stacking import stacked, unstacked
 
 __all__ = [
     "convolve",
@@ -30,4 +31,6 @@ __all__ = [
     "normalise_plain",
     "relu",
     "share",
+    "stacked",
+    "unstacked",
 ]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from darts_pt_jax.devices import shards
+from darts_pt_jax.kernels.platforms import by_platform
 
 
 def pad(x: jax.Array, border: int, value: float = 0.0) -> jax.Array:
@@ -36,7 +37,12 @@ def spread(x: jax.Array, stride: int, size: tuple[int, int]) -> jax.Array:
 
 
 def sums(images: Sequence[jax.Array], by_channel: bool = True) -> jax.Array:
-    """float32 sums [N, C] (or [N]) of N arrays [B, H, W, C], in one pass: first over each image, then over the batch."""
+    """float32 sums [N, C] (or [N]) of N arrays [B, H, W, C], in one pass."""
+    return by_platform(_image_by_image, _image_by_image, tuple(images), on_gpu=_stacked, by_channel=by_channel)
+
+
+def _image_by_image(images, by_channel):
+    """First over each image, then over the batch."""
 
     def reduced(arrays, axes):
         return jax.lax.reduce(arrays, (jnp.float32(0),) * len(arrays), lambda a, b: tuple(map(jnp.add, a, b)), axes)
@@ -45,3 +51,9 @@ def sums(images: Sequence[jax.Array], by_channel: bool = True) -> jax.Array:
     if shards(images[0])[1] > 1:  # stacked, so that the devices exchange one sum and not N
         return jnp.stack(of_images, 1).sum((0,) if by_channel else (0, 2))
     return jnp.stack(reduced(of_images, (0,) if by_channel else (0, 1)))
+
+
+def _stacked(images, by_channel):
+    """The same as sums of one array: XLA:GPU then fuses what makes the images into a single kernel, and has a second one."""
+    of_images = jnp.stack(images, -2).astype(jnp.float32).sum((1, 2) if by_channel else (1, 2, 4))
+    return jax.lax.optimization_barrier(of_images).sum(0)  # without the barrier, XLA makes one sum and then its own two

@@ -23,7 +23,7 @@ from darts_pt_jax.supervised import RetrainState
 from experiments.config.schema import Config
 from experiments.errors import ConfigError
 from experiments.training.checks import check_channels, check_divides, check_side, recipe
-from experiments.training.loops import donated, explained, summary
+from experiments.training.loops import donated_to_weights, explained, summary
 
 
 def chosen(config: Config, directory: pathlib.Path) -> Genotype:
@@ -124,7 +124,7 @@ class Retraining:
             images, labels = self._feed.batch(given, augment_key)
             return gradient(state, images, labels, step_key, drop_path)
 
-        @functools.partial(self.devices.jit, donate_argnums=donated(config))
+        @functools.partial(self.devices.jit, donate_argnums=donated_to_weights(config, self.devices))
         def train_step(state, total, given, i, key, learning_rate, drop_path):
             return update(state, total, *train_gradient(state, given, i, key, drop_path), learning_rate)
 

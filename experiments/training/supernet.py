@@ -26,7 +26,7 @@ from darts_pt_jax.selection.criteria import CRITERIA
 from darts_pt_jax.spaces import RESIDUAL_BLOCK, SPACES
 from darts_pt_jax.supernet import Supernet
 from experiments.training.checks import check_batches, check_side, split
-from experiments.training.loops import donated, explained, summary
+from experiments.training.loops import donated, donated_to_weights, explained, summary
 from experiments.training.steps import Epoch, Steps
 
 
@@ -103,7 +103,7 @@ class Training:
         optimizers = self.weight_optimizer, self.alpha_optimizer
         self.programs = Steps(
             net, self.sampler, self._penalty, self.config.search, self.devices, optimizers, self._scans(),
-            donated(self.config),
+            donated(self.config), donated_to_weights(self.config, self.devices),
         )  # fmt: skip
         evaluate = bilevel.make_evaluate(net, batch_statistics=False, augment=False)
 
