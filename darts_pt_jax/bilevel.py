@@ -202,10 +202,10 @@ def guarded(update: Update, name: str) -> Callable[..., tuple[Any, Metrics]]:
       name: the gradient to check, "params" or "alphas".
     """
 
-    def guard(state, total: Metrics, gradients: dict, metrics: Metrics, *args):
+    def guard(state, total: Metrics, gradients: dict, metrics: Metrics, stats: dict, *args):
         if name == "params":
-            state, gradients, args = kernels.stacked((state, gradients, args), state.params, state.batch_stats)
-        before, after = (state, total), (update(state, gradients, *args), total + metrics)
+            state, gradients, stats = kernels.stacked((state, gradients, stats), gradients["params"], stats)
+        before, after = (state, total), (update(state, gradients, stats, *args), total + metrics)
         finite = jnp.isfinite(after[1].loss) & jnp.isfinite(optax.tree.norm(gradients[name]))
         state, total = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
         return kernels.unstacked(state), total.replace(loss=jnp.where(finite, total.loss, jnp.nan))

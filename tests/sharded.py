@@ -128,7 +128,9 @@ def test_devices_exchange_only_sums():
     assert not in_program(on(1).devices.jit(lambda x: x.sum()).trace(np.ones(8))), "one device exchanges nothing"
 
 
-@pytest.mark.parametrize(("space", "cells", "platform"), [("nasbench201", 1, "cpu"), ("s4", 3, "tpu"), ("s4", 3, "gpu")])
+@pytest.mark.parametrize(
+    ("space", "cells", "platform"), [("nasbench201", 1, "cpu"), ("s4", 3, "tpu"), ("s4", 3, "gpu")]
+)
 def test_scoring_leaves_images_where_they_are(space, cells, platform, monkeypatch):
     """In the kernels for CPUs and in those for accelerators."""
     one = on(8, space=space, **{"supernet.cells": cells, "search.batch_size": 16, "data.examples": 128, "data.size": 8})

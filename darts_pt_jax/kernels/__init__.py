@@ -3,7 +3,8 @@
 One file holds each primitive, with its plain form (`*_plain`) beside the fast one; the tests compare the two. The fast
 forms have their own gradients. XLA:CPU needs them: there, a grouped convolution takes some fifty times as long as the
 equal sum of shifted images, the gradient of a reduce-window takes ten times as long as its forward pass, and automatic
-differentiation of shifts multiplies the graph. Measurements: docs/performance.md.
+differentiation of shifts multiplies the graph. Measurements: docs/performance.md. XLA:GPU fuses shifted images and their
+sums into few kernels, where each grouped convolution needs kernels around it: docs/accelerator_programs.md.
 
 No forward or backward rule calls a function that has its own gradient, so gradients can be differentiated once more in
 forward mode: `jvp(grad(f))`. Where a maximum has several equal pixels, that picks one of the possible derivatives.

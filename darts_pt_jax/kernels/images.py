@@ -1,5 +1,6 @@
 """Padding, shifting and summing images [..., H, W, C], from which the fast forms are built."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -54,6 +55,12 @@ def _image_by_image(images, by_channel):
 
 
 def _stacked(images, by_channel):
-    """The same as sums of one array: XLA:GPU then fuses what makes the images into a single kernel, and has a second one."""
-    of_images = jnp.stack(images, -2).astype(jnp.float32).sum((1, 2) if by_channel else (1, 2, 4))
-    return jax.lax.optimization_barrier(of_images).sum(0)  # without the barrier, XLA makes one sum and then its own two
+    """The same as sums of one array, in two kernels: XLA:GPU fuses what makes the images into the first.
+
+    It does so if the first kernel has a block for each of its processors: hence the parts of large images.
+    """
+    height, width, channels = images[0].shape[-3:]
+    parts = math.gcd(height, 4) if height * width >= 256 else 1
+    of_parts = jnp.stack(images, -2).astype(jnp.float32).reshape(-1, height * width // parts, len(images), channels)
+    sums = of_parts.sum(1 if by_channel else (1, 3))
+    return jax.lax.optimization_barrier(sums).sum(0)  # without the barrier, XLA makes one sum and then its own two
