@@ -1,3 +1,3 @@
-"""Lets a checkout say `python -m experiments.NAME`. The commands are in darts_pt_jax/experiments."""
+"""In a checkout, `python -m experiments.NAME` carries out the command in darts_pt_jax/experiments/NAME.py."""
 
-from darts_pt_jax.experiments import __path__  # noqa: F401
+import darts_pt_jax.experiments  # noqa: F401  # tells a Python without the packages what it lacks
