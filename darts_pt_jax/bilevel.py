@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from darts_pt_jax import architecture
+from darts_pt_jax import architecture, kernels
 from darts_pt_jax.architecture import Alphas, Decisions, EdgeWeights
 from darts_pt_jax.data import batches
 from darts_pt_jax.metrics import Evaluate, Gradient, Metrics, Update
@@ -194,16 +194,21 @@ def guarded(update: Update, name: str) -> Callable[..., tuple[Any, Metrics]]:
     It returns the updated state, and the total plus the metrics of the batch. Once a loss or gradient is not finite, this
     and all later calls leave state and total as they were, except that the total's loss becomes NaN.
 
+    An update of weights that is compiled for GPUs gets them in stacks, with their gradients and the statistics
+    (`kernels.stacked`), so it must treat all numbers alike.
+
     Args:
       update: the update.
       name: the gradient to check, "params" or "alphas".
     """
 
-    def guard(state, total: Metrics, gradients: dict, metrics: Metrics, *args):
-        before, after = (state, total), (update(state, gradients, *args), total + metrics)
+    def guard(state, total: Metrics, gradients: dict, metrics: Metrics, stats: dict, *args):
+        if name == "params":
+            state, gradients, stats = kernels.stacked((state, gradients, stats), gradients["params"], stats)
+        before, after = (state, total), (update(state, gradients, stats, *args), total + metrics)
         finite = jnp.isfinite(after[1].loss) & jnp.isfinite(optax.tree.norm(gradients[name]))
         state, total = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
-        return state, total.replace(loss=jnp.where(finite, total.loss, jnp.nan))
+        return kernels.unstacked(state), total.replace(loss=jnp.where(finite, total.loss, jnp.nan))
 
     return guard
 

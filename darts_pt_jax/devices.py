@@ -5,6 +5,8 @@ on an image stays on the device that holds it, and sums over a batch, BatchNorm'
 """
 
 import contextlib
+import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +15,11 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 MASKS, DATA = "masks", "data"
+
+OPTIONS = {
+    "gpu": {"xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,CONDITIONAL,DYNAMIC_SLICE_FUSION,CONVOLUTION"},
+}  # fmt: skip
+"""By platform, what programs ask of XLA. On GPUs, command buffers hold what they hold by default, and convolutions."""
 
 
 class Devices:
@@ -62,6 +69,11 @@ class Devices:
         """The platform that programs for these devices are compiled for: "cpu", "gpu" or "tpu"."""
         return self._devices[0].platform
 
+    @property
+    def options(self) -> dict[str, str]:
+        """What programs for these devices ask of XLA: `OPTIONS`, unless the user decides, by the variable XLA_FLAGS."""
+        return {} if os.environ.get("XLA_FLAGS") else OPTIONS.get(self.platform, {})
+
     def __str__(self) -> str:
         """The number and kind of the devices, and the number of hosts if there are several."""
         return f"{self.count} {self._devices[0].device_kind}" + f" of {self.hosts} hosts" * (self.hosts > 1)
@@ -108,8 +120,8 @@ class Devices:
           place: maps its arguments to a tuple of the same arguments, placed on the devices.
           **options: further options of `jax.jit`.
         """
-        jitted = jax.jit(function, out_shardings=out or self.whole, **options)
-        return Program(jitted, self.mesh, place or (lambda *args: args))
+        jit = functools.partial(jax.jit, function, out_shardings=out or self.whole, **options)
+        return Program(jit(compiler_options=self.options), jit(), self.mesh, place or (lambda *args: args))
 
     def for_scoring(self, masks: int, batch_size: int) -> "Devices":
         """The same devices, arranged to score `masks` masks at once with the least work for each device.
@@ -134,24 +146,35 @@ class Devices:
 class Program:
     """A function jitted for a mesh."""
 
-    def __init__(self, jitted: Any, mesh: Mesh, place: Callable):
-        """Takes the result of `jax.jit`, which its first call compiles, and `place` as in `Devices.jit`."""
-        self._jitted, self._mesh, self._place = jitted, mesh, place
+    def __init__(self, jitted: Any, part: Any, mesh: Mesh, place: Callable):
+        """Takes two results of `jax.jit`, of which calls compile one, and `place` as in `Devices.jit`.
+
+        Args:
+          jitted: the function as a program.
+          part: the function as a part of a larger program, which has the options for XLA.
+          mesh: the mesh.
+          place: places the arguments.
+        """
+        self._jitted, self._part, self._mesh, self._place = jitted, part, mesh, place
 
     def __call__(self, *args):
         """Calls the function with its arguments placed."""
+        jitted = self._part if self._inside() else self._jitted
         with self._entered():
-            return self._jitted(*self._place(*args))
+            return jitted(*self._place(*args))
 
     def trace(self, *args) -> jax.stages.Traced:
         """Traces the function as the `trace` of a jitted function does: arguments may be `jax.ShapeDtypeStruct`s."""
         with self._entered():
             return self._jitted.trace(*self._place(*args))
 
+    def _inside(self) -> bool:
+        """Whether a program for the same mesh calls this one."""
+        return jax.sharding.get_abstract_mesh() == self._mesh.abstract_mesh
+
     def _entered(self):
         """A context that sets the mesh, or does nothing where the program that calls this one has set it."""
-        entered = jax.sharding.get_abstract_mesh() == self._mesh.abstract_mesh
-        return contextlib.nullcontext() if entered else jax.set_mesh(self._mesh)
+        return contextlib.nullcontext() if self._inside() else jax.set_mesh(self._mesh)
 
 
 def shards(batch: jax.Array) -> tuple[int | None, int]:
@@ -162,7 +185,7 @@ def shards(batch: jax.Array) -> tuple[int | None, int]:
     return axes.get(MASKS), 1 if size % parts else parts
 
 
-def for_cpus() -> bool | None:
-    """Whether the program that is being traced is for CPUs; None if no mesh tells it."""
+def platform() -> str | None:
+    """The platform of the program that is being traced, as `Devices.platform`; None if no mesh tells it."""
     device = jax.sharding.get_abstract_mesh().abstract_device
-    return None if device is None else device.device_kind == "cpu"
+    return None if device is None else device.platform

@@ -128,15 +128,17 @@ def test_devices_exchange_only_sums():
     assert not in_program(on(1).devices.jit(lambda x: x.sum()).trace(np.ones(8))), "one device exchanges nothing"
 
 
-@pytest.mark.parametrize(("space", "cells", "on_cpu"), [("nasbench201", 1, True), ("s4", 3, False)])
-def test_scoring_leaves_images_where_they_are(space, cells, on_cpu, monkeypatch):
+@pytest.mark.parametrize(
+    ("space", "cells", "platform"), [("nasbench201", 1, "cpu"), ("s4", 3, "tpu"), ("s4", 3, "gpu")]
+)
+def test_scoring_leaves_images_where_they_are(space, cells, platform, monkeypatch):
     """In the kernels for CPUs and in those for accelerators."""
     one = on(8, space=space, **{"supernet.cells": cells, "search.batch_size": 16, "data.examples": 128, "data.size": 8})
     state = one.initial_state(jax.random.key(1))
     weights = architecture.edge_weights(one.space, state.alphas, state.decisions)
     masks = strategies.without_operations(one.space, "normal", 1)
     masks = np.resize(masks, (one.masks("normal"), *masks.shape[1:]))
-    monkeypatch.setattr("darts_pt_jax.devices.for_cpus", lambda: on_cpu)
+    monkeypatch.setattr("darts_pt_jax.devices.platform", lambda: platform)
     scorer, batch = one._scorer("normal"), (one.valid, np.arange(16), jax.random.key(2))
     found = in_program(scorer.trace(state.variables, weights, masks, batch))
     assert set(found) == {"all-reduce", "all-gather"}

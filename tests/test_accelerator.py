@@ -227,8 +227,9 @@ def test_a_tiny_program_compiles_for_hardware_that_is_not_there(target):
 
 
 LIMITS = {
-    ("s2", 3, "weight gradient"): {"kernels": 830, "one_block": 185, "convolutions": 92, "command_buffers": 68,
-                                   "host_launches": 175, "copies": 35, "read_bytes": 5.3e9, "temporary_bytes": 0.93e9},
+    ("s2", 3, "weight gradient"): {"kernels": 710, "one_block": 65, "convolutions": 2, "command_buffers": 1, "host_launches": 1,
+                                   "copies": 35, "read_bytes": 4.5e9, "temporary_bytes": 0.75e9, "model_s": 2.1e-3},
+    ("s2", 3, "weight update"): {"kernels": 90, "copies": 15, "host_launches": 1},
 }  # fmt: skip
 """What a program may have at most, by space, cells and program: what it had when the limits were set, and a little more."""
 
@@ -246,6 +247,7 @@ def test_a_run_s_programs_for_a_gpu_stay_small(target, case, tmp_path, monkeypat
         f"--json={file}",
     ]
     monkeypatch.setattr(sys, "argv", ["accelerator", *options, "--precisions=float32", "--forms=plain"])
+    monkeypatch.setenv("XLA_FLAGS", "")  # as users have it
     accelerator.main()
     (row,) = json.loads(file.read_text())["rows"]
     assert {name: row[name] for name in limits if row[name] > limits[name]} == {}

@@ -1,11 +1,13 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from darts_pt_jax import bilevel, ops
+from darts_pt_jax import bilevel, devices, ops, supervised
 from darts_pt_jax.bilevel import Batch
+from darts_pt_jax.metrics import Metrics
 from tests import tiny
 
 
@@ -123,3 +125,30 @@ def test_alphas_of_scale_zero_are_zero(key):
     net = tiny.supernet("tiny")
     state = bilevel.init_state(net, key, (8, 8, 2), bilevel.weight_optimizer(), bilevel.alpha_optimizer(), 0.0)
     assert not any(a.any() for a in state.alphas.values())
+
+
+@pytest.mark.parametrize("loss", [1.0, np.nan])
+def test_an_update_in_stacks_is_that_of_each_array(loss, rng, monkeypatch):
+    shapes = {**{f"small_{i}": (4,) for i in range(35)}, "kernel": (3, 3, 4), "other": (3, 3, 4)}
+
+    def drawn():
+        return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+    optimizer = bilevel.weight_optimizer(clip=1.0)
+    params, gradients, statistics = drawn(), {"params": drawn()}, [{"cell": drawn()} for _ in range(2)]
+    state = supervised.RetrainState(params, statistics[0], optimizer.init(params))
+    update = bilevel.guarded(bilevel.make_weight_update(optimizer), "params")
+    metrics = Metrics.zero().replace(loss=jnp.float32(loss))
+    args = state, Metrics.zero(), gradients, metrics, statistics[1], 0.1
+    results, stacks = [], []
+    for platform in ("cpu", "gpu"):
+        monkeypatch.setattr(devices, "platform", lambda platform=platform: platform)
+        traced = jax.jit(lambda *args: update(*args)).trace(*args)
+        stacks.append("[16,4]" in str(traced.jaxpr))
+        results.append(traced.lower().compile()(*args))
+    assert stacks == [False, True]
+    (plain, _), (stacked, total) = results
+    chex.assert_trees_all_close(plain, stacked, rtol=1e-6)
+    finite = not np.isnan(loss)
+    chex.assert_trees_all_equal(stacked.batch_stats, statistics[1] if finite else statistics[0])
+    assert np.array_equal(stacked.params["kernel"], params["kernel"]) != finite and np.isfinite(total.loss) == finite

@@ -5,8 +5,10 @@ import pathlib
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import pytest
 
+from darts_pt_jax.devices import Devices
 from tests.command import TINY, run
 
 SHARDED = pathlib.Path(__file__).with_name("sharded.py")
@@ -35,3 +37,14 @@ def test_more_devices_than_there_are_is_refused_before_any_work(keys, message, t
     assert run(tmp_path / "run", {**TINY, **keys}) == 2
     assert capsys.readouterr().err == message
     assert not (tmp_path / "run").exists()
+
+
+def test_programs_for_gpus_ask_for_command_buffers_unless_the_user_decides(monkeypatch):
+    here = Devices.here(1)
+    assert here.options == {}, "a CPU's"
+    monkeypatch.setattr(Devices, "platform", "gpu")
+    assert here.options == {}, "XLA_FLAGS is set"
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert here.options["xla_gpu_enable_command_buffer"].split(",")[-1] == "CONVOLUTION"
+    part = here.jit(lambda x: 2 * x)
+    assert here.jit(lambda x: part(x) + 1)(jnp.ones(())) == 3, "a program that is a part of another has no options"

@@ -1,4 +1,4 @@
-"""The fast forms of kernels for XLA:CPU against their plain forms: values, gradients, second derivatives."""
+"""The fast forms of kernels for CPUs and GPUs against their plain forms: values, gradients, second derivatives."""
 
 import functools
 import re
@@ -15,6 +15,18 @@ SIZES = [8, 7]
 DEPTHWISE = [  # kernel, stride, dilation, size
     (3, 1, 1, 8), (3, 2, 1, 7), (5, 1, 1, 7), (5, 2, 1, 8), (3, 1, 2, 7), (3, 2, 2, 8), (5, 1, 2, 8), (5, 2, 2, 7),
 ]  # fmt: skip
+
+
+@pytest.fixture(params=["cpu", "gpu"])
+def platform(request, monkeypatch):
+    """The platform whose forms a test takes. All run on a CPU."""
+    jax.clear_caches()  # jax does not know that a program depends on what is patched
+    monkeypatch.setattr(devices, "platform", lambda: request.param)
+    yield request.param
+    jax.clear_caches()
+
+
+takes_all_forms = pytest.mark.usefixtures("platform")
 
 
 def normals(seed, *shapes):
@@ -55,6 +67,7 @@ def same_forms(fast, plain, *args, twice=True):
         assert array.any(), "the plain form is not zero"
 
 
+@takes_all_forms
 @pytest.mark.parametrize(("kernel", "stride", "dilation", "size"), DEPTHWISE)
 def test_a_depthwise_convolution_is_a_sum_of_shifted_images(kernel, stride, dilation, size):
     fast, plain = (lambda x, k, f=f: f(x, k, stride, dilation) for f in FORMS["depthwise"])
@@ -72,6 +85,7 @@ def test_max_pooling_is_a_maximum_of_shifted_images(stride, size, ties):
     same_forms(fast, plain, x, twice=not ties)
 
 
+@takes_all_forms
 @pytest.mark.parametrize("size", SIZES)
 def test_normalisation_has_the_gradient_of_its_formula(size):
     (x,) = normals(0, (4, size, size, 3))
@@ -79,6 +93,7 @@ def test_normalisation_has_the_gradient_of_its_formula(size):
     same_forms(fast, plain, x)
 
 
+@takes_all_forms
 @pytest.mark.parametrize("case", ["offset", "outlier", "constant"])
 def test_the_moments_of_a_normalisation_are_exact_to_rounding(case):
     (x,) = normals(0, (8, 8, 8, 2))
@@ -108,6 +123,7 @@ STACKED = {  # arguments by name, shapes of the arguments, which of them are sta
 }
 
 
+@takes_all_forms
 @pytest.mark.parametrize("name", STACKED)
 def test_stacked_under_vmap_the_forms_are_the_same(name):
     form, static, shapes, axes = STACKED[name]
@@ -144,6 +160,7 @@ def test_bfloat16_stays_bfloat16_to_its_rounding(form):
         np.testing.assert_allclose(array.astype(jnp.float32), expected, atol=0.03 * abs(expected).max())
 
 
+@takes_all_forms
 def test_bfloat16_pools_and_the_sums_of_its_gradients_are_float32():
     x = jnp.ones((64, 8, 8, 2), jnp.bfloat16)
     assert kernels.max_pool(x).dtype == jax.grad(lambda x: kernels.max_pool(x).sum())(x).dtype == jnp.bfloat16
@@ -198,10 +215,10 @@ def forms(function, shapes, *platforms):
 def test_the_form_is_that_of_the_platform_a_program_is_lowered_for(name):
     grouped, apart = forms(*TRANSFORMED[name], "cpu")
     assert grouped == 0 and apart >= 7
-    for platform in ("cuda", "tpu"):
-        grouped_elsewhere, apart_elsewhere = forms(*TRANSFORMED[name], platform)
-        assert grouped_elsewhere >= 3 and apart_elsewhere == 0, "forward, and in image and kernel"
-    grouped_in_both, apart_in_both = forms(*TRANSFORMED[name], "cpu", "cuda")
+    assert forms(*TRANSFORMED[name], "cuda") == (0, 0)
+    grouped_elsewhere, apart_elsewhere = forms(*TRANSFORMED[name], "tpu")
+    assert grouped_elsewhere >= 3 and apart_elsewhere == 0, "forward, and in image and kernel"
+    grouped_in_both, apart_in_both = forms(*TRANSFORMED[name], "cpu", "tpu")
     assert grouped_in_both >= grouped_elsewhere and apart_in_both == apart, "one beside the other"
 
 
@@ -213,6 +230,7 @@ def test_a_program_for_devices_has_the_form_of_their_platform():
     assert ("inlineable" in text) == (here.platform == "cpu") and "stablehlo.case" not in text
 
 
+@takes_all_forms
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("many", [lambda f: f, jax.vmap])
 def test_a_mixture_has_the_gradient_of_its_formula(count, many):

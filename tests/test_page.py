@@ -461,6 +461,12 @@ def test_the_commit_of_a_checkout_is_recorded(whole):
         assert "commit" not in versions
 
 
+@shared
+def test_the_flags_of_xla_are_recorded(whole):
+    (versions,) = records.read_run(whole)["versions"]
+    assert versions["XLA_FLAGS"] == os.environ["XLA_FLAGS"]
+
+
 def scores(rng, count, n=500):
     """A scoring of `count` removals as runs record it, on made-up images of which most are right."""
     right, losses = rng.random((count + 1, n)) < 0.9, rng.random((count + 1, n))

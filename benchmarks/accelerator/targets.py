@@ -28,6 +28,7 @@ gpu_device_info {{
   memory_bandwidth: {bandwidth:.0f}
   device_memory_size: {memory:.0f}
   cuda_compute_capability {{ major: 9 }}
+  driver_version: "12.8.0"
 }}
 platform_name: "CUDA"
 dnn_version_info {{ major: 9 minor: 7 }}

@@ -1,4 +1,4 @@
-"""Depthwise convolution: a sum of shifted images on CPUs, XLA's grouped convolution elsewhere."""
+"""Depthwise convolution: a sum of shifted images on CPUs and GPUs, XLA's grouped convolution elsewhere."""
 
 import functools
 
@@ -6,7 +6,7 @@ import jax
 
 from darts_pt_jax.kernels.convolution import convolve
 from darts_pt_jax.kernels.images import pad, shifts, spread, strided_size, sums
-from darts_pt_jax.kernels.platforms import apart, by_platform
+from darts_pt_jax.kernels.platforms import apart_on_cpu, by_platform
 
 
 def depthwise_plain(x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1) -> jax.Array:
@@ -18,17 +18,19 @@ def depthwise_plain(x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: 
 def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1) -> jax.Array:
     """`depthwise_plain` in the form that suits the platform.
 
-    On CPUs it is a sum of shifted images, and the gradient in the kernel is one pass over image and cotangent.
+    On CPUs and GPUs it is a sum of shifted images, and the gradient in the kernel is one pass over image and cotangent.
     """
     return _forward(x, kernel, stride, dilation)[0]
 
 
 def _forward(x, kernel, stride, dilation):
-    return by_platform(_shifted, depthwise_plain, x, kernel, stride=stride, dilation=dilation), (x, kernel)
+    constants = {"stride": stride, "dilation": dilation}
+    return by_platform(_shifted, depthwise_plain, x, kernel, on_gpu=_shifted, **constants), (x, kernel)
 
 
 def _backward(stride, dilation, residuals, g):
-    return by_platform(_shifted_gradient, _plain_gradient, *residuals, g, stride=stride, dilation=dilation)
+    constants = {"stride": stride, "dilation": dilation}
+    return by_platform(_shifted_gradient, _plain_gradient, *residuals, g, on_gpu=_gradient_on_gpu, **constants)
 
 
 depthwise.defvjp(_forward, _backward)
@@ -44,19 +46,25 @@ def _shifted_gradient(x, kernel, g, stride, dilation):
     return to_x, _shifted_to_kernel(x, g, window=kernel.shape[0], stride=stride, dilation=dilation)
 
 
-@apart("stride", "dilation")
+def _gradient_on_gpu(x, kernel, g, stride, dilation):
+    to_x, to_kernel = _shifted_gradient(x, kernel, g, stride=stride, dilation=dilation)
+    large = kernel.shape[0] > 3  # XLA:GPU would fuse the sum over edges too: a kernel that takes LLVM 10 s
+    return jax.lax.optimization_barrier(to_x) if large else to_x, to_kernel
+
+
+@apart_on_cpu("stride", "dilation")
 def _shifted(x, kernel, stride, dilation):
     window = kernel.shape[0]
     places = shifts(pad(x, dilation * (window // 2)), window, stride, dilation, strided_size(x, stride))
     return sum(place * tap for place, tap in zip(places, kernel.reshape(-1, kernel.shape[-1]), strict=True))
 
 
-@apart("size", "stride", "dilation")
+@apart_on_cpu("size", "stride", "dilation")
 def _shifted_to_x(kernel, g, size, stride, dilation):
     return _shifted(spread(g, stride, size), kernel[::-1, ::-1], stride=1, dilation=dilation)
 
 
-@apart("window", "stride", "dilation")
+@apart_on_cpu("window", "stride", "dilation")
 def _shifted_to_kernel(x, g, window, stride, dilation):
     places = shifts(pad(x, dilation * (window // 2)), window, stride, dilation, g.shape[-3:-1])
     return sums([place * g for place in places]).reshape(window, window, x.shape[-1]).astype(x.dtype)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from darts_pt_jax.devices import shards
 from darts_pt_jax.kernels.images import sums
-from darts_pt_jax.kernels.platforms import apart_on_cpu
+from darts_pt_jax.kernels.platforms import apart_on_cpu, by_platform
 
 
 def normalise_plain(x: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -43,10 +43,21 @@ normalise.defvjp(_forward, _backward)
 @apart_on_cpu()
 def _moments(x):
     """Mean and biased variance [2, C] in one pass, about a reference near the mean, so that little cancels."""
-    _, parts = shards(x)  # reference: the mean of the first image of each shard
-    about = x.reshape(parts, -1, *x.shape[1:])[:, 0].mean((0, 1, 2)) if parts > 1 else x[0].mean((0, 1))
+    about = by_platform(_of_images, _of_images, x, on_gpu=_of_pixels)
     mean, square = sums([x - about, jnp.square(x - about)]) / (x.size / x.shape[-1])
     return jnp.stack([about + mean, jnp.maximum(square - jnp.square(mean), 0)])
+
+
+def _of_images(x):
+    """The mean [C] of the first image of each shard."""
+    _, parts = shards(x)
+    return x.reshape(parts, -1, *x.shape[1:])[:, 0].mean((0, 1, 2)) if parts > 1 else x[0].mean((0, 1))
+
+
+def _of_pixels(x):
+    """The mean [C] of the middle pixel of the first image of each shard: XLA:GPU reads it within the sums."""
+    _, parts = shards(x)
+    return x.reshape(parts, -1, *x.shape[1:])[:, 0, x.shape[1] // 2, x.shape[2] // 2].mean(0)
 
 
 @apart_on_cpu()

@@ -12,23 +12,25 @@ _bound = functools.cache(functools.partial)
 """`functools.partial` that returns the same object for the same arguments, so that jax finds what it has traced."""
 
 
-def by_platform(on_cpu: Callable, elsewhere: Callable, *arrays, **constants):
-    """Applies `on_cpu` in a program for CPUs and `elsewhere` in any other; both return the same shapes.
+def by_platform(on_cpu: Callable, elsewhere: Callable, *arrays, on_gpu: Callable | None = None, **constants):
+    """Applies `on_cpu` in a program for CPUs and `elsewhere` in any other; all forms return the same shapes.
 
-    A program that is traced for a mesh gets one of the two. Any other program, such as an export, takes longer to
-    trace: it gets both, and lowering keeps the forms of its platforms. Call this within the rules of a `custom_vjp`, so
-    that reverse-mode differentiation does not meet the choice.
+    A program that is traced for a mesh gets one of them. Any other program, such as an export, takes longer to trace: it
+    gets all, and lowering keeps the forms of its platforms. Call this within the rules of a `custom_vjp`, so that
+    reverse-mode differentiation does not meet the choice.
 
     Args:
       on_cpu, elsewhere: functions of the arrays and the constants, defined at module level.
       *arrays: pytrees of arrays.
+      on_gpu: another such function, for programs for GPUs; by default `elsewhere`.
       **constants: hashable values.
     """
-    on_cpu, elsewhere = _bound(on_cpu, **constants), _bound(elsewhere, **constants)
-    for_cpus = devices.for_cpus()
-    if for_cpus is None:
-        return jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=elsewhere)
-    return (on_cpu if for_cpus else elsewhere)(*arrays)
+    on_cpu, on_gpu, elsewhere = (_bound(form, **constants) for form in (on_cpu, on_gpu or elsewhere, elsewhere))
+    platform = devices.platform()
+    if platform is None:
+        forms = {"cpu": on_cpu} if on_gpu is elsewhere else {"cpu": on_cpu, "cuda": on_gpu, "rocm": on_gpu}
+        return jax.lax.platform_dependent(*arrays, **forms, default=elsewhere)
+    return {"cpu": on_cpu, "gpu": on_gpu}.get(platform, elsewhere)(*arrays)
 
 
 def apart(*static: str) -> Callable:

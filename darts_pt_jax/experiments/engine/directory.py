@@ -115,15 +115,16 @@ def _same_source(now: str, then: str) -> bool:
     return bool(now and then) and (os.path.realpath(now) == os.path.realpath(then) or not os.path.exists(then))
 
 
-def _versions() -> dict[str, str]:
-    """The versions that results may depend on."""
+def _versions(on: Devices) -> dict[str, str]:
+    """The versions that results may depend on, and what was asked of XLA, as XLA_FLAGS has it."""
     versions = {"python": platform.python_version()}
     for name in ("darts-pt-jax", "jax", "jaxlib", "flax", "optax", "numpy"):
         with contextlib.suppress(
             metadata.PackageNotFoundError
         ):  # this project is not installed when run from a checkout
             versions[name] = metadata.version(name)
-    return versions | _commit()
+    asked = os.environ.get("XLA_FLAGS") or " ".join(f"--{name}={value}" for name, value in on.options.items())
+    return versions | _commit() | ({"XLA_FLAGS": asked} if asked else {})
 
 
 def _commit() -> dict[str, str]:
@@ -201,7 +202,7 @@ def bind(
     if before and before["data_sha256"] != fingerprint:
         raise ConfigError(f"data: the images are not those that {settings.workdir} was begun with (SHA-256 differs)")
     devices, versions = ((before or {}).get(name, []) for name in ("devices", "versions"))
-    now, with_ = str(on), _versions()
+    now, with_ = str(on), _versions(on)
     content = {
         **stamp(), "config": flatten(settings.config), "devices": devices + [now] * (devices[-1:] != [now]),
         "versions": versions + [with_] * (versions[-1:] != [with_]), "data_sha256": fingerprint,

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from darts_pt_jax.devices import Devices
 from darts_pt_jax.experiments.config.schema import Config
 from darts_pt_jax.metrics import Metrics
 
@@ -73,6 +74,11 @@ LONGEST = math.sqrt(np.finfo(np.float32).max)
 def donated(config: Config) -> tuple[int, ...]:
     """The arguments that a step consumes: the state, unless the search for a NaN must repeat the step."""
     return () if config.debug_nans else (0,)
+
+
+def donated_to_weights(config: Config, on: Devices) -> tuple[int, ...]:
+    """`donated`, of an update of weights: on GPUs none, where a kernel that updates a stack would overwrite what it reads."""
+    return () if on.platform == "gpu" else donated(config)
 
 
 def summary(total: Metrics, name: str) -> dict:

@@ -15,7 +15,7 @@ from darts_pt_jax.devices import Devices
 from darts_pt_jax.experiments.config.schema import Config
 from darts_pt_jax.experiments.errors import ConfigError
 from darts_pt_jax.experiments.training.checks import check_channels, check_divides, check_side, recipe
-from darts_pt_jax.experiments.training.loops import donated, explained, summary
+from darts_pt_jax.experiments.training.loops import donated_to_weights, explained, summary
 from darts_pt_jax.genotype import Genotype
 from darts_pt_jax.interop import published
 from darts_pt_jax.interop.export import TrainedNetwork
@@ -124,7 +124,7 @@ class Retraining:
             images, labels = self._feed.batch(given, augment_key)
             return gradient(state, images, labels, step_key, drop_path)
 
-        @functools.partial(self.devices.jit, donate_argnums=donated(config))
+        @functools.partial(self.devices.jit, donate_argnums=donated_to_weights(config, self.devices))
         def train_step(state, total, given, i, key, learning_rate, drop_path):
             return update(state, total, *train_gradient(state, given, i, key, drop_path), learning_rate)
 

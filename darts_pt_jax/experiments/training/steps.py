@@ -62,7 +62,7 @@ class Steps:
 
     def __init__(
         self, net: Supernet, sampler: Sampler, penalty: Callable | None, search, devices: Devices,
-        optimizers: tuple, scans: bool, donated: tuple[int, ...],
+        optimizers: tuple, scans: bool, donated: tuple[int, ...], to_weights: tuple[int, ...],
     ):  # fmt: skip
         """Compiles nothing yet.
 
@@ -74,7 +74,8 @@ class Steps:
           devices: the devices that compute the steps.
           optimizers: the optimisers of weights and alphas.
           scans: whether an epoch is one program.
-          donated: positions of the arguments that an update consumes.
+          donated: positions of the arguments that an epoch and an update of alphas consume.
+          to_weights: those that an update of weights consumes.
         """
         self._sampler, self._devices, self.scans = sampler, devices, scans
         self._programs, self._compiled = Programs(devices), set()
@@ -97,7 +98,8 @@ class Steps:
         self._update_sampler = program(_sampler_update(sampler)) if sampler.update_state else None
         alpha_update = bilevel.guarded(bilevel.make_alpha_update(alpha_optimizer, penalty), "alphas")
         weight_update = bilevel.guarded(bilevel.make_weight_update(weight_optimizer), "params")
-        self._updates = Updates(*(program(update, donate_argnums=donated) for update in (alpha_update, weight_update)))
+        alpha_update = program(alpha_update, donate_argnums=donated)
+        self._updates = Updates(alpha_update, program(weight_update, donate_argnums=to_weights))
         self._epoch = devices.jit(self._scanned, donate_argnums=donated)
 
     def step(self, i, state: SearchState, total: Metrics, epoch: Epoch) -> tuple[SearchState, Metrics]:

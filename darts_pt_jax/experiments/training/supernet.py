@@ -18,7 +18,7 @@ from darts_pt_jax.data.batches import Dataset
 from darts_pt_jax.data.images import Images
 from darts_pt_jax.devices import Devices
 from darts_pt_jax.experiments.training.checks import check_batches, check_side, split
-from darts_pt_jax.experiments.training.loops import donated, explained, summary
+from darts_pt_jax.experiments.training.loops import donated, donated_to_weights, explained, summary
 from darts_pt_jax.experiments.training.steps import Epoch, Steps
 from darts_pt_jax.loops import Begin
 from darts_pt_jax.metrics import Evaluate, Metrics
@@ -103,7 +103,7 @@ class Training:
         optimizers = self.weight_optimizer, self.alpha_optimizer
         self.programs = Steps(
             net, self.sampler, self._penalty, self.config.search, self.devices, optimizers, self._scans(),
-            donated(self.config),
+            donated(self.config), donated_to_weights(self.config, self.devices),
         )  # fmt: skip
         evaluate = bilevel.make_evaluate(net, batch_statistics=False, augment=False)
 
