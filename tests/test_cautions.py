@@ -84,6 +84,8 @@ def test_a_cell_is_cut_if_no_path_leads_through_it(text, cut):
         ({"strategy": "first_order", "criterion": "loss", "ties": "loss"}, ""),  # of the inputs of nodes
         ({"space": "nasbench201", "strategy": "first_order", "criterion": "loss", "ties": "loss"}, "ties"),
         ({"method": "sgas_perturbation", "pairing": "single", "ties": "loss"}, "pairing"),
+        ({"space": "nasbench201", "topology": "single_ranking"}, "topology"),
+        ({"interval": 0, "tune_lr_factor": 0.5}, "tune_lr_factor"),
         ({"method": "random"}, ""),
     ],
 )

@@ -211,9 +211,14 @@ def unscored(config: Config) -> dict[str, Any]:
 
 def _by_masks(config: Config) -> bool:
     """Whether any choice compares masks: of an operation, or of the inputs of a node."""
+    method = METHODS[config.select.method]
+    return method.scores and (STRATEGIES[config.select.strategy].masks is not None or _scores_inputs(config))
+
+
+def _scores_inputs(config: Config) -> bool:
+    """Whether the inputs of nodes are chosen, and by scores."""
     method, space = METHODS[config.select.method], SPACES[config.space]
-    inputs = not method.greedy and any(map(space.choosable_nodes, space.cells))
-    return method.scores and (STRATEGIES[config.select.strategy].masks is not None or inputs)
+    return method.scores and not method.greedy and any(map(space.choosable_nodes, space.cells))
 
 
 def _one_by_one(config: Config) -> bool:
@@ -231,8 +236,9 @@ def _scores_or_measures(config: Config, but: str) -> bool:
 HEEDED: tuple[tuple[tuple[str, ...], Callable[[Config], bool]], ...] = (
     (("strategy", "criterion"), lambda config: METHODS[config.select.method].scores),
     (("ties", "mask_batch"), _by_masks),
-    (("topology",), lambda config: METHODS[config.select.method].scores and _one_by_one(config)),
-    (("order", "pairing", "tune_lr_factor"), _one_by_one),
+    (("topology",), _scores_inputs),
+    (("order", "pairing"), _one_by_one),
+    (("tune_lr_factor",), lambda config: _one_by_one(config) and config.select.interval > 0),
     (("interval", "restrict_every"), lambda config: not METHODS[config.select.method].selector),
     (("bn", "augment"), lambda config: _scores_or_measures(config, "fisher")),
     (("images",), lambda config: _scores_or_measures(config, "shapley")),
