@@ -36,11 +36,16 @@ def program():
     runpy.run_module(f"{__package__}.{name}", run_name="__main__", alter_sys=True)
 
 
+def dashed(name: str) -> str:
+    """The name of a command as a part of a script's name, or an argument of darts-pt."""
+    return name.replace("_", "-")
+
+
 def as_called(text: str) -> str:
     """The text as it is in a checkout; elsewhere with console scripts in place of `python -m experiments.NAME`."""
 
     def script(match: re.Match) -> str:
-        return _SCRIPT if match[1] == "main" else f"{_SCRIPT}-{match[1].replace('_', '-')}"
+        return _SCRIPT if match[1] == "main" else f"{_SCRIPT}-{dashed(match[1])}"
 
     return text if CHECKOUT else _CALL.sub(script, text)
 

@@ -26,7 +26,7 @@ assert tuple(METRICS) == nasbench201.SUMMARY
 
 def trajectory(subject: Subject, options: Options) -> Result:
     """Magnitude after each epoch if alphas learn, and perturbation from each supernet kept, in the table (Figures 4, 8)."""
-    rows = []
+    random, rows = subject.random, []  # refused before any work, if no table has the space
     for line in subject.recorded("edge_weights") if learns_alphas(subject.config) else ():
         by_magnitude = magnitude_genotype(subject.space, line["edge_weights"])
         rows.append({"epoch": line["epoch"], "selection": "magnitude", **subject.looked_up(by_magnitude)})
@@ -46,7 +46,7 @@ def trajectory(subject: Subject, options: Options) -> Result:
         numbers |= ahead
     says = ", ".join(f"by {selection} {value:.2f} %" for selection, value in last.items())
     says = f"at the end of the search, on CIFAR-10's test set: {says}"
-    return Result(numbers, rows, says, context={"random": subject.random})
+    return Result(numbers, rows, says, context={"random": random})
 
 
 def draw_trajectory(title: str, runs: Sequence[Result]) -> dict[str, Figure]:
@@ -163,7 +163,7 @@ def interval(subject: Subject, options: Options) -> Result:
     asked = options.intervals.split(",")
     if not all(text.isdecimal() for text in asked) or len(set(asked)) < len(asked):
         raise ConfigError(f"--intervals is {options.intervals!r}, expected different whole numbers such as 0,1,2,5")
-    rows = []
+    random, rows = subject.random, []  # refused before any work, if no table has the space
     for epochs in map(int, asked):
         keys = {"select__method": "perturbation", "select__interval": epochs}
         place = subject.carry_out(subject.selection(f"interval{epochs}", **keys))
@@ -171,7 +171,7 @@ def interval(subject: Subject, options: Options) -> Result:
     lines = table_head("epochs of tuning", *METRICS.values())
     lines += [table_row(row["interval"], *(f"{row[name]:.2f}" for name in METRICS)) for row in rows]
     numbers = {"c10_test_by_epochs": {str(row["interval"]): row["c10_test"] for row in rows}}
-    return Result(numbers, rows, "\n".join(lines), context={"random": subject.random})
+    return Result(numbers, rows, "\n".join(lines), context={"random": random})
 
 
 def draw_interval(title: str, runs: Sequence[Result]) -> dict[str, Figure]:

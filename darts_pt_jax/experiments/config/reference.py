@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import textwrap
 
+from darts_pt_jax.experiments.commands import COMMANDS
 from darts_pt_jax.experiments.config.key import Key
 from darts_pt_jax.experiments.config.schema import KEYS, Config
 
@@ -39,6 +40,7 @@ def help_text() -> str:
 
 Configs: {", ".join(names)}
 Some take an argument, as in --config=configs/table3.py:s2,svhn,darts_pt. Several seeds: python -m experiments.sweep --help
+Other commands, each with --help: {", ".join(name for name in COMMANDS if name not in ("main", "sweep"))}
 
   --workdir=DIR  run directory (default: runs/NAME-seedSEED); the same command continues where the last one stopped, and so
                  does --workdir=DIR alone: a run knows its config, which --config=RUN_DIR gives to another

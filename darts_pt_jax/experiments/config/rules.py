@@ -286,7 +286,7 @@ def _check_limits(config: Config):
         return
     if select.race:
         raise ConfigError(
-            f"{given[0]} may take what a race has dropped: set select.race=0, or {' and '.join(given)} to 0"
+            f"select.race drops candidates that {given[0]} may have to choose: set select.race=0, or {' and '.join(given)} to 0"
         )
     if not METHODS[select.method].keeps_budgets:
         raise ConfigError(

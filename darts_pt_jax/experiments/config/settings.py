@@ -64,7 +64,8 @@ def parse(argv: Sequence[str]) -> Settings:
     from darts_pt_jax.experiments.config.rules import check  # imports jax, which --help does not need
 
     if len(rest) > 1:
-        raise ConfigError(f"unexpected argument {rest[1]!r}: options look like --config.search.epochs=2")
+        command = guess(rest[1], map(commands.dashed, commands.COMMANDS))
+        raise ConfigError(f"unexpected argument {rest[1]!r}{command or ': options look like --config.search.epochs=2'}")
     base = _named(options.config) if options.config else _of_run(options.workdir, overrides)
     config = _overridden(base, overrides)
     if config.init_from:
@@ -211,8 +212,11 @@ def _named(option: str) -> Config:
     name, colon, argument = option.partition(":")
     path = _found(name)
     if not os.path.isfile(path):
-        files = map(str, pathlib.Path(path).parent.glob("*.py"))
-        raise ConfigError(f"--config {path}: no such file{guess(path, files)}")
+        files = [
+            *pathlib.Path(path).parent.glob("*.py"),
+            *(f"configs/{own.name}" for own in reference.CONFIGS.glob("*.py")),
+        ]
+        raise ConfigError(f"--config {path}: no such file{guess(path, map(str, files))}")
     if not path.endswith(".py"):
         raise ConfigError(f"--config {path}: expected a Python file, whose name ends in .py, or a run directory")
     module = plugins.import_config(path)

@@ -9,6 +9,7 @@ from darts_pt_jax.checkpoints import size_of
 from darts_pt_jax.data.images import Images
 from darts_pt_jax.data.streams import Stream
 from darts_pt_jax.devices import Devices
+from darts_pt_jax.experiments.config import rules
 from darts_pt_jax.experiments.config.schema import Config
 from darts_pt_jax.experiments.config.settings import Settings
 from darts_pt_jax.experiments.engine.directory import checkpoints_kept
@@ -35,6 +36,8 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
     devices, images = devices_of(config), load_images(config)
     for note in images.notes:
         print(note)
+    if "select" in settings.stages and (text := rules.unheeded(config)):
+        print(text)
     print(f"run directory  {settings.workdir}")
     print(f"devices        {devices}")
     print(f"done already   {done} of {goal(settings, pipeline, done)} units of work")
