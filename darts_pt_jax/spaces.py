@@ -5,7 +5,8 @@ value. No other module asks for a space by name.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -162,6 +163,11 @@ class SearchSpace:
         """States of `kind` that have more incoming edges than the final architecture keeps."""
         cell, keep = self.cells[kind], self.inputs_per_node
         return tuple(s for s in cell.node_states if keep is not None and len(cell.incoming(s)) > keep)
+
+    def input_sets(self, edges: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """The sets of inputs that the final architecture may keep of a node's `edges`, in their order."""
+        keep = len(edges) if self.inputs_per_node is None else min(self.inputs_per_node, len(edges))
+        return itertools.combinations(edges, keep)
 
 
 def dag(

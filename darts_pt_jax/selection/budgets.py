@@ -86,14 +86,9 @@ class Budget:
             candidates = self._allowed[kind][e] if operations[e] == UNDECIDED else [operations[e]]
             ways[e] = cheapest(tuple(self.costs[kind][e, o].tolist()) for o in candidates)
         staying = {e for e in edges if self.prunes and operations[e] != UNDECIDED}
-        sets = [inputs for inputs in self._inputs(edges) if staying <= set(inputs)]
+        sets = [inputs for inputs in self.space.input_sets(edges) if staying <= set(inputs)]
         nothing = [(0,) * len(self.limits)]
         return cheapest(p for inputs in sets for p in functools.reduce(_sums, (ways[e] for e in inputs), nothing))
-
-    def _inputs(self, edges: Sequence[int]) -> Iterable[tuple[int, ...]]:
-        """The sets of inputs that a node may keep of its edges."""
-        most = self.space.inputs_per_node
-        return itertools.combinations(edges, len(edges) if most is None else min(most, len(edges)))
 
     def fits(self, operations: Rows, kept: Rows) -> bool:
         """Whether decisions leave a network within the limits."""
@@ -116,7 +111,7 @@ class Budget:
         """The sets of inputs, as edges, that a node cannot keep within the limits."""
         edges = self.space.cells[kind].incoming(state)
         found = []
-        for inputs in self._inputs(edges):
+        for inputs in self.space.input_sets(edges):
             dropped = [e for e in edges if e not in inputs]
             if not self.fits(operations, _changed(kept, kind, dropped, False)):
                 found.append(list(inputs))

@@ -1,6 +1,5 @@
 """Selectors that need no images: magnitude, and the random baseline."""
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -47,7 +46,7 @@ def strongest(
     Where a limit has `ruled_out` these, the weakest of them gives way first.
     """
     order = [edges[i] for i in np.argsort(-strength[list(edges)], kind="stable")]
-    sets = (sorted(map(int, inputs)) for inputs in itertools.combinations(order, space.inputs_per_node or len(order)))
+    sets = (sorted(map(int, inputs)) for inputs in space.input_sets(order))
     return next(inputs for inputs in sets if inputs not in ruled_out)
 
 

@@ -1,7 +1,6 @@
 """Perturbation-based selection (paper, Algorithms 1 and 2): remove one part at a time, see what the supernet loses."""
 
 import functools
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -113,8 +112,7 @@ def decide_topology(
     """
     graph = space.cells[kind]
     remaining, passes, scores = list(graph.incoming(state)), [], None
-    possible = [set(keep) for keep in itertools.combinations(remaining, space.inputs_per_node or len(remaining))
-                if list(keep) not in ruled_out]  # fmt: skip
+    possible = [set(keep) for keep in space.input_sets(remaining) if list(keep) not in ruled_out]
 
     def costs() -> list[int]:
         edges = [(operations[e], graph.edges[e]) for e in remaining]

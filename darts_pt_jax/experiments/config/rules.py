@@ -249,7 +249,7 @@ HEEDED: tuple[tuple[tuple[str, ...], Callable[[Config], bool]], ...] = (
 
 def unheeded(config: Config) -> str:
     """A sentence on the keys that are not at their defaults, but do nothing in this selection; "" without such keys."""
-    given = not_default(config)
+    given = not_default(config) if "select" in config.stages.split(",") else {}
     found = [
         f"{key}={given[key]!r}"
         for names, acts in HEEDED

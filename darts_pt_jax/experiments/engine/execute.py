@@ -52,7 +52,7 @@ def execute(
     screen = Screen(None if hosts.first() else io.StringIO(), stop)
     if warning := machine.prepare(settings.config):
         screen.say(warning)
-    if "select" in settings.stages and (text := rules.unheeded(settings.config)):
+    if text := rules.unheeded(settings.config):
         screen.say(text)
     locks.refuse_if_locked(settings.workdir / "lock")
     before, done = hosts.of_first(progress(settings, pipeline))

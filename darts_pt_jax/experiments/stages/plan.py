@@ -36,7 +36,7 @@ def show(settings: Settings, pipeline: dict[str, list[Unit]]):
     devices, images = devices_of(config), load_images(config)
     for note in images.notes:
         print(note)
-    if "select" in settings.stages and (text := rules.unheeded(config)):
+    if text := rules.unheeded(config):
         print(text)
     print(f"run directory  {settings.workdir}")
     print(f"devices        {devices}")
